@@ -1,0 +1,107 @@
+"""tapegrad: PyTorch's tensor semantics and autograd for the CPU, on a flat tape replayed by compiled kernels.
+
+    import tapegrad as tg
+    x = tg.tensor([1., 2.], requires_grad=True)
+    (x ** 2).sum().backward()
+    x.grad                                  # tensor([2., 4.])
+
+Importing compiles and loads nothing; the engine starts with the first tensor.
+"""
+
+from __future__ import annotations
+
+import builtins as _builtins
+import math as _math
+
+from tapegrad import core, dtypes
+from tapegrad.device import device
+from tapegrad.dtypes import dtype
+from tapegrad.geometry import Size
+from tapegrad.modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from tapegrad.ops import table as _table
+from tapegrad.printing import get_printoptions, printoptions, set_printoptions
+from tapegrad.tensor import Tensor
+
+_table.load()
+
+from tapegrad import autograd  # noqa: E402 (they need the op table)
+from tapegrad import install as _install  # noqa: E402
+from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
+from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
+from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
+from tapegrad.ops.public import METHODS as _METHODS  # noqa: E402
+
+
+__version__ = "0.1.0"
+
+for _name, _value in dtypes.BY_NAME.items():
+    globals()[_name] = _value
+for _name, _target in dtypes.ALIASES.items():
+    globals()[_name] = dtypes.BY_NAME[_target]
+globals().update(_FUNCTIONS)
+globals().update(_TYPES)
+for _name, _value in _METHODS.items():
+    setattr(Tensor, _name, _value)
+
+nan, inf, pi, e = _math.nan, _math.inf, _math.pi, _math.e
+newaxis = None
+
+
+class _Named:
+    """A named constant such as `tapegrad.strided`."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __repr__(self):
+        return f"tapegrad.{self.name}"
+
+
+strided = _Named("strided")
+contiguous_format, preserve_format, channels_last = _Named("contiguous_format"), _Named("preserve_format"), _Named("channels_last")
+
+
+def set_default_dtype(d: dtype) -> None:
+    """The dtype of tensors made from Python floats: float32 at first, or float64."""
+    dtypes.set_default(d)
+
+
+def get_default_dtype() -> dtype:
+    """The dtype of tensors made from Python floats."""
+    return dtypes.default_dtype()
+
+
+def promote_types(type1: dtype, type2: dtype) -> dtype:
+    """The smallest dtype that both can be converted to."""
+    return dtypes.promote_types(type1, type2)
+
+
+def can_cast(from_: dtype, to: dtype) -> _builtins.bool:
+    """Whether a conversion keeps to its category or goes to a higher one."""
+    return dtypes.can_cast(from_, to)
+
+
+def result_type(tensor1, tensor2) -> dtype:
+    """The dtype of an operation on the two (tensors or Python numbers)."""
+    from tapegrad.dispatch import result_dtype
+
+    return result_dtype([tensor1, tensor2])
+
+
+def is_nonzero(input) -> _builtins.bool:
+    """Whether a one-element tensor is not zero."""
+    return _builtins.bool(input)
+
+
+def __getattr__(name: str):
+    # Elementwise functions are compiled builtins, which exist once the engine runs.
+    if not name.startswith("_"):
+        if name in _install.function_names():
+            core.start()
+            globals().update(_install.FUNCTIONS)
+            return globals()[name]
+    raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_install.function_names()})

@@ -1,0 +1,364 @@
+"""Running a backward pass: roots and gradients in, `.grad` fields or captured gradients out.
+
+Without create_graph the compiled sweep does the work and comes back for structural ops and hooks (`Sweep.barrier`).  With
+create_graph the same marked entries are visited in the same order, but their derivatives run on Tensors and are recorded.
+"""
+
+from __future__ import annotations
+
+from tapegrad import core, geometry, modes
+from tapegrad.autograd import hooks as hooking
+from tapegrad.autograd import node as nodes
+from tapegrad.engine import layout
+from tapegrad.ops import formulas
+from tapegrad.ops.registry import BY_CODE, Elementwise
+
+FREED_MESSAGE = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after "
+    "calling backward."
+)
+
+
+def cotangent_sum(op, slot, g):
+    """`g` reduced to the shape of `slot` if it was broadcast, in its dtype."""
+    shape = geometry.shapes[core.get_field(slot, core.GEOMETRY)]
+    if g.shape != shape:
+        g = g.sum_to_size(shape)
+    wanted = core.get_field(slot, core.DTYPE)
+    if core.get_field(g._slot, core.DTYPE) != wanted:
+        from tapegrad.dtypes import BY_CODE as DTYPES
+
+        g = g.to(DTYPES[wanted])
+    return g
+
+
+class Sweep:
+    """One backward pass."""
+
+    def __init__(self, retain: bool, create: bool):
+        self.retain, self.create = retain, create
+        self.captured: list[int] = []
+        self.cotangents: dict[int, object] = {}  # create_graph: slot -> Tensor
+
+    def run(self, roots, gradients, captured=None, accumulate=True):
+        """Sweep from `roots`; with `captured` (slots), return their gradients (None where there is none)."""
+        outer = core.sweeping.value and (core.sweep_entry.value, core.sweep_retain.value, core.leaves())
+        outer_marks = self._put_marks_away() if core.sweeping.value else []
+        if outer:
+            core.leaves_count.value = 0
+        core.sweeping.value += 1
+        before = modes.set_bits(modes.GRAD, self.create)
+        try:
+            for root in roots:
+                core.mark(root._slot)
+            if captured is not None:
+                self._capture(captured)
+                core.prune_marks(core.entry_count.value)
+            core.sweep_entry.value = core.entry_count.value
+            core.sweep_retain.value = self.retain
+            if self.create:
+                self._sweep_recorded(roots, gradients)
+            else:
+                self._sweep(roots, gradients)
+            if captured is not None:
+                result = self._collect(captured)
+                if accumulate:
+                    self._deposit_captured(captured, result)
+                return result
+            self._deposit()
+        finally:
+            modes.restore(before)
+            self._release_captured()
+            core.end_sweep()
+            if outer:
+                core.sweep_entry.value, core.sweep_retain.value = outer[0], outer[1]
+                self._restore_leaves(outer[2])
+                for e in outer_marks:
+                    core.set_mark(e)
+
+    # --- nesting: a backward inside a hook or a custom Function ---------------------------------------------------------
+    @staticmethod
+    def _put_marks_away() -> list[int]:
+        marks, e = [], core.last_mark(core.entry_count.value)
+        while e >= 0:
+            marks.append(e)
+            core.clear_mark(e)
+            e = core.last_mark(e)
+        return marks
+
+    @staticmethod
+    def _restore_leaves(slots) -> None:
+        import ctypes
+
+        from tapegrad.engine.bind import state_cell
+
+        table = (ctypes.c_int64 * max(len(slots), 1)).from_address(state_cell("leaves").value)
+        for k, slot in enumerate(slots):
+            table[k] = slot
+        core.leaves_count.value = len(slots)
+
+    # --- captured slots -------------------------------------------------------------------------------------------------
+    def _capture(self, slots) -> None:
+        for slot in slots:
+            flags = core.get_field(slot, core.FLAGS)
+            if not flags & layout.CAPTURED:
+                core.set_field(slot, core.FLAGS, flags | layout.CAPTURED)
+                self.captured.append(slot)
+
+    def _release_captured(self) -> None:
+        for slot in self.captured:
+            core.set_field(slot, core.FLAGS, core.get_field(slot, core.FLAGS) & ~layout.CAPTURED)
+            g = core.get_field(slot, core.COTANGENT)
+            if g:
+                core.set_field(slot, core.COTANGENT, 0)
+                core.drop(g)
+
+    def _collect(self, slots) -> list:
+        result = []
+        for slot in slots:
+            if self.create:
+                g = self.cotangents.get(slot)
+            else:
+                found = core.get_field(slot, core.COTANGENT)
+                g = core.wrap(found) if found else None
+            if g is not None and core.get_field(slot, core.ENTRY) < 0:
+                g = self._leaf_hooks(slot, g)
+            result.append(g)
+        return result
+
+    def _deposit_captured(self, slots, gradients) -> None:
+        for slot, g in zip(slots, gradients, strict=True):
+            if g is not None:
+                self._store_grad(slot, g)
+
+    # --- the compiled sweep ---------------------------------------------------------------------------------------------
+    def _sweep(self, roots, gradients) -> None:
+        for root, g in zip(roots, gradients, strict=True):
+            core.hold(g._slot)
+            self._check(core.accumulate(root._slot, g._slot))
+        while True:
+            status = core.sweep()
+            if status == 0:
+                return
+            self._check(status)
+            self.barrier(status - 1)
+            core.finish_entry(status - 1)
+
+    def _check(self, status: int) -> None:
+        if status >= 0:
+            return
+        if status == -3:
+            raise RuntimeError(FREED_MESSAGE)
+        if status == -4:
+            raise version_error(core.error_a.value, core.error_b.value)
+        from tapegrad.dispatch import raise_memory
+
+        raise_memory(core.error_a.value)
+
+    def _output_gradients(self, e: int) -> list:
+        first, count = core.entry_field(e, core.ENTRY_INPUTS), core.entry_field(e, core.ENTRY_NOUT)
+        result = []
+        for k in range(count):
+            slot = core.operand_slot(e, first + k)
+            g = core.get_field(slot, core.COTANGENT) if slot else 0
+            result.append(core.wrap(g) if g else None)
+        return result
+
+    def barrier(self, e: int) -> None:
+        """Do entry `e` in Python: hooks, then its derivative."""
+        gs = self._output_gradients(e)
+        payload = nodes.payload(e)
+        if payload is not None:
+            gs = self._before(e, payload, gs)
+            first = core.entry_field(e, core.ENTRY_INPUTS)
+            for k, g in enumerate(gs):
+                slot = core.operand_slot(e, first + k)
+                if slot and g is not None and g._slot != core.get_field(slot, core.COTANGENT):
+                    old = core.get_field(slot, core.COTANGENT)
+                    core.hold(g._slot)
+                    core.set_field(slot, core.COTANGENT, g._slot)
+                    if old:
+                        core.drop(old)
+        op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
+        if isinstance(op, Elementwise) and op.result is None and (payload is None or not payload.posthooks):
+            status = core.sweep_elementwise(e)
+            if status != -5:
+                self._check(status)
+                return
+        gs = self.derivative(e, op, payload, gs)
+        for k, g in enumerate(gs):
+            if g is not None and core.wants(e, k):
+                slot = core.operand_slot(e, k)
+                g = cotangent_sum(op, slot, g)
+                core.hold(g._slot)
+                self._check(core.accumulate(slot, g._slot))
+
+    def _before(self, e, payload, gs):
+        """Tensor hooks of the outputs, retained gradients, node prehooks."""
+        for k, found in payload.hooks.items():
+            if gs[k] is not None:
+                gs[k] = hooking.run(found, gs[k])
+        for k, reference in payload.retained.items():
+            tensor = reference()
+            if tensor is not None and gs[k] is not None:
+                retain_into(tensor, gs[k], self.create)
+        for hook in list(payload.prehooks.values()):
+            changed = hook(tuple(gs))
+            if changed is not None:
+                gs = list(changed) if isinstance(changed, tuple) else [changed]
+        return gs
+
+    def derivative(self, e, op, payload, gs):
+        """The gradients of the inputs of entry `e`."""
+        self._check(core.check_saved(e))
+        first = core.entry_field(e, core.ENTRY_INPUTS)
+        live = next(s for s in (core.operand_slot(e, first + k) for k in range(len(gs))) if s)
+        entry_node = nodes.node_of(live)
+        if isinstance(op, Elementwise):
+            result = formulas.derivative(op, entry_node, gs[0])
+        else:
+            result = op.derivative(entry_node, *gs)
+            if not isinstance(result, (tuple, list)):
+                result = (result,)
+        if payload is not None and payload.posthooks:
+            for hook in list(payload.posthooks.values()):
+                changed = hook(tuple(result), tuple(gs))
+                if changed is not None:
+                    result = changed
+        return result
+
+    # --- the recorded sweep ---------------------------------------------------------------------------------------------
+    def _sweep_recorded(self, roots, gradients) -> None:
+        total = self.cotangents
+        self.order: list[int] = []
+
+        def add(slot, g):
+            if slot in total:
+                total[slot] = total[slot] + g
+            else:
+                total[slot] = g
+                if core.get_field(slot, core.FLAGS) & layout.LEAF_GRAD and not core.get_field(slot, core.FLAGS) & layout.CAPTURED:
+                    self.order.append(slot)
+
+        for root, g in zip(roots, gradients, strict=True):
+            add(root._slot, g)
+        e = core.last_mark(core.entry_count.value)
+        while e >= 0:
+            core.sweep_entry.value = e
+            first, count = core.entry_field(e, core.ENTRY_INPUTS), core.entry_field(e, core.ENTRY_NOUT)
+            slots = [core.operand_slot(e, first + k) for k in range(count)]
+            gs = [total.get(s) if s else None for s in slots]
+            if any(g is not None for g in gs):
+                payload = nodes.payload(e)
+                if payload is not None:
+                    gs = self._before(e, payload, gs)
+                    for s, g in zip(slots, gs, strict=True):
+                        if s and g is not None:
+                            total[s] = g
+                op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
+                for k, g in enumerate(self.derivative(e, op, payload, gs)):
+                    if g is not None and core.wants(e, k):
+                        slot = core.operand_slot(e, k)
+                        add(slot, cotangent_sum(op, slot, g))
+                for s in slots:
+                    if s and not core.get_field(s, core.FLAGS) & layout.CAPTURED:
+                        total.pop(s, None)
+            core.clear_mark(e)
+            if not self.retain:
+                core.free_saved(e)
+            e = core.last_mark(e)
+
+    # --- leaves ---------------------------------------------------------------------------------------------------------
+    def _deposit(self) -> None:
+        if self.create:
+            for slot in self.order:
+                self._store_grad(slot, self._leaf_hooks(slot, self.cotangents[slot]))
+            return
+        if core.deposit():
+            for slot in core.leaves():
+                g = core.wrap(core.get_field(slot, core.COTANGENT))
+                core.drop(core.get_field(slot, core.COTANGENT))
+                core.set_field(slot, core.COTANGENT, 0)
+                self._store_grad(slot, self._leaf_hooks(slot, g))
+            core.leaves_count.value = 0
+
+    def _leaf_hooks(self, slot, g):
+        leaf = nodes.leaf_object(slot)
+        return hooking.run(leaf._hooks, g) if leaf is not None and leaf._hooks else g
+
+    def _store_grad(self, slot, g) -> None:
+        """Add `g` to the .grad of a leaf (or of a captured tensor)."""
+        held = core.get_field(slot, core.GRAD)
+        if held == 0:
+            g = own_copy(slot, g, self.create)
+            core.hold(g._slot)
+            core.set_field(slot, core.GRAD, g._slot)
+        else:
+            old = core.wrap(held)
+            if self.create or old.requires_grad:
+                g = old + g
+                core.hold(g._slot)
+                core.set_field(slot, core.GRAD, g._slot)
+                core.drop(held)
+            else:
+                old.add_(g)
+        leaf = nodes.leaf_object(slot)
+        if leaf is not None and leaf._post_hooks:
+            with modes.no_grad():
+                for hook in list(leaf._post_hooks.values()):
+                    hook(leaf)
+
+
+def own_copy(slot, g, create: bool):
+    """The gradient as a tensor that shares memory with nothing, laid out like the leaf where that is dense."""
+    layout_of = core.get_field(slot, core.GEOMETRY)
+    if create and g.requires_grad:
+        return g.clone()
+    if not geometry.flags_of(layout_of) & layout.DENSE:
+        layout_of = geometry.geometry(tuple(geometry.shapes[layout_of]))
+    fresh = core.new_slot(layout_of, core.get_field(g._slot, core.DTYPE))
+    core.assign(fresh, g._slot)
+    return core.wrap(fresh)
+
+
+def retain_into(tensor, g, create: bool) -> None:
+    """Keep the gradient of a non-leaf tensor that asked for it."""
+    slot = tensor._slot
+    held = core.get_field(slot, core.GRAD)
+    kept = g if create else g.detach()
+    if held:
+        kept = core.wrap(held) + kept
+    elif not create:
+        kept = kept.clone()
+    core.hold(kept._slot)
+    core.set_field(slot, core.GRAD, kept._slot)
+    if held:
+        core.drop(held)
+
+
+def version_error(e: int, k: int) -> RuntimeError:
+    """A saved value was overwritten: torch's text, extended by the op that wanted it."""
+    slot = core.operand_slot(e, k)
+    tensor = core.wrap(slot)
+    expected = int(_operand_version(e, k))
+    producer = core.get_field(slot, core.ENTRY)
+    origin = ""
+    if producer >= 0:
+        name = nodes.entry_name(producer)
+        origin = f", which is output {core.get_field(slot, core.OUTPUT_NR)} of {name.removesuffix('0').removesuffix('Backward')},"
+    return RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[tapegrad.{tensor.dtype.legacy} {list(tensor.shape)}]{origin} is at version {core.version_of(slot)}; expected version {expected} "
+        "instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
+        f"tapegrad.autograd.set_detect_anomaly(True, check_nan=False)."
+    )
+
+
+def _operand_version(e: int, k: int) -> int:
+    from tapegrad.engine.bind import state_cell
+
+    entry = core.entry_view()[e]
+    rows = layout.OPERAND.view(state_cell("operands").value, state_cell("operand_count").value)
+    return rows["version"][entry["operand"] + k]

@@ -1,0 +1,355 @@
+"""In-place operations on recorded tensors, and views whose base changes.
+
+The tape is in single-assignment form: an in-place operation makes a new slot over the same buffer, bumps the buffer's version, and the
+Tensor object moves to the new slot.  If the tensor is a view, the base moves too (`CopySlices`: the base with the view's part
+replaced), and every other view of that base is brought up to date when it is next used (`refresh_view`).
+"""
+
+from __future__ import annotations
+
+from tapegrad import core, dispatch, geometry, modes
+from tapegrad.autograd.node import record
+from tapegrad.engine import layout
+from tapegrad.ops import plan as plans
+from tapegrad.ops.registry import structural
+
+LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
+LEAF_VIEW = "a view of a leaf Variable that requires grad is being used in an in-place operation."
+NO_GRAD_VIEW = (
+    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is ambiguous and "
+    "error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the no_grad block "
+    "(if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked)."
+)
+OVERLAP = (
+    "unsupported operation: more than one element of the written-to tensor refers to a single memory location. Please clone() the tensor "
+    "before performing the operation."
+)
+INFERENCE = (
+    "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before doing "
+    "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+)
+
+
+def flags_of(tensor) -> int:
+    return core.get_field(tensor._slot, core.FLAGS)
+
+
+def check_writable(target, values=()) -> None:
+    """Refuse in-place operations that torch refuses; raises before anything has changed."""
+    flags = flags_of(target)
+    word = modes.word()
+    if flags & layout.INFERENCE and not word & modes.INFERENCE:
+        raise RuntimeError(INFERENCE)
+    if word & modes.GRAD:
+        grad = flags & layout.REQUIRES_GRAD
+        base = target._base
+        recorded = grad or (base is not None and base.requires_grad) or any(getattr(v, "requires_grad", False) for v in values)
+        if flags & layout.LEAF_GRAD:
+            raise RuntimeError(LEAF)
+        if base is not None and flags_of(base) & layout.LEAF_GRAD:
+            raise RuntimeError(LEAF_VIEW if not flags & layout.NO_GRAD_VIEW else NO_GRAD_VIEW)
+        if recorded and flags & layout.NO_GRAD_VIEW:
+            raise RuntimeError(NO_GRAD_VIEW)
+        if recorded and flags & layout.MULTI_VIEW:
+            node = target.grad_fn
+            name = (node.name() if node is not None else "View").removesuffix("0").removesuffix("Backward")
+            raise RuntimeError(
+                f"Output {target.output_nr} of {name} is a view and is being modified inplace. This view is the output of a function that "
+                "returns multiple views. Such functions do not allow the output views to be modified inplace. You should replace the inplace "
+                "operation by an out-of-place one."
+            )
+    if geometry.flags_of(core.get_field(target._slot, core.GEOMETRY)) & layout.OVERLAPS:
+        raise RuntimeError(OVERLAP)
+
+
+def is_recorded(target, values) -> bool:
+    if not modes.word() & modes.GRAD:
+        return False
+    base = target._base
+    return target.requires_grad or (base is not None and base.requires_grad) or any(v.requires_grad for v in values if hasattr(v, "_slot"))
+
+
+def run_elementwise(op, target, values, d):
+    """The value of an elementwise op written over `target`."""
+    tensors = dispatch.promoted(op, values, d)
+    if not is_recorded(target, values):
+        with modes.no_grad():
+            result = dispatch.finish(op, tensors)
+        core.assign(target._slot, result._slot)
+        core.bump_version(target._slot, 1)
+        refresh_flag(target)
+        return target
+    result = dispatch.finish(op, tensors)
+    if result.dtype is not target.dtype:
+        result = dispatch.convert(result, target.dtype)
+    replace(target, result)
+    return target
+
+
+def refresh_flag(target) -> None:
+    """After an unrecorded write through a view, the view itself is up to date."""
+    if flags_of(target) & layout.VIEW:
+        core.set_field(target._slot, core.VERSION, core.version_of(target._slot))
+
+
+def replace(target, result) -> None:
+    """Make the freshly computed `result` the new value of `target`: its memory, its place in the graph."""
+    if tuple(result.shape) != tuple(target.shape):
+        result = result.expand(tuple(target.shape))
+    before = target._slot
+    core.assign(before, result._slot)
+    core.bump_version(before, 1)
+    moved = core.share_slot(before)
+    holder = core.wrap(moved)
+    adopt_producer(result, holder)
+    settle_target(target, holder)
+
+
+def adopt_producer(result, holder) -> None:
+    """Let the entry that made `result` count as the producer of `holder` (same values, in the target's memory)."""
+    e = core.get_field(result._slot, core.ENTRY)
+    if e < 0:
+        return
+    record_move(result, holder)
+
+
+@structural("move_op", "Move")
+def move_op(node, g):
+    """The value moved to other memory: the gradient as it is."""
+    return g
+
+
+def record_move(result, holder) -> None:
+    """Redirect the last entry's output to `holder` if nobody else can see it, else record a move."""
+    e = core.get_field(result._slot, core.ENTRY)
+    k = core.get_field(result._slot, core.OUTPUT_NR)
+    inputs = core.entry_field(e, core.ENTRY_INPUTS)
+    saved = core.entry_field(e, core.ENTRY_FLAGS) & (layout.SAVED_INPUT << (inputs + k) | layout.SAVED_ALL)
+    core.retarget(e, inputs + k, result._slot, holder._slot, 1 if saved else 0)
+
+
+def settle_target(target, holder) -> None:
+    """Point `target` at its new slot; a view takes its base along."""
+    flags = flags_of(holder)
+    base = target._base
+    if base is None:
+        core.move_handle(target, holder._slot)
+        target._node_changed()
+        return
+    view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | layout.NO_GRAD_VIEW | layout.MULTI_VIEW)
+    new_base = core.wrap(core.share_slot(base._slot))
+    record(copy_slices, [base, holder], [new_base], plans.Plan(copy_slices, [], graph_name="CopySlices", chain=view_chain(target)))
+    core.move_handle(base, new_base._slot)
+    base._node_changed()
+    core.set_field(holder._slot, core.FLAGS, flags | view_flags)
+    core.move_handle(target, holder._slot)
+    core.set_field(target._slot, core.VERSION, core.version_of(target._slot) - 1)
+    target._node_changed()
+
+
+def view_chain(view) -> list:
+    """The view steps from the base to `view`, each (op, key, make)."""
+    steps = []
+    while view._view_of is not None:
+        parent, plan = view._view_of
+        steps.append((plan.op, plan.key, plan.make))
+        view = parent
+    return steps[::-1]
+
+
+def through(chain, x):
+    for op, key, make in chain:
+        x = plans.view(op, x, key, make)
+    return x
+
+
+@structural("copy_slices", "CopySlices")
+def copy_slices(node, g):
+    """A base with one view replaced: the base loses the gradient there, the view's new value gets it."""
+    a = node.attributes
+    part = through(a.chain, g)
+    base, view = node.inputs
+    rest = None
+    if base.requires_grad:
+        rest = without_part(g, a.chain)
+    return rest, part.clone() if view.requires_grad else None
+
+
+@structural("without_part", "CopySlices")
+def without_part_op(node, g):
+    """The derivative is the same: zero where the view looks."""
+    return without_part(g, node.attributes.chain)
+
+
+def without_part(g, chain):
+    with modes.no_grad():
+        rest = g.detach().clone()
+        part = through(chain, rest)
+        part._array()[...] = 0
+    record(without_part_op, [g], [rest], plans.Plan(without_part_op, [], chain=chain))
+    return rest
+
+
+@structural("as_strided_view", "AsStrided")
+def as_strided_view(node, g):
+    """A view taken again from its changed base: zeros with the gradient in the view's place."""
+    a = node.attributes
+    base = node.inputs[0]
+    out = g.new_zeros(tuple(base.shape))
+    return put_part(out, g, a.chain)
+
+
+@structural("put_part", "CopySlices")
+def put_part_op(node, g):
+    """The derivative is the view."""
+    return through(node.attributes.chain, g)
+
+
+def put_part(out, g, chain):
+    with modes.no_grad():
+        core.assign(through(chain, out)._slot, g._slot)
+    record(put_part_op, [g], [out], plans.Plan(put_part_op, [], chain=chain))
+    return out
+
+
+def refresh_view(view) -> None:
+    """Bring a view up to date after its base (or another view of it) was changed in place."""
+    base = view._base
+    version = core.version_of(view._slot)
+    if base is None:
+        core.set_field(view._slot, core.VERSION, version)
+        return
+    if not base.requires_grad or base.grad_fn is None:
+        core.set_field(view._slot, core.VERSION, version)
+        return
+    flags = flags_of(view) & (layout.VIEW | layout.NO_GRAD_VIEW | layout.MULTI_VIEW)
+    if flags & layout.NO_GRAD_VIEW:
+        core.set_field(view._slot, core.VERSION, version)
+        return
+    fresh = core.wrap(core.share_slot(view._slot))
+    with modes.enable_grad():
+        record(as_strided_view, [base], [fresh], plans.Plan(as_strided_view, [], chain=view_chain(view), graph_name="AsStridedBackward0"))
+    core.set_field(fresh._slot, core.FLAGS, flags_of(fresh) | flags)
+    core.move_handle(view, fresh._slot)
+    core.set_field(view._slot, core.VERSION, version)
+    view._node_changed()
+
+
+# --- writes of other values ------------------------------------------------------------------------------------------
+@structural("copy_op", "Copy")
+def copy_op(node, g):
+    """copy_: the source gets the gradient; what was there gets none."""
+    return g.to(node.inputs[0].dtype)
+
+
+def copy_into(target, source) -> None:
+    """target.copy_(source), recorded."""
+    check_writable(target, [source])
+    try:
+        shape = geometry.broadcast_shapes(tuple(target.shape), tuple(source.shape))
+        fits = shape == tuple(target.shape)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        source = drop_leading_ones(source, target)
+    plain = source
+    if core.get_field(plain._slot, core.BUFFER) == core.get_field(target._slot, core.BUFFER):
+        plain = plain.clone()  # overlapping memory is read before it is written
+    if not is_recorded(target, [source]):
+        core.assign(target._slot, plain._slot)
+        core.bump_version(target._slot, 1)
+        refresh_flag(target)
+        return
+    with modes.no_grad():
+        core.assign(target._slot, plain._slot)
+    core.bump_version(target._slot, 1)
+    holder = core.wrap(core.share_slot(target._slot))
+    if source.requires_grad:
+        record(copy_op, [source], [holder], plans.Plan(copy_op, [], graph_name="CopyBackwards"))
+    settle_target(target, holder)
+
+
+def drop_leading_ones(source, target):
+    """torch lets an assigned value have extra leading dims of size 1."""
+    shape = tuple(source.shape)
+    while len(shape) > target.ndim and shape[0] == 1:
+        shape = shape[1:]
+    return source.reshape(shape).expand(tuple(target.shape))
+
+
+def put_into(target, advanced, values, accumulate) -> None:
+    """target[index tensors] = values, recorded."""
+    from tapegrad.ops import indexing
+
+    check_writable(target, [values])
+    values = dispatch.convert(values, target.dtype)
+    array = target._array()
+    recorded = is_recorded(target, [values])
+    base = target.detach().clone() if recorded else None
+    source = values.detach()._array()
+    place = indexing.arrays_of(advanced, target.shape)
+    wanted = array[place].shape
+    while source.ndim > len(wanted) and source.shape[0] == 1:
+        source = source[0]
+    indexing.put_array(array, advanced, target.shape, source, accumulate)
+    del base
+    core.bump_version(target._slot, 1)
+    if not recorded:
+        refresh_flag(target)
+        return
+    holder = core.wrap(core.share_slot(target._slot))
+    plan = plans.Plan(indexing.index_put_op, [], indices=tuple(advanced), accumulate=accumulate, values_shape=tuple(values.shape))
+    record(indexing.index_put_op, [target, values], [holder], plan)
+    settle_target(target, holder)
+
+
+def detach_inplace(tensor):
+    """Tensor.detach_."""
+    if flags_of(tensor) & layout.VIEW and tensor._base is not None:
+        raise RuntimeError(
+            "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, and "
+            "gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be called on these "
+            "gradients. To fix this error, please refer to the Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution."
+        )
+    if core.get_field(tensor._slot, core.ENTRY) >= 0 or flags_of(tensor) & layout.REQUIRES_GRAD:
+        core.move_handle(tensor, core.share_slot(tensor._slot))
+        tensor._node_changed()
+    return tensor
+
+
+def fill_(tensor, value):
+    """Tensor.fill_: every element replaced by a number or 0-d tensor."""
+    if hasattr(value, "_slot"):
+        if value.ndim:
+            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+    else:
+        value = dispatch.number_slot(dispatch.operand("fill_", value, 2, "value"), tensor.dtype)
+    copy_into(tensor, value)
+    return tensor
+
+
+def by_function(function):
+    """The in-place form of an op that has no kernel of its own: compute, then replace."""
+
+    def run(self, *args, **kwargs):
+        plans.settled(self)
+        tensors = [a for a in args if hasattr(a, "_slot")]
+        check_writable(self, tensors)
+        result = function(self, *args, **kwargs)
+        if result.dtype is not self.dtype:
+            dispatch.can_store(result.dtype, self.dtype)
+        if is_recorded(self, tensors) and result.requires_grad:
+            if result._slot == self._slot or core.get_field(result._slot, core.BUFFER) == core.get_field(self._slot, core.BUFFER):
+                result = result.clone()
+            replace(self, dispatch.convert(result, self.dtype))
+        else:
+            core.assign(self._slot, result._slot)
+            core.bump_version(self._slot, 1)
+            refresh_flag(self)
+        return self
+
+    run.__name__ = run.__qualname__ = function.__name__ + "_"
+    run.__doc__ = f"`{function.__name__}` in place."
+    return run
+
+

@@ -1,0 +1,90 @@
+"""The engine as Python uses it: compiled functions by name, started at first use.
+
+`core.new_slot(...)`, `core.elementwise(...)` are builtin functions over slot numbers.  The first access starts the engine (8 ms with a
+warm cache; compiling it takes seconds once per machine), so importing tapegrad compiles and loads nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from tapegrad import dtypes, geometry
+from tapegrad.engine import bind, layout
+from tapegrad.engine.bind import EXPORTS, state_cell
+
+mode = state_cell("mode")
+sweeping = state_cell("sweeping")
+sweep_entry = state_cell("sweep_entry")
+sweep_retain = state_cell("sweep_retain")
+error_a = state_cell("error_a")
+error_b = state_cell("error_b")
+leaves_count = state_cell("leaves_count")
+entry_count = state_cell("entry_count")
+entry_live = state_cell("entry_live")
+slot_live = state_cell("slot_live")
+bytes_live = state_cell("bytes_live")
+
+GEOMETRY = layout.SLOT.offset["geometry"]
+DTYPE = layout.SLOT.offset["dtype"]
+FLAGS = layout.SLOT.offset["flags"]
+ENTRY = layout.SLOT.offset["entry"]
+GRAD = layout.SLOT.offset["grad"]
+COTANGENT = layout.SLOT.offset["cotangent"]
+VERSION = layout.SLOT.offset["version"]
+OUTPUT_NR = layout.SLOT.offset["output_nr"]
+HANDLES = layout.SLOT.offset["handles"]
+BUFFER = layout.SLOT.offset["buffer"]
+ENTRY_OP = layout.ENTRY.offset["op"]
+ENTRY_FLAGS = layout.ENTRY.offset["flags"]
+ENTRY_INPUTS = layout.ENTRY.offset["inputs"]
+ENTRY_NOUT = layout.ENTRY.offset["nout"]
+
+_started = False
+
+
+def __getattr__(name: str):
+    if not _started and (name in EXPORTS or name in ("apply", "engine")):
+        start()
+        return globals()[name]
+    raise AttributeError(f"module 'tapegrad.core' has no attribute {name!r}")
+
+
+def start() -> None:
+    """Load the compiled engine and hang the fast paths on Tensor."""
+    global _started
+    if _started:
+        return
+    from tapegrad import install, memory, modes
+
+    engine = bind.Engine(install.thunks())
+    for name in EXPORTS:
+        globals()[name] = engine.function("py_" + name, name)
+    globals()["apply"] = engine.function("py_apply", "apply", keywords=True)
+    globals()["engine"] = engine
+    _started = True
+    sizes = (ctypes.c_int64 * layout.DTYPES).from_address(state_cell("itemsize").value)
+    for d in dtypes.BY_CODE:
+        sizes[d.code] = d.itemsize
+    geometry.start()
+    install.start(engine)
+    modes.start()
+    memory.start()
+
+
+def slot_view():
+    """The slot table as a structured array (valid until it grows)."""
+    return layout.SLOT.view(state_cell("slots").value, state_cell("slot_count").value)
+
+
+def buffer_view():
+    return layout.BUFFER.view(state_cell("buffers").value, state_cell("buffer_count").value)
+
+
+def entry_view():
+    return layout.ENTRY.view(state_cell("entries").value, entry_count.value)
+
+
+def leaves() -> list[int]:
+    """The slots that the sweep under way has left for Python."""
+    count = leaves_count.value
+    return list((ctypes.c_int64 * count).from_address(state_cell("leaves").value))

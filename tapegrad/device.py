@@ -1,0 +1,47 @@
+"""The one device there is."""
+
+from __future__ import annotations
+
+
+class device:
+    """`device("cpu")`; any other name is refused."""
+
+    __slots__ = ("type", "index")
+
+    def __init__(self, type="cpu", index=None):
+        if isinstance(type, device):
+            type, index = type.type, type.index
+        if isinstance(type, str) and ":" in type:
+            type, _, number = type.partition(":")
+            index = int(number)
+        if type != "cpu":
+            raise RuntimeError(f"device {type!r} is not available: tapegrad computes on the CPU")
+        self.type, self.index = type, index
+
+    def __repr__(self):
+        return f"device(type='{self.type}')" if self.index is None else f"device(type='{self.type}', index={self.index})"
+
+    def __str__(self):
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __eq__(self, other):
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self):
+        return hash((self.type, self.index))
+
+    def __reduce__(self):
+        return device, (self.type, self.index)
+
+
+CPU = device("cpu")
+
+
+def check(chosen) -> None:
+    """Raise for a device that is not the CPU."""
+    if chosen is None or isinstance(chosen, device):
+        return
+    if isinstance(chosen, str):
+        device(chosen)
+        return
+    raise TypeError(f"device must be a string or a tapegrad.device, not {type(chosen).__name__}")

@@ -1,0 +1,359 @@
+"""The complete path of an elementwise call: what the compiled fast path hands on.
+
+`a * b` runs in compiled code when both are plain tensors of one dtype, or one is a Python number.  Everything else arrives here:
+type promotion and conversion, NumPy operands, keywords, `out=`, in-place operations that must be recorded, modes, and every
+error.  Steps: `operands` (check and promote) -> `run` -> `store` (in place, out=).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import core, dtypes, geometry, modes
+from tapegrad.dtypes import BOOL, BY_CODE, BY_NAME, FLOAT, INTEGER
+from tapegrad.engine import layout
+from tapegrad.ops.registry import BY_NAME as OPS
+from tapegrad.ops.registry import Elementwise
+
+NUMBERS = (bool, int, float, np.number, np.bool_)
+TYPE_NAMES = {type(None): "NoneType"}
+
+
+def tensor_type():
+    from tapegrad.tensor import Tensor
+
+    return Tensor
+
+
+def dtype_of(slot: int) -> dtypes.dtype:
+    return BY_CODE[core.get_field(slot, core.DTYPE)]
+
+
+def operand(op_name: str, value, position: int, parameter: str, numbers: bool = True):
+    """A Tensor or Python number, or torch's TypeError."""
+    if isinstance(value, tensor_type()):
+        settle(value)
+        return value
+    if isinstance(value, np.ndarray):
+        from tapegrad.creation import from_numpy
+
+        return from_numpy(value)
+    if numbers and isinstance(value, NUMBERS):
+        return value.item() if isinstance(value, (np.number, np.bool_)) else value
+    raise TypeError(f"{op_name}(): argument '{parameter}' (position {position}) must be Tensor, not {type(value).__name__}")
+
+
+def settle(tensor) -> None:
+    """Refuse uninitialised objects; bring a view whose base was changed in place up to date."""
+    slot = tensor._slot
+    if slot <= 0:
+        raise RuntimeError("this Tensor object holds no value; make tensors with tapegrad.tensor, zeros, ...")
+    if core.get_field(slot, core.FLAGS) & layout.VIEW and core.get_field(slot, core.VERSION) != core.version_of(slot):
+        from tapegrad.autograd import inplace
+
+        inplace.refresh_view(tensor)
+
+
+def result_dtype(values) -> dtypes.dtype:
+    """torch's result type of tensors and Python numbers."""
+    classes: list[dtypes.dtype | None] = [None, None, None]
+    for value in values:
+        if isinstance(value, NUMBERS):
+            kind, d = 2, dtypes.of_number(value)
+        else:
+            wrapped = core.get_field(value._slot, core.FLAGS) & layout.WRAPPED
+            kind, d = (2 if wrapped else 1 if value.ndim == 0 else 0), value.dtype
+        classes[kind] = d if classes[kind] is None else dtypes.promote_types(classes[kind], d)
+    return dtypes.combine(*classes)
+
+
+def compute_dtype(op: Elementwise, values) -> dtypes.dtype:
+    d = result_dtype(values)
+    if op.promote == "float" and d.category < FLOAT and "I" not in op.kinds:
+        return dtypes.default_dtype()
+    kind = {BOOL: "B", INTEGER: "I", FLOAT: "F"}[d.category]
+    if kind not in op.kinds:
+        if kind == "B" and "I" in op.kinds:
+            return dtypes.int64
+        raise NotImplementedError(f'"{op.name}_cpu" not implemented for \'{d.scalar_name}\'')
+    return d
+
+
+def number_slot(value, d: dtypes.dtype) -> "object":
+    """A 0-d tensor of dtype `d` with a Python number, weak in promotion."""
+    from tapegrad.creation import scalar
+
+    tensor = scalar(value, d)
+    core.set_field(tensor._slot, core.FLAGS, layout.WRAPPED)
+    return tensor
+
+
+def convert(tensor, d: dtypes.dtype):
+    """`tensor` in dtype `d`, itself if it has it; recorded."""
+    if core.get_field(tensor._slot, core.DTYPE) == d.code:
+        return tensor
+    return finish(OPS["to_" + d.name], [tensor])
+
+
+FAILURES = {-1: "mixed", -2: "failed", -3: "memory"}
+
+
+def finish(op: Elementwise, tensors):
+    """Run an elementwise op on tensors that need no more promotion."""
+    slots = [t._slot for t in tensors] + [0, 0]
+    check_inference(tensors)
+    out = core.elementwise(op.code, slots[0], slots[1], slots[2], 0)
+    if out > 0:
+        result = core.wrap(out)
+        if modes.word() & modes.NEEDS_PYTHON:
+            from tapegrad.autograd import tracking
+
+            tracking.after(op, tensors, (result,))
+        return result
+    if out == -2:
+        raise RuntimeError(f"{op.name}: the kernel could not be run")
+    if out == -3:
+        raise_memory(core.engine and _failed_size(), 0, 0)
+    raise TypeError(f"{op.name}: operands of dtypes {[str(t.dtype) for t in tensors]} reached the engine unpromoted")
+
+
+def _failed_size() -> int:
+    return core.error_a.value
+
+
+def raise_memory(nbytes: int, *_):
+    """Called on a failed allocation."""
+    raise RuntimeError(
+        f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes. "
+        "Error code 12 (Cannot allocate memory)"
+    )
+
+
+def check_inference(tensors) -> None:
+    """An inference tensor may not be saved by a recorded operation."""
+    flags = [core.get_field(t._slot, core.FLAGS) for t in tensors]
+    if any(f & layout.INFERENCE for f in flags) and any(f & layout.REQUIRES_GRAD for f in flags) and modes.word() & modes.GRAD:
+        raise RuntimeError(
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
+            "autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
+            "instead of `torch.inference_mode()`."
+        )
+
+
+def promoted(op: Elementwise, values, d: dtypes.dtype):
+    tensors = []
+    for k, value in enumerate(values):
+        if isinstance(value, NUMBERS):
+            tensors.append(number_slot(value, d))
+        elif op.mask and k == 0:
+            tensors.append(value)
+        else:
+            tensors.append(convert(value, d))
+    return tensors
+
+
+def call(op: Elementwise, *values, out=None):
+    """An elementwise op on tensors, Python numbers and NumPy arrays, promoted as torch does."""
+    modes.word()
+    values = [operand(op.name, v, k + 1, op.parameters[k]) for k, v in enumerate(values)]
+    if op.check:
+        op.check(op, values)
+    d = compute_dtype(op, values[1:] if op.mask else values)
+    if op.name == "pow" and len(values) == 2:
+        special = special_power(values, d)
+        if special is not None:
+            op, values = special, values[:1]
+    tensors = promoted(op, values, d)
+    if out is not None:
+        return store_out(op, tensors, out)
+    return as_subclass_of(values, finish(op, tensors))
+
+
+POWERS = {0: "pow_0", 1: "pow_1", 2: "pow_2", 3: "pow_3", 0.5: "pow_half", -1: "pow_minus_1", -2: "pow_minus_2", -0.5: "pow_minus_half"}
+
+
+def special_power(values, d):
+    """The op that serves a Python-number exponent without pow, None for other exponents."""
+    exponent = values[1]
+    if isinstance(exponent, NUMBERS) and not isinstance(exponent, bool) and d.is_floating_point and exponent in POWERS:
+        return OPS[POWERS[exponent]]
+    return None
+
+
+def as_subclass_of(values, result):
+    """Results of operations on a Tensor subclass are of the subclass (Parameter excepted)."""
+    for value in values:
+        kind = type(value)
+        if kind in PLAIN_TYPES or not isinstance(value, tensor_type()):
+            continue
+        return result.as_subclass(kind)
+    return result
+
+
+PLAIN_TYPES: set[type] = set()
+
+
+# --- results into existing memory -----------------------------------------------------------------------------------
+def can_store(source: dtypes.dtype, target: dtypes.dtype) -> None:
+    if not dtypes.can_cast(source, target):
+        raise RuntimeError(f"result type {source.scalar_name} can't be cast to the desired output type {target.scalar_name}")
+
+
+def store_out(op: Elementwise, tensors, out):
+    """`out=`: the value goes into `out`, which is resized if its shape differs; nothing is recorded."""
+    check_out(op.name, tensors, out)
+    with modes.no_grad():
+        result = finish(op, tensors)
+    return write_out(result, out)
+
+
+def check_out(name, tensors, out):
+    if not isinstance(out, tensor_type()):
+        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if modes.is_grad_enabled() and (out.requires_grad or any(t.requires_grad for t in tensors if isinstance(t, tensor_type()))):
+        raise RuntimeError(
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
+        )
+
+
+def write_out(result, out):
+    """Put `result` into `out`, resizing it with torch's warning where it has elements."""
+    can_store(result.dtype, out.dtype)
+    if out.shape != result.shape:
+        if out.numel():
+            import warnings
+
+            warnings.warn(
+                f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match the required "
+                f"output shape {list(result.shape)}. This behavior is deprecated, and in a future PyTorch release outputs will not be resized "
+                "unless they have zero elements. You can explicitly reuse an out tensor t by resizing it, inplace, to zero elements with "
+                "t.resize_(0).",
+                UserWarning,
+                stacklevel=3,
+            )
+        fresh = core.new_slot(geometry.geometry(tuple(result.shape)), out.dtype.code)
+        core.move_handle(out, fresh)
+    core.assign(out._slot, result._slot)
+    core.bump_version(out._slot, 1)
+    return out
+
+
+def call_inplace(op: Elementwise, target, *values):
+    """The in-place form: the value goes over `target`, recorded as a new version of it."""
+    from tapegrad.autograd import inplace
+
+    if not isinstance(target, tensor_type()):
+        raise TypeError(f"{op.name}_(): argument 'input' (position 1) must be Tensor, not {type(target).__name__}")
+    modes.word()
+    settle(target)
+    values = [target] + [operand(op.name + "_", v, k + 2, op.parameters[k + 1]) for k, v in enumerate(values)]
+    if op.check:
+        op.check(op, values)
+    d = compute_dtype(op, values)
+    can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
+    if op.name == "pow" and len(values) == 2:
+        special = special_power(values, d)
+        if special is not None:
+            op, values = special, values[:1]
+    inplace.check_writable(target, values)
+    shape = geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
+    if shape != tuple(target.shape):
+        raise RuntimeError(
+            f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(shape)}"
+        )
+    return inplace.run_elementwise(op, target, values, d)
+
+
+# --- the callables behind the fast paths ----------------------------------------------------------------------------
+def too_many(op: Elementwise, count: int):
+    raise TypeError(f"{op.name}() takes {len(op.inputs)} positional arguments but {count} were given")
+
+
+def function(op: Elementwise):
+    """The Python form of the function and method, complete with keywords."""
+    names = op.parameters
+
+    def run(*args, **kwargs):
+        out = kwargs.pop("out", None)
+        alpha = kwargs.pop("alpha", None) if op.name in ("add", "sub") else None
+        rounding = kwargs.pop("rounding_mode", None) if op.name == "div" else None
+        values = list(args)
+        for name in names[len(values) :]:
+            if name in kwargs:
+                values.append(kwargs.pop(name))
+        if not values and "self" in kwargs:
+            values.append(kwargs.pop("self"))
+        if kwargs:
+            raise TypeError(f"{op.name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
+        if len(values) != len(names):
+            if len(values) > len(names):
+                too_many(op, len(values))
+            missing = " ".join(f'"{n}"' for n in names[len(values) :])
+            raise TypeError(f"{op.name}() missing {len(names) - len(values)} required positional arguments: {missing}")
+        chosen = op
+        if alpha is not None and alpha != 1:
+            values[1] = scale(op.name, values, alpha)
+        if rounding is not None:
+            chosen = rounded_division(rounding)
+        if not any(isinstance(v, (tensor_type(), np.ndarray)) for v in values[:1]):
+            if isinstance(values[0], NUMBERS) and len(values) > 1 and isinstance(values[1], tensor_type()):
+                return call(chosen, *values, out=out)
+            raise TypeError(
+                f"{op.name}(): argument '{names[0]}' (position 1) must be Tensor, not {type(values[0]).__name__}"
+            )
+        return call(chosen, *values, out=out)
+
+    run.__name__ = run.__qualname__ = op.name
+    run.__doc__ = op.doc
+    return run
+
+
+def rounded_division(mode: str) -> Elementwise:
+    if mode == "floor":
+        return OPS["floor_divide"]
+    if mode == "trunc":
+        return OPS["trunc_divide"]
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'")
+
+
+def scale(name: str, values, alpha):
+    """alpha * other, with torch's refusals."""
+    d = result_dtype([v for v in values if isinstance(v, (*NUMBERS, tensor_type()))])
+    if isinstance(alpha, bool) and d.category != BOOL:
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if d.category <= INTEGER and isinstance(alpha, float):
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    return values[1] * alpha
+
+
+def operator(op: Elementwise, reflected: bool):
+    """The Python form of an operator: NotImplemented for operands it does not know."""
+
+    def run(self, *others):
+        if others and not isinstance(others[0], (tensor_type(), np.ndarray, *NUMBERS)):
+            return NotImplemented
+        return call(op, *((others[0], self) if reflected else (self, *others)))
+
+    run.__name__ = op.name
+    return run
+
+
+def inplace_function(op: Elementwise):
+    def run(target, *others, **kwargs):
+        alpha = kwargs.pop("alpha", None) if op.name in ("add", "sub") else None
+        rounding = kwargs.pop("rounding_mode", None) if op.name == "div" else None
+        others = list(others)
+        for name in op.parameters[1 + len(others) :]:
+            if name in kwargs:
+                others.append(kwargs.pop(name))
+        if kwargs:
+            raise TypeError(f"{op.name}_() got an unexpected keyword argument '{next(iter(kwargs))}'")
+        if len(others) != len(op.inputs) - 1:
+            raise TypeError(f"{op.name}_() takes {len(op.inputs) - 1} arguments ({len(others)} given)")
+        if alpha is not None and alpha != 1:
+            others[0] = scale(op.name, [target, *others], alpha)
+        chosen = rounded_division(rounding) if rounding is not None else op
+        return call_inplace(chosen, target, *others)
+
+    run.__name__ = run.__qualname__ = op.name + "_"
+    return run

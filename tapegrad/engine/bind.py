@@ -1,0 +1,300 @@
+"""Starting the engine and giving compiled functions to Python.
+
+Compiled code reaches Python without ctypes in between: an LLVM thunk per function in CPython's METH_FASTCALL convention, made into
+a builtin function or a method descriptor by the C API.  A call of `a * b` thus runs no Python frame: 55 ns against 170 ns through
+a numba dispatcher (measured; see docs/design/001-native-methods.md).  `Handle` is the base of Tensor: an object whose only
+content is a slot number, which its deallocator releases.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import llvmlite.binding as llvm
+
+from tapegrad.engine import build, layout
+
+api = ctypes.pythonapi
+METH_FASTCALL, METH_KEYWORDS = 0x80, 0x02
+TP_DEALLOC, TP_FREE = 48, 320  # byte offsets in PyTypeObject
+HANDLE_SLOT = 16
+
+
+class _TypeSlot(ctypes.Structure):
+    _fields_ = [("slot", ctypes.c_int), ("function", ctypes.c_void_p)]
+
+
+class _Member(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("type", ctypes.c_int),
+        ("offset", ctypes.c_ssize_t),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
+
+
+class _TypeSpec(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("basicsize", ctypes.c_int),
+        ("itemsize", ctypes.c_int),
+        ("flags", ctypes.c_uint),
+        ("slots", ctypes.POINTER(_TypeSlot)),
+    ]
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
+
+
+_kept: list = []  # C structures that CPython goes on pointing at
+
+_type_from_spec = api.PyType_FromSpec
+_type_from_spec.restype, _type_from_spec.argtypes = ctypes.py_object, [ctypes.c_void_p]
+_new_descriptor = api.PyDescr_NewMethod
+_new_descriptor.restype, _new_descriptor.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
+_new_function = api.PyCFunction_NewEx
+_new_function.restype, _new_function.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+_raw_malloc = api.PyMem_RawMalloc
+_raw_malloc.restype, _raw_malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+
+_PY_TP_DEALLOC, _PY_TP_MEMBERS, _PY_TP_FREE = 52, 72, 74  # slot ids of CPython's typeslots.h
+_T_LONGLONG = 17
+_TPFLAGS_BASETYPE = 1 << 10
+
+
+def _make_type(name: str, slots: list[tuple[int, int]], flags: int = _TPFLAGS_BASETYPE) -> type:
+    table = (_TypeSlot * (len(slots) + 1))(*[_TypeSlot(k, f) for k, f in slots], _TypeSlot(0, None))
+    spec = _TypeSpec(name.encode(), HANDLE_SLOT + 8, 0, flags, table)
+    _kept.extend((table, spec))
+    return _type_from_spec(ctypes.addressof(spec))
+
+
+_members = (_Member * 2)(_Member(b"_slot", _T_LONGLONG, HANDLE_SLOT, 0, b"The slot number; 0 for an uninitialised object."), _Member())
+Handle = _make_type("tapegrad.Handle", [(_PY_TP_MEMBERS, ctypes.addressof(_members))])
+
+
+def _check_type_layout() -> None:
+    """The deallocator is patched into Handle at a byte offset: make sure that it is where CPython keeps it."""
+    probe = _make_type("tapegrad.Probe", [(_PY_TP_DEALLOC, 0x1230), (_PY_TP_FREE, 0x4560)])
+    at = lambda offset: ctypes.c_void_p.from_address(id(probe) + offset).value
+    if at(TP_DEALLOC) != 0x1230 or at(TP_FREE) != 0x4560:
+        raise ImportError("tapegrad does not know the type layout of this Python interpreter")
+
+
+# --- state ----------------------------------------------------------------------------------------------------------
+state_memory = ctypes.create_string_buffer(layout.STATE.size)
+STATE_ADDRESS = ctypes.addressof(state_memory)
+
+
+def state_cell(field: str) -> ctypes.c_int64:
+    """The int64 of a state field; `.value` reads and writes it."""
+    return ctypes.c_int64.from_address(STATE_ADDRESS + layout.STATE.offset[field])
+
+
+def allocate(nbytes: int) -> int:
+    """Zeroed memory from the allocator that compiled code reallocates with."""
+    address = _raw_malloc(nbytes)
+    ctypes.memset(address, 0, nbytes)
+    return address
+
+
+ROOMS = {"slot": 4096, "buffer": 4096, "entry": 4096, "operand": 16384}
+GEOMETRY_ROOM = 1 << 20
+OPS = 1024
+
+
+def _prepare_state() -> None:
+    put = lambda field, value: setattr(state_cell(field), "value", value)
+    for name, struct in (("slot", layout.SLOT), ("buffer", layout.BUFFER), ("operand", layout.OPERAND)):
+        put(name + "s", allocate(ROOMS[name] * struct.size))
+        put(name + "_room", ROOMS[name])
+    put("entries", allocate(ROOMS["entry"] * layout.ENTRY.size))
+    put("entry_room", ROOMS["entry"])
+    # Row 0 of slots, buffers and geometries stands for "none".
+    put("slot_count", 1)
+    put("buffer_count", 1)
+    put("ops", allocate(OPS * layout.OP.size))
+    put("broadcasts", allocate(layout.BROADCAST_ROWS * layout.BROADCAST.size))
+    put("free_lists", allocate(256 * 8))
+    put("stack", allocate(4096 * 8))
+    put("stack_room", 4096)
+    put("leaves", allocate(256 * 8))
+    put("leaves_room", 256)
+    put("graveyard", allocate(256 * 8))
+    put("graveyard_room", 256)
+    put("cached_limit", 1 << 29)
+    put("threads", 1)
+    put("parallel_cost", 1 << 62)
+    put("mode", layout.GRAD)
+    put("itemsize", allocate(layout.DTYPES * 8))
+    for name, value in (("none", None), ("not_implemented", NotImplemented), ("float_type", float), ("int_type", int), ("bool_type", bool)):
+        put(name, id(value))
+
+
+# --- the compiled engine --------------------------------------------------------------------------------------------
+def _native_sources() -> str:
+    folder = Path(__file__).parent
+    files = [folder / "layout.py", *sorted((folder / "native").glob("*.py"))]
+    return "\n".join(f.read_text() for f in files)
+
+
+def _compile_engine() -> bytes:
+    from tapegrad.engine.native import elementwise, memory, methods, sweep, tables, threads  # noqa: F401 (fills the registry)
+    from tapegrad.engine.native.native import registry
+
+    return build.compile_functions_in_parallel({"tg_" + n: parts for n, parts in registry.items()}, {"tg_" + n for n in VISIBLE})
+
+
+def _object(name: str, make) -> bytes:
+    body = build.load_cached(name)
+    if body is None:
+        body = make()
+        build.store_cached(name, body)
+    return body
+
+
+# --- thunks ---------------------------------------------------------------------------------------------------------
+# What Python may call: name -> kinds of the arguments and of the result.  i: int; t: a Tensor, passed as its slot; o: any object,
+# passed as its address; result v: None, i: int, o: an object.
+EXPORTS = {
+    "new_slot": "ii:i",
+    "view_slot": "iii:i",
+    "new_buffer": "i:i",
+    "foreign_buffer": "iio:i",
+    "slot_index": ":i",
+    "wrap": "i:o",
+    "drop": "i:v",
+    "elementwise": "iiiii:i",
+    "compute": "iiiiii:i",
+    "find_broadcast": "iii:i",
+    "mark": "i:i",
+    "prune_marks": "i:v",
+    "last_mark": "i:i",
+    "set_mark": "i:v",
+    "clear_mark": "i:v",
+    "accumulate": "ii:i",
+    "check_saved": "i:i",
+    "sweep": ":i",
+    "sweep_elementwise": "i:i",
+    "finish_entry": "i:v",
+    "free_saved": "i:v",
+    "deposit": ":i",
+    "end_sweep": ":v",
+    "open_entry": "iiii:i",
+    "set_payload": "io:v",
+    "item": "i:o",
+    "start_pool": "i:v",
+    "trim_cache": ":v",
+    "rewind_tape": ":v",
+    "compact_tape": ":v",
+    "flush_graveyard": ":v",
+    "ordered": "ii:i",
+    "assign": "ii:i",
+    "hold": "i:v",
+    "get_field": "ii:i",
+    "set_field": "iii:v",
+    "data_of": "i:i",
+    "version_of": "i:i",
+    "bump_version": "ii:v",
+    "attach_input": "iiii:v",
+    "attach_output": "iiiii:v",
+    "operand_slot": "ii:i",
+    "entry_field": "ii:i",
+    "payload_of": "i:o",
+    "move_handle": "oi:i",
+    "share_slot": "i:i",
+    "set_entry_flags": "ii:v",
+    "retarget": "iiiii:v",
+    "wants": "ii:i",
+    "unlink": "iiii:v",
+    "settle": ":v",
+}
+
+
+VISIBLE = ("binary", "unary", "apply", "dealloc", "run_blocks", "worker_main", *EXPORTS)
+
+
+def _export_ir(name: str, kinds: str) -> str:
+    arguments, result = kinds.split(":")
+    lines = [f'define i64 @"py_{name}"(i64 %self, i64 %args, i64 %count) {{']
+    lines.append(f"  %ok = icmp eq i64 %count, {len(arguments)}\n  br i1 %ok, label %run, label %bad\nbad:")
+    lines.append("  %e = call i64 @PyErr_BadArgument()\n  ret i64 0\nrun:")
+    values = []
+    for k, kind in enumerate(arguments):
+        lines.append(f"  %d{k} = add i64 %args, {8 * k}\n  %p{k} = inttoptr i64 %d{k} to ptr\n  %o{k} = load i64, ptr %p{k}")
+        if kind == "i":
+            lines.append(f"  %a{k} = call i64 @PyLong_AsLongLong(i64 %o{k})")
+            values.append(f"i64 %a{k}")
+        else:
+            values.append(f"i64 %o{k}")
+    back = "void" if result == "v" else "i64"
+    call = f'call {back} @"tg_{name}"({", ".join(values)})'
+    if result == "v":
+        lines.append(f"  {call}\n  call void @Py_IncRef(i64 {id(None)})\n  ret i64 {id(None)}\n}}".replace(str(id(None)), "ptrtoint (ptr @_Py_NoneStruct to i64)"))
+    elif result == "i":
+        lines.append(f"  %r = {call}\n  %q = call i64 @PyLong_FromLongLong(i64 %r)\n  ret i64 %q\n}}")
+    else:
+        lines.append(f"  %r = {call}\n  ret i64 %r\n}}")
+    declared = ", ".join("i64" for _ in arguments)
+    return f'declare {back} @"tg_{name}"({declared})\n' + "\n".join(lines)
+
+
+def _method_ir(symbol: str, target: str, code: int) -> str:
+    return (
+        f'define i64 @"{symbol}"(i64 %self, i64 %args, i64 %count, i64 %names) {{\n'
+        f'  %r = tail call i64 @"{target}"(i64 {code}, i64 %self, i64 %args, i64 %count, i64 %names)\n  ret i64 %r\n}}'
+    )
+
+
+_PRELUDE = """
+@_Py_NoneStruct = external global i64
+declare i64 @PyErr_BadArgument()
+declare i64 @PyLong_AsLongLong(i64)
+declare i64 @PyLong_FromLongLong(i64)
+declare void @Py_IncRef(i64)
+declare i64 @tg_binary(i64, i64, i64, i64, i64)
+declare i64 @tg_unary(i64, i64, i64, i64, i64)
+declare i64 @tg_apply(i64, i64, i64, i64, i64)
+"""
+
+
+class Engine:
+    """The running engine: the address of every compiled symbol, and builtin functions made of them."""
+
+    def __init__(self, methods: dict[str, tuple[str, int]]):
+        """`methods` maps a thunk's symbol to (entry point, code), for the thunks of ops."""
+        _check_type_layout()
+        _prepare_state()
+        llvm.add_symbol("tg_state", STATE_ADDRESS)
+        build.target()
+        name = "engine-" + build.key(_native_sources())
+        self.address = build.load(_object(name, _compile_engine))
+        source = "\n".join(
+            [_PRELUDE, *(_export_ir(n, k) for n, k in EXPORTS.items()), _method_ir("py_apply", "tg_apply", 0)]
+            + [_method_ir(symbol, *target) for symbol, target in methods.items()]
+        )
+        for symbol in VISIBLE:
+            llvm.add_symbol("tg_" + symbol, self.address("tg_" + symbol))
+        self.thunk = build.load(_object("methods-" + build.key(source), lambda: build.compile_ir(source)))
+        ctypes.c_void_p.from_address(id(Handle) + TP_DEALLOC).value = self.address("tg_dealloc")
+        pool = allocate(512)
+        ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.address("tg_start_pool"))(pool)
+        os.register_at_fork(after_in_child=lambda: state_cell("pool").__setattr__("value", 0))
+
+    def function(self, symbol: str, name: str, doc: str = "", keywords: bool = False):
+        """A builtin function `name` of the thunk `symbol`."""
+        return _new_function(ctypes.addressof(self._definition(symbol, name, doc, keywords)), None, None)
+
+    def method(self, owner: type, symbol: str, name: str, doc: str = "", keywords: bool = True):
+        """A method descriptor of `owner`."""
+        return _new_descriptor(owner, ctypes.addressof(self._definition(symbol, name, doc, keywords)))
+
+    def _definition(self, symbol, name, doc, keywords):
+        flags = METH_FASTCALL | (METH_KEYWORDS if keywords else 0)
+        definition = _MethodDef(name.encode(), self.thunk(symbol), flags, doc.encode())
+        _kept.append(definition)
+        return definition

@@ -1,0 +1,278 @@
+"""The memory layout of the engine: every row that compiled code and Python both read.
+
+One *state* row holds the counters, the modes and the addresses of the tables; it never moves.  The tables are:
+
+    slots       one 64-byte row per live tensor value: where its data is, its geometry, who needs it
+    buffers     one row per piece of memory: address, size, reference count, version counter
+    geometries  one row per distinct (shape, strides): interned, so that equal shapes are equal integers
+    ops         one row per op code: kernel addresses by dtype, what the derivative reads
+    tape        one row per recorded entry, with the operand stream (slot, version) beside it
+
+`Struct` lays out the fields; compiled code reads them as `slot.geometry` (see `native/pointers.py`), Python as a NumPy
+structured array (`Struct.view`).  Nothing here imports numba: a warm start needs the layout but no compiler.
+Start reading at `SLOT`, then `ENTRY`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+SIZES = {"i64": 8, "f64": 8, "i32": 4, "u8": 1}
+NUMPY = {"i64": "<i8", "f64": "<f8", "i32": "<i4", "u8": "u1"}
+
+
+class Struct:
+    """A C struct: `fields` maps a name to a scalar type, or to (scalar type, count) for an inline array."""
+
+    def __init__(self, name: str, **fields):
+        self.name = name
+        self.offset: dict[str, int] = {}
+        self.kind: dict[str, str] = {}
+        self.count: dict[str, int] = {}
+        at = 0
+        for field, spec in fields.items():
+            kind, count = spec if isinstance(spec, tuple) else (spec, 1)
+            at = -(-at // SIZES[kind]) * SIZES[kind]
+            self.offset[field], self.kind[field], self.count[field] = at, kind, count
+            at += SIZES[kind] * count
+        self.size = -(-at // 8) * 8
+        self.dtype = np.dtype(
+            {
+                "names": list(self.offset),
+                "formats": [(NUMPY[self.kind[f]], (self.count[f],)) if self.count[f] > 1 else NUMPY[self.kind[f]] for f in self.offset],
+                "offsets": list(self.offset.values()),
+                "itemsize": self.size,
+            }
+        )
+
+    def view(self, address: int, rows: int) -> np.ndarray:
+        """The rows at `address` as a structured array that shares their memory (valid until the table moves)."""
+        return memory(address, rows * self.size).view(self.dtype)
+
+
+def memory(address: int, nbytes: int) -> np.ndarray:
+    """`nbytes` bytes at `address` as a uint8 array that shares them."""
+    return np.frombuffer((ctypes.c_char * nbytes).from_address(address), np.uint8) if nbytes else np.empty(0, np.uint8)
+
+
+# --- slots: one row per live tensor value ---------------------------------------------------------------------------
+SLOT = Struct(
+    "Slot",
+    data="i64",  # address of the first element (buffer address + offset); 0 once the value has been given up
+    buffer="i32",
+    geometry="i32",
+    dtype="i32",
+    flags="i32",
+    handles="i32",  # Python Tensors (and grad fields, cotangents) that hold this value
+    saves="i32",  # live entries whose derivative reads the value; the buffer goes when handles and saves are 0
+    edges="i32",  # live entries that have this slot as an input; the row goes when handles, saves and edges are 0
+    entry="i32",  # the tape entry that produced it, -1 for a leaf
+    grad="i32",  # slot of the accumulated .grad, 0 for none
+    cotangent="i32",  # during a backward sweep: slot of the incoming gradient, 0 for none
+    version="i32",  # a view: the buffer's version when its place in the graph was last settled
+    output_nr="i32",  # which output of its entry it is
+)
+
+# slot flags
+REQUIRES_GRAD = 1
+LEAF_GRAD = 2  # a leaf that requires grad: a sweep accumulates into it
+VIEW = 4  # shares its buffer with another tensor by a differentiable view
+WRAPPED = 8  # a Python number: weaker in type promotion
+HOOKED = 16  # has tensor hooks, retains its grad, or is captured: the sweep returns to Python for it
+INFERENCE = 32  # made in inference mode
+NO_GRAD_VIEW = 64  # a view made in no_grad mode of something that requires grad
+MULTI_VIEW = 128  # one of several views made at once (unbind, split, chunk)
+SUBCLASS = 256  # the Python tensor is of a subclass: dispatch in Python
+TRACKED = 512  # carries a transform (dual number, batched): dispatch in Python
+CAPTURED = 1024  # an input of the sweep under way: its cotangent is kept for the caller
+
+BUFFER = Struct(
+    "Buffer",
+    address="i64",
+    nbytes="i64",
+    owner="i64",  # foreign memory: the PyObject that keeps it alive, one reference ours; 0 for our own
+    references="i32",
+    version="i32",
+    size_class="i32",
+    flags="i32",
+)
+
+GEOMETRY = Struct(
+    "Geometry",
+    numel="i64",
+    sizes="i64",  # address of ndim sizes, then ndim strides (in elements), int64
+    ndim="i32",
+    flags="i32",
+    contiguous="i32",  # the geometry of the same shape in row-major order, 0 until it has been asked for
+    spare="i32",
+)
+CONTIGUOUS = 1
+DENSE = 2  # non-overlapping and dense: some permutation of the dims is row-major
+OVERLAPS = 4  # two indices may reach the same element
+
+DTYPES = 16  # room in the dtype table
+MAX_INPUTS = 3  # of an elementwise op
+OP = Struct(
+    "Op",
+    forward=("i64", DTYPES),  # kernel address by compute dtype, 0 until compiled
+    derivative=("i64", DTYPES * MAX_INPUTS),  # kernel address by (input, compute dtype)
+    slow="i64",  # the Python callables that complete a call the fast path cannot: function or method, operator, in place
+    slow_operator="i64",
+    slow_reflected="i64",
+    slow_inplace="i64",
+    reads=("i32", MAX_INPUTS + 1),  # bit k of reads[i]: the derivative for input i reads operand k (inputs, then output); [3]: union
+    rule=("i32", MAX_INPUTS + 1),  # how the cotangent of input i is made: a DERIVATIVE_* below
+    inputs="i32",
+    family="i32",
+    result="i32",  # dtype code of the result, -1: the compute dtype
+    mask="i32",  # the first operand is a bool mask; the second one's dtype decides
+    kinds="i32",  # bit per dtype code: computed as it is (others are promoted in Python)
+    no_scalars="i32",  # Python-number operands are Python's business (pow picks another op for some exponents)
+    cost="i32",  # ns per 16 elements, rough: decides when threads pay
+)
+DERIVATIVE_NONE = 0  # not differentiable: no cotangent
+DERIVATIVE_KERNEL = 1
+DERIVATIVE_SAME = 2  # the cotangent is the incoming one ("g")
+DERIVATIVE_ZERO = 3  # differentiable with derivative 0 everywhere (floor, sign)
+
+# families: who interprets an entry in a backward sweep
+ELEMENTWISE = 1
+STRUCTURAL = 2  # the derivative is a Python rule: a barrier
+LEAF = 0
+
+# --- the tape -------------------------------------------------------------------------------------------------------
+ENTRY = Struct(
+    "Entry",
+    op="i32",
+    flags="i32",
+    inputs="i32",
+    outputs="i32",  # how many outputs are alive
+    operand="i32",  # first row in the operand stream: inputs, then outputs
+    nout="i32",
+    payload="i64",  # a PyObject that belongs to the entry (plan, context of a custom Function), one reference ours; 0 for none
+    spare="i64",
+)
+OPERAND = Struct("Operand", slot="i32", version="i32")
+# entry flags
+ALIVE = 1
+FREED = 2  # a backward pass without retain_graph has given up the saved values
+SAVED_INPUT = 16  # bit (SAVED_INPUT << k): operand k's value is saved, for the first 24 operands; beyond: all
+SAVED_ALL = 4  # every operand is saved
+HAS_SAVED = 8
+
+# --- plans ----------------------------------------------------------------------------------------------------------
+# How the elements of one operand are reached while the loop runs over 0 .. n-1 in the output's order.
+DIRECT, SCALAR, STRIDED = 0, 1, 2
+BROADCAST = Struct(
+    "Broadcast",  # a row of the broadcast cache: the plan for one combination of operand geometries
+    first="i32",
+    second="i32",
+    third="i32",
+    output="i32",  # geometry of the output; 0: row unused
+    n="i64",
+    mode=("i32", 4),  # DIRECT, SCALAR or STRIDED per operand: the inputs, then the output
+    walk=("i64", 4),  # for STRIDED: address of ndim, sizes.., strides..
+)
+BROADCAST_ROWS = 1 << 12
+
+# A plan row of a structural op: what `apply` does for one (op, geometries, parameters); see native/structural.py
+PLAN = Struct(
+    "Plan",
+    kernel="i64",  # address, 0 for a pure view
+    op="i32",
+    inputs="i32",
+    outputs="i32",
+    shares="i32",  # a view: the output shares the first input's buffer
+    byte_offset="i64",
+    n="i64",  # range of the outermost loop
+    cost="i64",  # ns for the whole kernel, rough
+    nargs="i32",
+    differentiable="i32",  # bit k: output k
+    saves="i32",  # bit k: operand k is saved (inputs, then outputs)
+    view_flags="i32",
+    payload="i64",  # PyObject kept by entries
+    args="i64",  # address of the int64 arguments that follow the operand addresses
+    geometry=("i32", 4),
+    dtype=("i32", 4),
+    rule=("i32", 4),  # how the sweep makes the cotangent of input k without Python: a SWEEP_* or 0
+    backward=("i64", 4),  # address of the plan that the rule applies
+)
+
+BLOCK = 512  # elements that are gathered, computed and scattered at a time when an operand is not DIRECT
+STATE = Struct(
+    "State",
+    mode="i64",  # MODE_* bits
+    tensor_type="i64",  # PyTypeObject* of Tensor
+    parameter_type="i64",
+    none="i64",  # Py_None
+    not_implemented="i64",
+    float_type="i64",
+    int_type="i64",
+    bool_type="i64",
+    thread="i64",  # PyThreadState whose grad mode is loaded
+    switch_thread="i64",  # Python callable that loads the running thread's modes
+    raise_memory="i64",  # Python callable that raises for a failed allocation of n bytes
+    need_kernel="i64",  # Python callable (op, dtype, which) that compiles a kernel
+    need_broadcast="i64",  # Python callable that fills a row of the broadcast cache
+    slots="i64",
+    slot_count="i64",
+    slot_room="i64",
+    slot_free="i64",
+    slot_live="i64",
+    buffers="i64",
+    buffer_count="i64",
+    buffer_room="i64",
+    buffer_free="i64",
+    geometries="i64",
+    geometry_count="i64",
+    scalar_geometry="i64",
+    ops="i64",
+    entries="i64",
+    entry_count="i64",
+    entry_room="i64",
+    entry_live="i64",
+    operands="i64",
+    operand_count="i64",
+    operand_room="i64",
+    marks="i64",  # two-level bitmap of entries marked by a sweep
+    marks_room="i64",
+    stack="i64",  # work stack of the release cascade and of marking
+    stack_room="i64",
+    graveyard="i64",  # PyObjects to release once the tables are consistent
+    graveyard_count="i64",
+    graveyard_room="i64",
+    broadcasts="i64",
+    free_lists="i64",  # heads by size class
+    cached_bytes="i64",  # in the free lists of large classes
+    cached_limit="i64",
+    bytes_live="i64",
+    bytes_peak="i64",
+    slab="i64",
+    slab_left="i64",
+    itemsize="i64",  # address of DTYPES int64
+    default_dtype="i64",
+    allocations="i64",
+    threads="i64",
+    parallel_cost="i64",  # ns of work from which threads pay
+    pool="i64",
+    scratch="i64",  # blocks for gathered operands: 8 of them
+    leaves="i64",  # leaves (and captured slots) that have a cotangent, in the order in which it came
+    leaves_count="i64",
+    leaves_room="i64",
+    sweeping="i64",  # sweeps under way: the tape keeps its positions
+    sweep_entry="i64",  # positions from here on have been visited
+    sweep_retain="i64",
+    add="i64",  # op code of addition, for accumulating
+    convert="i64",  # op code of the conversion to dtype code 0; the others follow
+    error="i64",  # detail of the last failure, for the Python side
+    error_a="i64",
+    error_b="i64",
+    recorded="i64",  # entries ever recorded
+)
+
+# state.mode bits
+GRAD = 1
+SLOW = 2  # a feature is active that only the Python dispatcher knows (anomaly, saved-tensor hooks, transforms, inference ...)
+CHECK = 4  # TAPEGRAD_CHECK: verify after every kernel

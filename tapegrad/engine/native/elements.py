@@ -1,0 +1,268 @@
+"""What kernel text may use: typed element access and the branch-free scalar operations that have no operator."""
+
+from __future__ import annotations
+
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+
+from numba.core import types
+from numba.extending import intrinsic
+
+from tapegrad.engine.native.pointers import I64, VOID, load_i64
+
+_i64 = ir.IntType(64)
+TYPES = {
+    "float32": (types.float32, ir.FloatType()),
+    "float64": (types.float64, ir.DoubleType()),
+    "int64": (types.int64, _i64),
+    "int32": (types.int32, ir.IntType(32)),
+    "int16": (types.int16, ir.IntType(16)),
+    "int8": (types.int8, ir.IntType(8)),
+    "uint8": (types.uint8, ir.IntType(8)),
+    "bool": (types.boolean, ir.IntType(8)),
+}
+
+
+def _element(name):
+    kind, llvm_type = TYPES[name]
+
+    def pointer(builder, base, index):
+        return builder.gep(builder.inttoptr(base, llvm_type.as_pointer()), [index])
+
+    @intrinsic
+    def get(typingctx, base, index):
+        def generate(context, builder, sig, args):
+            value = builder.load(pointer(builder, *args))
+            return builder.icmp_unsigned("!=", value, ir.Constant(llvm_type, 0)) if name == "bool" else value
+
+        return kind(I64, I64), generate
+
+    @intrinsic
+    def put(typingctx, base, index, value):
+        def generate(context, builder, sig, args):
+            element = context.cast(builder, args[2], sig.args[2], kind)
+            if name == "bool":
+                element = builder.zext(element, llvm_type)
+            builder.store(element, pointer(builder, args[0], args[1]))
+            return context.get_dummy_value()
+
+        return VOID(I64, I64, value), generate
+
+    return get, put
+
+
+@intrinsic
+def where(typingctx, condition, a, b):
+    """`a` where the condition holds, else `b`: a select, never a branch."""
+    common = typingctx.unify_types(a, b)
+
+    def generate(context, builder, sig, args):
+        x = context.cast(builder, args[1], sig.args[1], common)
+        y = context.cast(builder, args[2], sig.args[2], common)
+        c = context.cast(builder, args[0], sig.args[0], types.boolean)
+        return builder.select(c, x, y)
+
+    return common(condition, a, b), generate
+
+
+def _llvm_unary(name):
+    @intrinsic
+    def function(typingctx, x):
+        def generate(context, builder, sig, args):
+            kind = args[0].type
+            suffix = "f32" if kind == ir.FloatType() else "f64"
+            declared = builder.module.declare_intrinsic(f"llvm.{name}", [kind], ir.FunctionType(kind, [kind]))
+            assert suffix in declared.name
+            return builder.call(declared, args)
+
+        return x(x), generate
+
+    return function
+
+
+fabs, floor, ceil, trunc, nearest, sqrt = map(_llvm_unary, ("fabs", "floor", "ceil", "trunc", "nearbyint", "sqrt"))
+
+
+@intrinsic
+def copysign(typingctx, x, y):
+    def generate(context, builder, sig, args):
+        kind = args[0].type
+        declared = builder.module.declare_intrinsic("llvm.copysign", [kind], ir.FunctionType(kind, [kind, kind]))
+        return builder.call(declared, args)
+
+    return x(x, y), generate
+
+
+@intrinsic
+def fmod(typingctx, x, y):
+    """C's remainder: the sign of the dividend."""
+
+    def generate(context, builder, sig, args):
+        return builder.frem(*args) if isinstance(sig.args[0], types.Float) else builder.srem(*args)
+
+    return x(x, y), generate
+
+
+
+
+def _blas(prefix, real):
+    """Calls of gemm and gemv by address, Fortran convention: every argument by pointer."""
+    gemm_type = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()] * 13)
+    gemv_type = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()] * 11)
+    byte = ir.IntType(8).as_pointer()
+
+    def by_pointer(builder, value, kind):
+        with builder.goto_entry_block():
+            place = builder.alloca(kind)
+        builder.store(value, place)
+        return builder.bitcast(place, byte)
+
+    def order(builder, row_step, column_step, rows, columns):
+        """(transposed flag, leading dimension) of a matrix for a column-major library: unit column step reads as transposed."""
+        one = ir.Constant(_i64, 1)
+        plain = builder.icmp_signed("==", column_step, one)
+        flag = builder.select(plain, ir.Constant(ir.IntType(8), ord("N")), ir.Constant(ir.IntType(8), ord("T")))
+        lead = builder.select(plain, row_step, column_step)
+        least = builder.select(plain, columns, rows)
+        lead = builder.select(builder.icmp_signed("<", lead, least), least, lead)
+        lead = builder.select(builder.icmp_signed("<", lead, one), one, lead)
+        return flag, lead
+
+    def as_int(builder, value):
+        return by_pointer(builder, builder.trunc(value, ir.IntType(32)), ir.IntType(32))
+
+    @intrinsic
+    def gemm(typingctx, address, words, m, n, k, a, a_row, a_column, b, b_row, b_column, out):
+        def generate(context, builder, sig, args):
+            address, _, m, n, k, a, a_row, a_column, b, b_row, b_column, out = args
+            # Row-major C = A B is column-major C^T = B^T A^T.
+            b_flag, b_lead = order(builder, b_row, b_column, k, n)
+            a_flag, a_lead = order(builder, a_row, a_column, m, k)
+            one, zero = by_pointer(builder, ir.Constant(real, 1.0), real), by_pointer(builder, ir.Constant(real, 0.0), real)
+            pointer = lambda value: builder.inttoptr(value, byte)
+            builder.call(builder.inttoptr(address, gemm_type.as_pointer()), [
+                by_pointer(builder, b_flag, ir.IntType(8)), by_pointer(builder, a_flag, ir.IntType(8)),
+                as_int(builder, n), as_int(builder, m), as_int(builder, k), one, pointer(b), as_int(builder, b_lead),
+                pointer(a), as_int(builder, a_lead), zero, pointer(out), as_int(builder, n),
+            ])
+            return context.get_dummy_value()
+
+        return VOID(*[I64] * 12), generate
+
+    @intrinsic
+    def gemv(typingctx, address, words, m, k, a, a_row, a_column, x, x_step, out):
+        def generate(context, builder, sig, args):
+            address, words, m, k, a, a_row, a_column, x, x_step, out = args
+            # A row-major matrix is its column-major transpose.
+            flag, lead = order(builder, a_row, a_column, m, k)
+            plain = builder.icmp_signed("==", a_column, ir.Constant(_i64, 1))
+            flag = builder.select(plain, ir.Constant(ir.IntType(8), ord("T")), ir.Constant(ir.IntType(8), ord("N")))
+            rows, columns = builder.select(plain, k, m), builder.select(plain, m, k)
+            one, zero = by_pointer(builder, ir.Constant(real, 1.0), real), by_pointer(builder, ir.Constant(real, 0.0), real)
+            pointer = lambda value: builder.inttoptr(value, byte)
+            builder.call(builder.inttoptr(words, gemv_type.as_pointer()), [
+                by_pointer(builder, flag, ir.IntType(8)), as_int(builder, rows), as_int(builder, columns), one, pointer(a),
+                as_int(builder, lead), pointer(x), as_int(builder, x_step), zero, pointer(out), as_int(builder, ir.Constant(_i64, 1)),
+            ])
+            return context.get_dummy_value()
+
+        return VOID(*[I64] * 10), generate
+
+    return gemm, gemv
+
+
+def namespace(dtype: str, result: str) -> dict:
+    """Globals for a kernel that reads `dtype` and writes `result`."""
+    space = {"load_i64": load_i64, "where": where, "inf": np.inf}
+    for name in {dtype, result, "bool", "float64", "float32", "int64"}:
+        space[f"get_{name}"], space[f"put_{name}"] = _element(name)
+    if dtype.startswith("float"):
+        space["real"] = np.float32 if dtype == "float32" else np.float64
+        space["wide"] = np.float64
+        space.update(fabs=fabs, floor=floor, ceil=ceil, trunc=trunc, nearest=nearest, sqrt=sqrt, copysign=copysign, fmod=fmod)
+        real = ir.FloatType() if dtype == "float32" else ir.DoubleType()
+        space[f"blas_gemm_{dtype}"], space[f"blas_gemv_{dtype}"] = _blas(dtype, real)
+    else:
+        space["wide"] = np.float64 if result.startswith("float") else np.int64
+        space.update(fmod=fmod)
+        # Integer products take the plain loops; the names must exist.
+        space[f"blas_gemm_{dtype}"], space[f"blas_gemv_{dtype}"] = _blas(dtype, ir.DoubleType())
+    return space
+
+
+# --- helpers with more than one line; each is compiled only into kernels that name it --------------------------------
+def sign(x):
+    return where(x > 0, 1, where(x < 0, -1, x))
+
+
+def remainder_float(x, y):
+    r = fmod(x, y)
+    return where((r != 0) & ((r < 0) != (y < 0)), r + y, r)
+
+
+def remainder_int(x, y):
+    d = where(y == 0, 1, y)
+    r = where(d == -1, 0, x % where(d == -1, 1, d))
+    return r
+
+
+def floor_divide_float(x, y):
+    r = fmod(x, y)
+    q = (x - r) / y
+    q = where((r != 0) & ((r < 0) != (y < 0)), q - 1, q)
+    whole = floor(q)
+    whole = where(q - whole > 0.5, whole + 1, whole)
+    return where(y == 0, x / y, where(q == 0, copysign(0 * q, x / y), whole))
+
+
+def floor_divide_int(x, y):
+    d = where(y == 0, 1, y)
+    return where(d == -1, -x, x // where(d == -1, 1, d))
+
+
+def trunc_divide_int(x, y):
+    d = where(y == 0, 1, y)
+    q = where(d == -1, -x, x // where(d == -1, 1, d))
+    return where((q < 0) & (q * d != x), q + 1, q)
+
+
+def integer_power_int(x, y):
+    result = 1
+    base = x
+    exponent = y
+    while exponent > 0:
+        if exponent & 1:
+            result = result * base
+        base = base * base
+        exponent = exponent >> 1
+    negative = where(x == 1, 1, where(x == -1, where(y & 1 == 0, 1, -1), 0))
+    return where(y < 0, negative, result)
+
+
+def shift_left_int(x, y):
+    return where((y < 0) | (y >= 64), 0, x << where((y < 0) | (y >= 64), 0, y))
+
+
+def shift_right_int(x, y):
+    return x >> where((y < 0) | (y >= 63), 63, y)
+
+
+_HELPERS = {
+    "float": {"sign": sign, "remainder": remainder_float, "floor_divide": floor_divide_float},
+    "int": {
+        "remainder": remainder_int,
+        "floor_divide": floor_divide_int,
+        "trunc_divide": trunc_divide_int,
+        "integer_power": integer_power_int,
+        "shift_left": shift_left_int,
+        "shift_right": shift_right_int,
+    },
+}
+
+
+def helper(dtype: str, name: str):
+    """The compiled helper `name` for kernels of `dtype`, None if there is none."""
+    function = _HELPERS["float" if dtype.startswith("float") else "int"].get(name)
+    return function and njit(error_model="numpy", forceinline=True)(function)

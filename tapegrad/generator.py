@@ -1,0 +1,439 @@
+"""Random number generation: `Generator` draws torch's own CPU streams bit for bit, as contiguous NumPy arrays in torch's fill order.
+
+It owns the Mersenne Twister, the second normal of a pair that waits for the next call, the state's byte layout (torch's, so that
+states can be exchanged with it) and torch's checks and error texts; `distributions` has the arithmetic.  Sources: torch's
+MT19937RNGEngine.h, CPUGeneratorImpl.cpp, DistributionsHelper.h, DistributionTemplates.h (both), Distributions.cpp and
+TensorFactories.cpp, release 2.13.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import warnings
+
+import numpy as np
+
+from tapegrad import distributions as dist
+
+DEFAULT_SEED = 67280421310721
+
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_MASK24, _MASK53 = np.uint64(2**24 - 1), np.uint64(2**53 - 1)
+_SHIFT = np.uint64(32)
+_UNIT24, _UNIT53 = np.float32(2.0**-24), 2.0**-53
+_DIGITS = {"float16": 11, "float32": 24, "float64": 53}
+_NAMES = {  # NumPy's name: the name as a scalar type, as a C++ type, as a fixed-width type
+    "float16": ("Half", "c10::Half", ""),
+    "float32": ("Float", "float", ""),
+    "float64": ("Double", "double", ""),
+    "int64": ("Long", "long int", "int64_t"),
+    "int32": ("Int", "int", "int"),
+    "int16": ("Short", "short int", "int16_t"),
+    "int8": ("Char", "signed char", "int8_t"),
+    "uint8": ("Byte", "unsigned char", "uint8_t"),
+    "uint16": ("UInt16", "short unsigned int", "uint16_t"),
+    "uint32": ("UInt32", "unsigned int", "uint32_t"),
+    "uint64": ("UInt64", "long unsigned int", "uint64_t"),
+    "bool": ("Bool", "bool", "bool"),
+}
+_STATE = np.dtype(
+    {
+        "names": ["seed", "left", "seeded", "next", "key", "normal_y", "has_normal_y", "float_normal", "has_float_normal"],
+        "formats": ["<u8", "<i4", "<i4", "<u8", ("<u8", 624), "<f8", "<i4", "<f4", "u1"],
+        "offsets": [0, 8, 12, 16, 24, 5024, 5040, 5048, 5052],
+        "itemsize": 5056,
+    }
+)
+
+
+def _require_float(dtype: np.dtype, kernel: str) -> None:
+    if dtype.kind != "f":
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{_NAMES[dtype.name][0]}'")
+
+
+def _out_of_bounds(name: str, dtype: np.dtype) -> RuntimeError:
+    return RuntimeError(f"{name} is out of bounds for {_NAMES[dtype.name][1]}")
+
+
+def _limits(dtype: np.dtype) -> tuple:
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    if dtype.kind == "b":
+        return 0, 1
+    return int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), _INT64_MAX)
+
+
+def _check_range(low: int, last: int, dtype: np.dtype) -> None:
+    smallest, greatest = _limits(dtype)
+    for value, name in ((low, "from"), (last, "to - 1")):
+        if not smallest <= value <= greatest:
+            raise _out_of_bounds(name, dtype)
+        if dtype.kind == "f" and abs(value) > 2 ** _DIGITS[dtype.name]:
+            digits = _DIGITS[dtype.name]
+            warnings.warn(
+                f"{name} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {_NAMES[dtype.name][1]} can support "
+                "discrete uniform distribution only within this range. This warning will become an error in version 1.7 release, "
+                "please fix the code in advance",
+                stacklevel=4,
+            )
+
+
+def _as_integer(value: int, dtype: np.dtype) -> int | float:
+    """`value` rounded to a float dtype and taken back (infinite if it does not fit)."""
+    with np.errstate(over="ignore"):
+        rounded = float(np.array(value).astype(dtype))
+    return int(rounded) if math.isfinite(rounded) else rounded
+
+
+def _step(value: int, dtype: np.dtype) -> int:
+    return 1 << max(abs(value).bit_length() - _DIGITS[dtype.name], 0)
+
+
+def _float_low(low: int, dtype: np.dtype) -> int:
+    """The least representable bound that is not below `low`."""
+    rounded = _as_integer(low + 1, dtype)
+    return rounded + _step(low + 1, dtype) if rounded < low else low
+
+
+def _float_high(high: int, dtype: np.dtype) -> int:
+    """The bound below which every draw stays after conversion to the float dtype."""
+    rounded = _as_integer(high - 1, dtype)
+    return rounded - _step(high - 1, dtype) if high <= rounded < math.inf else high
+
+
+def _convert(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return values.astype(dtype)
+
+
+class Generator:
+    """A stream of random numbers.  Draw methods take the number of elements (or arrays) and a NumPy dtype."""
+
+    def __init__(self):
+        self._bits = np.random.MT19937(0)
+        self._raw = self._bits.random_raw  # k 32-bit draws, held in uint64
+        self.manual_seed(DEFAULT_SEED)
+
+    # Seeding and state
+
+    def manual_seed(self, seed) -> Generator:
+        """Restart the stream; a negative seed counts from 2**64."""
+        if isinstance(seed, (bool, np.bool_)) or not hasattr(seed, "__index__"):
+            raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
+        seed = operator.index(seed)
+        if not _INT64_MIN <= seed < 2**64:
+            raise ValueError("Overflow when unpacking long long")
+        self._seed = seed % 2**64
+        self._next_normal = None
+        np.random.RandomState(self._bits).seed(self._seed & 0xFFFFFFFF)
+        return self
+
+    def seed(self) -> int:
+        """Restart the stream from a seed of the operating system, and return that."""
+        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
+        return self._seed
+
+    def initial_seed(self) -> int:
+        return self._seed
+
+    def get_state(self) -> np.ndarray:
+        """The state as 5056 bytes in torch's layout."""
+        twister = self._bits.state["state"]
+        key, position = twister["key"], twister["pos"]
+        state = np.zeros((), _STATE)
+        state["seed"], state["seeded"], state["key"] = self._seed, 1, key
+        unused = position == 624 and int(key[0]) == self._seed & 0xFFFFFFFF  # just seeded
+        state["next"], state["left"] = (0, 1) if unused else (position, 625 - position)
+        if self._next_normal is not None:
+            state["normal_y"], state["has_normal_y"] = self._next_normal, 1
+        return np.frombuffer(state.tobytes(), np.uint8).copy()
+
+    def set_state(self, array) -> Generator:
+        """Continue from a state made by `get_state`, or by torch."""
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"expected a torch.ByteTensor, but got {type(array).__name__}")
+        if array.dtype != np.uint8:
+            raise TypeError("RNG state must be a torch.ByteTensor")
+        if array.size != _STATE.itemsize:
+            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {_STATE.itemsize} but found the input RNG state size to be {array.size}")
+        state = np.frombuffer(array.tobytes(), _STATE)[0]
+        left, position = int(state["left"]), int(state["next"])
+        if state["seeded"] != 1 or not 0 < left <= 624 or position > 624:
+            raise RuntimeError("Invalid mt19937 state")
+        self._seed = int(state["seed"])
+        self._next_normal = float(state["normal_y"]) if state["has_normal_y"] else None
+        key = state["key"].astype(np.uint32)
+        self._bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 624 if left == 1 else position}}
+        return self
+
+    def __getstate__(self):
+        return self.get_state()
+
+    def __setstate__(self, state):
+        self.__init__()
+        self.set_state(state)
+
+    # Raw streams
+
+    def _raw64(self, n: int) -> np.ndarray:
+        draws = self._raw(2 * n)
+        high = draws[0::2]
+        high <<= _SHIFT
+        high |= draws[1::2]
+        return high
+
+    def _unit32(self, n: int) -> np.ndarray:
+        draws = self._raw(n)
+        draws &= _MASK24
+        out = draws.view(np.int64).astype(np.float32)
+        out *= _UNIT24
+        return out
+
+    def _unit64(self, n: int) -> np.ndarray:
+        draws = self._raw64(n)
+        draws &= _MASK53
+        out = draws.view(np.int64).astype(np.float64)
+        out *= _UNIT53
+        return out
+
+    def _serial_normals(self, n: int) -> np.ndarray:
+        """Standard normals by twos; an odd one is kept for the next call."""
+        kept = [] if self._next_normal is None or n == 0 else [self._next_normal]
+        pairs = (n - len(kept) + 1) // 2
+        if pairs < 8:
+            draws = iter(self._raw(4 * pairs).tolist())
+            for a, b, c, d in zip(draws, draws, draws, draws):
+                theta = 2.0 * math.pi * (((a & 0x1FFFFF) << 32 | b) * _UNIT53)
+                radius = math.sqrt(-2.0 * math.log1p(((c & 0x1FFFFF) << 32 | d) * -_UNIT53))
+                kept += radius * math.cos(theta), radius * math.sin(theta)
+            values = np.array(kept)
+        else:
+            values = np.concatenate((kept, dist.normal_pairs(self._unit64(2 * pairs))))
+        if n:
+            self._next_normal = float(values[n]) if values.size > n else None
+        return values[:n]
+
+    # Continuous distributions
+
+    def uniform(self, n: int, dtype=np.float32, low=0.0, high=1.0) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        _require_float(dtype, "check_uniform_bounds")
+        if low == 0.0 and high == 1.0:
+            if dtype == np.float32:
+                return self._unit32(n)
+            if dtype == np.float64:
+                return self._unit64(n)
+        smallest, greatest = _limits(dtype)
+        if not smallest <= low <= greatest:
+            raise _out_of_bounds("from", dtype)
+        if not smallest <= high <= greatest:
+            raise _out_of_bounds("to", dtype)
+        if not low <= high:
+            raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}")
+        if not high - low <= greatest:
+            raise RuntimeError(
+                f"uniform_ expects to-from <= std::numeric_limits<{_NAMES[dtype.name][0]}>::max(), "
+                f"but found to={high:g} and from={low:g} which result in to-from to exceed the limit"
+            )
+        if dtype == np.float64:
+            out = dist.fma64(self._unit64(n), high - low, low)
+        else:
+            out = _convert(dist.scale32(self._unit32(n), low, high), dtype)
+        out[out == dtype.type(high)] = low
+        return out
+
+    def normal(self, n: int, dtype=np.float32, mean=0.0, std=1.0, contiguous=True) -> np.ndarray:
+        """`contiguous=False` draws as torch does into a tensor that is not contiguous."""
+        dtype = np.dtype(dtype)
+        if not std >= 0.0:
+            raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
+        if n and dtype.kind != "f":
+            _require_float(dtype, "normal_kernel_cpu")
+        if n < 16 or not contiguous:
+            values = self._serial_normals(n)
+            if mean != 0.0 or std != 1.0:
+                values = dist.fma64(values, float(std), float(mean))
+            return _convert(values, dtype)
+        main = n & ~15
+        total = n if main == n else main + 16
+        # torch draws all n (float16: whole rows only), then 16 anew for the last 16 elements of an n that 16 does not divide
+        drawn = total if main == n or dtype == np.float16 else n + 16
+        u = (self._unit64 if dtype == np.float64 else self._unit32)(drawn)
+        if drawn != total:
+            u[main:total] = u[n:]
+        transform = dist.box_muller64 if dtype == np.float64 else dist.box_muller32
+        values = transform(u[:total].reshape(-1, 16), float(mean), float(std)).ravel()
+        if total == n:
+            return _convert(values, dtype)
+        out = np.empty(n, dtype)
+        out[:main] = values[:main]
+        out[n - 16 :] = values[main:]
+        return out
+
+    def normal_arrays(self, mean, std) -> np.ndarray:
+        """torch.normal with an array for `mean`, `std` or both; of the broadcast shape, and of the dtype of `mean` (else `std`)."""
+        lead = mean if isinstance(mean, np.ndarray) else std
+        shape, dtype = np.broadcast_shapes(np.shape(mean), np.shape(std)), lead.dtype
+        scale = 1.0
+        if not isinstance(std, np.ndarray):
+            scale = std
+        elif std.size and not std.min() >= 0:
+            raise RuntimeError("normal expects all elements of std >= 0.0")
+        out = self.normal(math.prod(shape), dtype, 0.0, scale).reshape(shape)
+        for operation, operand in ((np.multiply, std), (np.add, mean)):
+            if operation is np.multiply and not isinstance(std, np.ndarray):
+                continue
+            if np.ndim(operand) == 0 and shape:
+                operand = np.asarray(operand, dtype)
+            out = np.asarray(operation(out, operand)).astype(dtype, copy=False)
+        return out
+
+    def log_normal(self, n: int, dtype=np.float32, mean=1.0, std=2.0) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        if not std > 0.0:
+            raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
+        _require_float(dtype, "log_normal_cpu")
+        return _convert(dist.exp(dist.fma64(self._serial_normals(n), float(std), float(mean)), dtype == np.float64), dtype)
+
+    def exponential(self, n: int, dtype=np.float32, lambd=1.0) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        if not lambd > 0.0:
+            raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
+        if dtype.kind != "f":
+            raise RuntimeError(
+                "Exponential distribution is a continuous probability distribution. "
+                f"dtype must be a floating point but you specified {_NAMES[dtype.name][0]}"
+            )
+        return _convert(dist.exponential(self._unit64(n), float(lambd), dtype == np.float64), dtype)
+
+    def cauchy(self, n: int, dtype=np.float32, median=0.0, sigma=1.0) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        if not sigma > 0.0:
+            raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
+        if dtype.kind != "f":
+            raise RuntimeError(
+                "Cauchy distribution is a continuous probability distribution. "
+                f"dtype must be a floating point but you specified {_NAMES[dtype.name][1]}"
+            )
+        return _convert(dist.cauchy(self._unit64(n), float(median), float(sigma), dtype == np.float64), dtype)
+
+    # Discrete distributions
+
+    def geometric(self, n: int, dtype, p) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        if not 0 < p < 1:
+            raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
+        if dtype.kind == "b":
+            _require_float(dtype, "geometric_cpu")
+        with np.errstate(divide="ignore"):
+            return _convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
+
+    def bernoulli(self, n: int, dtype, p) -> np.ndarray:
+        """Draws that are 1 with probability `p`, a number."""
+        if not 0 <= p <= 1:
+            raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
+        return (self._unit64(n) < p).astype(dtype)
+
+    def bernoulli_array(self, p: np.ndarray, dtype) -> np.ndarray:
+        """One draw for each probability of `p`, of its shape (broadcast it first where the result is larger)."""
+        _require_float(p.dtype, "bernoulli_tensor_cpu_p_")
+        if p.size and not (p.min() >= 0 and p.max() <= 1):
+            raise RuntimeError(
+                "Expected p_in >= 0 && p_in <= 1 to be true, but got false.  "
+                "(Could this error message be improved?  If so, please report an enhancement request to PyTorch.)"
+            )
+        u = (self._unit64 if p.dtype == np.float64 else self._unit32)(p.size)
+        return (u.reshape(p.shape) < p).astype(dtype)
+
+    def randint(self, n: int, low: int, high: int | None, dtype=np.int64) -> np.ndarray:
+        """Integers of [low, high); without `high`, up to the greatest of the dtype (of a float: the last exact integer)."""
+        dtype = np.dtype(dtype)
+        if not _INT64_MIN <= low <= _INT64_MAX or (high is not None and not _INT64_MIN <= high <= _INT64_MAX):
+            raise ValueError("Overflow when unpacking long long")
+        if high is not None:
+            if low >= high:
+                raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+            if dtype.kind == "f":
+                low, high = _float_low(low, dtype), _float_high(high, dtype)
+                if low >= high:
+                    raise RuntimeError(
+                        f"random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got from={low} >= to={high}"
+                    )
+            _check_range(low, high - 1, dtype)
+        elif low == _INT64_MIN:
+            if dtype.name not in ("int64", "float64", "float32"):
+                raise RuntimeError("random_full_64_bits_range_kernel_cpu handles only int64, double, float and bfloat16")
+            return _convert(self._raw64(n).view(np.int64), dtype)
+        else:
+            last = _limits(dtype)[1]
+            if dtype.kind == "f":
+                last, low = 2 ** _DIGITS[dtype.name], _float_low(low, dtype)
+                if low >= last:
+                    raise RuntimeError(
+                        "random_ expects 'from' casted to dtype to be less than or equal to 'to_inc' casted to dtype, "
+                        f"but got from={low} > to_inc={last}"
+                    )
+            _check_range(low, last, dtype)
+            high = last + 1
+        draws = self._raw64(n) if high - low >= 2**28 else self._raw(n)
+        draws %= np.uint64(high - low)
+        draws += np.uint64(low % 2**64)
+        return _convert(draws.view(np.int64), dtype)
+
+    def random(self, n: int, dtype=np.int64) -> np.ndarray:
+        """tensor.random_() without bounds: [0, greatest of the dtype], for a float [0, 2**digits]."""
+        dtype = np.dtype(dtype)
+        if dtype.name in ("uint16", "uint32", "uint64"):
+            _require_float(dtype, "random_kernel_cpu")
+        draws = self._raw64(n) if dtype.itemsize == 8 else self._raw(n)
+        draws %= np.uint64((2 ** _DIGITS[dtype.name] if dtype.kind == "f" else _limits(dtype)[1]) + 1)
+        return _convert(draws.view(np.int64), dtype)
+
+    def randperm(self, n: int, dtype=np.int64) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
+        if dtype.kind == "f":
+            if n > 2 ** _DIGITS[dtype.name] + 1:
+                limit = "2049" if dtype == np.float16 else f"2^{_DIGITS[dtype.name]}+1"
+                raise RuntimeError(f"n cannot be greater than {limit} for {_NAMES[dtype.name][0]} type.")
+        elif dtype.name in ("bool", "uint16", "uint32", "uint64"):
+            _require_float(dtype, "randperm")
+        elif n > _limits(dtype)[1]:
+            raise RuntimeError(f"value cannot be converted to type {_NAMES[dtype.name][2]} without overflow")
+        return np.array(dist.permute(self._raw(max(n - 1, 0)).tolist(), n), dtype)
+
+    def multinomial(self, weights: np.ndarray, num_samples: int, replacement=False) -> np.ndarray:
+        """Indices (int64) drawn by the weights of the last axis, shaped (num_samples,) or (rows, num_samples)."""
+        if weights.ndim not in (1, 2):
+            raise RuntimeError("prob_dist must be 1 or 2 dim")
+        if weights.dtype.kind != "f":
+            raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {_NAMES[weights.dtype.name][0]}")
+        if num_samples <= 0:
+            raise RuntimeError("cannot sample n_sample <= 0 samples")
+        categories = weights.shape[-1]
+        if not replacement and num_samples > categories:
+            raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+        if categories > 2**24:
+            raise RuntimeError("number of categories cannot exceed 2^24")
+        rows = weights.reshape(1, -1) if weights.ndim == 1 else weights
+        if len(rows) == 0:
+            return np.empty((0, num_samples), np.int64)
+        if replacement and num_samples > 1:
+            if not (rows >= 0).all():
+                raise RuntimeError("invalid multinomial distribution (encountering probability entry < 0)")
+            if not np.isfinite(rows).all():
+                raise RuntimeError("invalid multinomial distribution (encountering probability entry = infinity or NaN)")
+            chosen = dist.sample_rows(rows, self._unit64(len(rows) * num_samples).reshape(len(rows), num_samples))
+        else:
+            if not (rows.max() < np.inf and rows.min() >= 0):
+                raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+            if not rows.any(axis=1).all():
+                raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                chosen = dist.largest(rows / self.exponential(rows.size, rows.dtype).reshape(rows.shape), num_samples)
+        return chosen.reshape(weights.shape[:-1] + (num_samples,))

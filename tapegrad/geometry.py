@@ -1,0 +1,254 @@
+"""Geometries: interned (shape, strides), and how elementwise operands of different geometries are walked together.
+
+Equal shape and strides are one integer everywhere, so compiled code compares shapes by comparing integers.  `fill_broadcast`
+computes, once per combination of operand geometries, the output's geometry and each operand's walk; the result stays in the
+engine's broadcast cache.  The output's stride order follows torch's TensorIterator: that of the first operands that decide it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from tapegrad.engine import bind, layout
+from tapegrad.engine.layout import CONTIGUOUS, DENSE, DIRECT, OVERLAPS, SCALAR, STRIDED
+
+MAX_NDIM = 64
+_ids: dict[tuple, int] = {}
+_contiguous_ids: dict[tuple, int] = {}
+shapes: list[tuple] = [()]  # by id; id 0 is "no operand"
+strides: list[tuple] = [()]
+numels: list[int] = [0]
+_memory: list = [None]  # keeps sizes alive
+_room = 0
+_rows: np.ndarray
+
+
+class Size(tuple):
+    """The shape of a tensor: a tuple that prints as `tapegrad.Size([2, 3])`."""
+
+    def __repr__(self):
+        return f"tapegrad.Size([{', '.join(map(str, self))}])"
+
+    def numel(self) -> int:
+        """The product of the sizes."""
+        n = 1
+        for size in self:
+            n *= size
+        return n
+
+    def __getitem__(self, index):
+        item = tuple.__getitem__(self, index)
+        return Size(item) if isinstance(index, slice) else item
+
+    def __add__(self, other):
+        return Size(tuple.__add__(self, other)) if isinstance(other, tuple) else NotImplemented
+
+    def __mul__(self, count):
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
+
+    def __reduce__(self):
+        return Size, (tuple(self),)
+
+
+def contiguous_strides(shape: tuple) -> tuple:
+    """Row-major strides, in elements."""
+    result, step = [], 1
+    for size in reversed(shape):
+        result.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(result))
+
+
+def _is_contiguous(shape, steps) -> bool:
+    expected = 1
+    for size, step in zip(reversed(shape), reversed(steps), strict=True):
+        if size == 0:
+            return True
+        if size != 1:
+            if step != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _flags(shape: tuple, steps: tuple) -> int:
+    if 0 in shape:
+        return CONTIGUOUS | DENSE
+    flags = CONTIGUOUS if _is_contiguous(shape, steps) else 0
+    expected, dense, overlaps = 1, True, False
+    for step, size in sorted((step, size) for size, step in zip(shape, steps, strict=True) if size != 1):
+        if step < expected:
+            overlaps = True
+        dense = dense and step == expected
+        expected = step * (size - 1) + expected if step >= expected else expected
+    if dense:
+        flags |= DENSE
+    if overlaps:
+        flags |= OVERLAPS
+    return flags
+
+
+def geometry(shape: tuple, steps: tuple | None = None) -> int:
+    """The id of a shape with strides (row-major if None)."""
+    if steps is None:
+        found = _contiguous_ids.get(shape)
+        if found is None:
+            found = _contiguous_ids[shape] = geometry(shape, contiguous_strides(shape))
+        return found
+    found = _ids.get((shape, steps))
+    return found if found is not None else _intern(shape, steps)
+
+
+def _intern(shape: tuple, steps: tuple) -> int:
+    global _room, _rows
+    count = len(shapes)
+    if count >= _room:
+        _room = max(1024, _room * 2)
+        table = bind.allocate(_room * layout.GEOMETRY.size)
+        cell = bind.state_cell("geometries")
+        if cell.value:
+            ctypes.memmove(table, cell.value, count * layout.GEOMETRY.size)
+        cell.value = table
+        _rows = layout.GEOMETRY.view(table, _room)
+    numel = 1
+    for size in shape:
+        numel *= size
+    words = np.array([*shape, *steps, 0], np.int64)
+    shapes.append(Size(shape))
+    strides.append(tuple(steps))
+    numels.append(numel)
+    _memory.append(words)
+    flags = _flags(shape, steps)
+    _ids[(tuple(shape), tuple(steps))] = count
+    plain = contiguous_strides(shape)
+    _rows[count] = (numel, words.ctypes.data, len(shape), flags, count if tuple(steps) == plain else 0, 0)
+    if tuple(steps) != plain:
+        _rows["contiguous"][count] = geometry(tuple(shape))
+    return count
+
+
+def flags_of(g: int) -> int:
+    return int(_rows["flags"][g])
+
+
+def is_contiguous(g: int) -> bool:
+    return bool(_rows["flags"][g] & CONTIGUOUS)
+
+
+def start() -> None:
+    """Intern the 0-d geometry; the engine's state is ready."""
+    bind.state_cell("scalar_geometry").value = geometry(())
+
+
+# --- broadcasting ---------------------------------------------------------------------------------------------------
+def broadcast_shapes(*operands: tuple) -> tuple:
+    """The common shape of operands under broadcasting; torch's error if there is none."""
+    ndim = max(map(len, operands), default=0)
+    result = [1] * ndim
+    for shape in operands:
+        for k, size in enumerate(shape, ndim - len(shape)):
+            if size == 1:
+                continue
+            if result[k] != 1 and result[k] != size:
+                first, second = (result[k], size)
+                raise RuntimeError(
+                    f"The size of tensor a ({first}) must match the size of tensor b ({second}) at non-singleton dimension {k}"
+                )
+            result[k] = size
+    return tuple(result)
+
+
+def stride_order(shape: tuple, operands: list[tuple]) -> list[int]:
+    """Dims from the fastest to the slowest, as TensorIterator sorts them by the operands' strides (0 where broadcast)."""
+    order = list(range(len(shape) - 1, -1, -1))
+
+    def compare(d0: int, d1: int) -> int:
+        for steps in operands:
+            s0, s1 = steps[d0], steps[d1]
+            if s0 == 0 or s1 == 0:
+                continue
+            if s0 != s1:
+                return -1 if s0 < s1 else 1
+            if shape[d0] > shape[d1]:
+                return 1
+        return 0
+
+    for i in range(1, len(order)):
+        at = i
+        for j in range(i - 1, -1, -1):
+            verdict = compare(order[j], order[at])
+            if verdict > 0:
+                order[j], order[at] = order[at], order[j]
+                at = j
+            elif verdict < 0:
+                break
+    return order
+
+
+def expanded_strides(shape: tuple, g: int) -> tuple:
+    """The strides of geometry `g` broadcast to `shape`: 0 in dims that are repeated."""
+    own_shape, own = shapes[g], strides[g]
+    lead = len(shape) - len(own_shape)
+    return (0,) * lead + tuple(0 if s == 1 and shape[lead + k] != 1 else own[k] for k, s in enumerate(own_shape))
+
+
+def walk(shape: tuple, steps: tuple, order: list[int]) -> tuple[int, list[int], list[int]]:
+    """(mode, sizes, strides) for visiting an operand in the order given (fastest dim first), adjacent dims merged."""
+    sizes: list[int] = []
+    moves: list[int] = []
+    for d in order:
+        size, step = shape[d], steps[d]
+        if size == 1:
+            continue
+        if sizes and step == moves[-1] * sizes[-1]:
+            sizes[-1] *= size
+        else:
+            sizes.append(size)
+            moves.append(step)
+    if not sizes or moves == [1] or 0 in shape:
+        return DIRECT, [], []
+    if moves == [0]:
+        return SCALAR, [], []
+    return STRIDED, sizes[::-1], moves[::-1]
+
+
+_walks: dict[int, list] = {}  # by row: the arrays that the row's addresses point at
+
+
+def fill_broadcast(first: int, second: int, third: int) -> None:
+    """Fill the broadcast cache for operand geometries (0: none); called by compiled code on a miss."""
+    operands = [g for g in (first, second, third) if g]
+    shape = broadcast_shapes(*(shapes[g] for g in operands))
+    expanded = [expanded_strides(shape, g) for g in operands]
+    if all(steps == expanded[0] for steps in expanded) and shapes[operands[0]] == shape and flags_of(operands[0]) & DENSE:
+        output = operands[0]
+        order = stride_order(shape, expanded)
+    else:
+        order = stride_order(shape, expanded)
+        steps = [0] * len(shape)
+        step = 1
+        for d in order:
+            steps[d] = step
+            step *= max(shape[d], 1)
+        output = geometry(shape, tuple(steps))
+    n = numels[output]
+    modes, addresses, kept = [], [], []
+    for k in range(3):
+        mode, sizes, moves = walk(shape, expanded[k], order) if k < len(operands) else (DIRECT, [], [])
+        words = np.array([len(sizes), *sizes, *moves], np.int64)
+        kept.append(words)
+        modes.append(mode)
+        addresses.append(words.ctypes.data if mode == STRIDED else 0)
+    h = (first * 0x9E3779B1 + second * 0x85EBCA77 + third * 0xC2B2AE3D) >> 7
+    table = layout.BROADCAST.view(bind.state_cell("broadcasts").value, layout.BROADCAST_ROWS)
+    at = h & (layout.BROADCAST_ROWS - 1)
+    if table["output"][at] and not table["output"][at ^ 1]:
+        at ^= 1
+    row = table[at]
+    row["first"], row["second"], row["third"], row["output"], row["n"] = first, second, third, output, n
+    row["mode"], row["walk"] = [*modes, DIRECT], [*addresses, 0]
+    _walks[at] = kept

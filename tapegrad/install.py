@@ -1,0 +1,142 @@
+"""Hanging the compiled fast paths on Tensor and on the package, from the op table.
+
+Which thunks there are follows from the records: one per elementwise op and form (function or method, operator, reflected, in place).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from tapegrad import dispatch, dtypes, geometry, kernels, modes
+from tapegrad.engine import bind, layout
+from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
+from tapegrad.ops import table
+from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise, Structural
+
+_kept: list = []  # Python callables whose addresses compiled code holds
+FUNCTIONS: dict[str, object] = {}  # public functions with a compiled fast path
+
+
+def elementwise_ops() -> list[Elementwise]:
+    table.load()
+    return [op for op in BY_CODE if isinstance(op, Elementwise)]
+
+
+def forms(op: Elementwise):
+    """(thunk symbol, code flags, method names, is a public function) for each form of an op."""
+    if op.method or op.function:
+        yield f"f_{op.name}", 0, [op.name, *op.aliases] if op.method else [], op.function
+    if op.method and op.inplace:
+        yield f"i_{op.name}", INPLACE, [n + "_" for n in (op.name, *op.aliases)], False
+    for k, name in enumerate(op.operators):
+        flags = OPERATOR | (REFLECTED if k == 1 else 0) | (INPLACE if k == 2 else 0)
+        yield f"o{k}_{op.name}", flags, [name], False
+
+
+def thunks() -> dict[str, tuple[str, int]]:
+    """Symbol -> (compiled entry point, code) of every thunk."""
+    result = {}
+    for op in elementwise_ops():
+        if len(op.inputs) > 2:
+            continue
+        entry = "tg_unary" if len(op.inputs) == 1 else "tg_binary"
+        for symbol, flags, _, _ in forms(op):
+            result[symbol] = (entry, op.code | flags)
+    return result
+
+
+KIND_BITS = {"F": [0, 1], "I": [2, 3, 4, 5, 6], "B": [7]}
+
+
+def fill_rows() -> None:
+    """Tell compiled code about every op."""
+    rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
+    for op in BY_CODE:
+        if isinstance(op, Structural):
+            rows["family"][op.code] = layout.STRUCTURAL
+        if not isinstance(op, Elementwise):
+            continue
+        row = rows[op.code]
+        converts = op.result not in (None, "bool")
+        row["family"] = layout.STRUCTURAL if converts else layout.ELEMENTWISE
+        row["inputs"] = len(op.inputs)
+        row["result"] = -1 if op.result is None else dtypes.BY_NAME[op.result].code
+        row["mask"] = op.mask
+        row["kinds"] = sum(1 << code for kind in op.kinds for code in KIND_BITS[kind])
+        row["cost"] = op.cost
+        row["no_scalars"] = not op.scalars
+        reads, rules = [0] * 4, [0] * 4
+        names = [*op.inputs, "out"]
+        for k, text in enumerate(op.grads):
+            if text is None or (converts and not dtypes.BY_NAME[op.result].is_floating_point):
+                rule = layout.DERIVATIVE_NONE
+            elif text == "g":
+                rule = layout.DERIVATIVE_SAME
+            elif text == "0":
+                rule = layout.DERIVATIVE_ZERO
+            else:
+                rule = layout.DERIVATIVE_KERNEL
+            rules[k] = rule
+            reads[k] = sum(1 << j for j, name in enumerate(names) if name in op.reads(k))
+        rules[3] = int(any(rules[:3]))
+        row["reads"], row["rule"] = reads, rules
+        callables = (dispatch.function(op), dispatch.operator(op, False), dispatch.operator(op, True), dispatch.inplace_function(op))
+        _kept.extend(callables)
+        for name, callable_ in zip(("slow", "slow_operator", "slow_reflected", "slow_inplace"), callables, strict=True):
+            row[name] = id(callable_)
+
+
+def need_kernel(code: int, dtype_code: int, which: int) -> None:
+    """Compile and load a kernel; called by compiled code at its first use."""
+    op, dtype = BY_CODE[code], dtypes.BY_CODE[dtype_code]
+    address = kernels.load_kernel(op, dtype, which)
+    rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
+    if which == 0:
+        rows["forward"][code, dtype_code] = address
+    else:
+        rows["derivative"][code, (which - 1) * layout.DTYPES + dtype_code] = address
+
+
+def signature(op: Elementwise, method: bool) -> str:
+    names = list(op.parameters)
+    names = ["$self", *names[1:]] if method else ["$module", *names]
+    return f"{op.name}({', '.join(names)}, /)\n--\n\n"
+
+
+def start(engine) -> None:
+    """Everything that must wait for the compiled engine."""
+    from tapegrad.nn_parameter import Parameter
+    from tapegrad.tensor import Tensor
+
+    dispatch.PLAIN_TYPES.update((Tensor, Parameter))
+    fill_rows()
+    for field, callable_ in (
+        ("need_kernel", need_kernel),
+        ("need_broadcast", geometry.fill_broadcast),
+        ("raise_memory", dispatch.raise_memory),
+        ("switch_thread", modes.load_thread),
+    ):
+        _kept.append(callable_)
+        bind.state_cell(field).value = id(callable_)
+    bind.state_cell("tensor_type").value = id(Tensor)
+    bind.state_cell("parameter_type").value = id(Parameter)
+    bind.state_cell("add").value = BY_NAME["add"].code
+    bind.state_cell("convert").value = BY_NAME["to_float32"].code
+    for op in elementwise_ops():
+        if len(op.inputs) > 2:
+            continue
+        for symbol, flags, methods, is_function in forms(op):
+            for name in methods:
+                if "." not in name:
+                    setattr(Tensor, name, engine.method(Tensor, symbol, name, signature(op, True) + op.doc))
+            if is_function:
+                for name in (op.name, *op.aliases):
+                    FUNCTIONS[name] = engine.function(symbol, name, signature(op, False) + op.doc, keywords=True)
+
+
+
+
+@functools.cache
+def function_names() -> set[str]:
+    """The public functions that compiled code serves, known before it runs."""
+    return {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function for n in (op.name, *op.aliases)}

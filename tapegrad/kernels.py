@@ -1,0 +1,119 @@
+"""Kernels of elementwise ops: written out from the op's formula, compiled at first use, kept in the object cache.
+
+A kernel is `kernel(args, start, stop)` over contiguous operands.  Forward: args are the addresses of out and the inputs.  A
+derivative: the addresses of the result, g, three inputs and out (those it does not read are absent).  `plain` runs the same text
+un-jitted on NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from tapegrad import dtypes
+from tapegrad.engine import build
+from tapegrad.maths import library
+from tapegrad.ops.registry import Elementwise, names_in
+
+MATHS = {*library.UNARY, *library.BINARY}
+NAMES = {"pi": np.pi, "ln2": np.log(2.0), "ln10": np.log(10.0), "inf": np.inf, "nan": np.nan}
+
+
+class _TypedConstants(ast.NodeTransformer):
+    """Numbers in a formula take the kernel's own type: a bare 2.0 would turn a float32 computation into float64."""
+
+    def visit_Constant(self, node):
+        return ast.Call(ast.Name("real", ast.Load()), [node], []) if isinstance(node.value, (int, float)) else node
+
+    def visit_Name(self, node):
+        if node.id in NAMES:
+            return ast.Call(ast.Name("real", ast.Load()), [ast.Constant(float(NAMES[node.id]))], [])
+        return node
+
+
+def kind_of(dtype) -> str:
+    return {dtypes.BOOL: "B", dtypes.INTEGER: "I", dtypes.FLOAT: "F"}[dtype.category]
+
+
+def expression(op: Elementwise, dtype, which: int) -> str:
+    """The formula as it stands in a kernel of `dtype`."""
+    text = op.formula(which, kind_of(dtype))
+    if not dtype.is_floating_point:
+        return text
+    return ast.unparse(ast.fix_missing_locations(_TypedConstants().visit(ast.parse(text, mode="eval"))))
+
+
+def source(op: Elementwise, dtype, which: int) -> str:
+    """The text of a kernel: which 0 is forward, 1 + k the derivative for input k."""
+    text = expression(op, dtype, which)
+    used = names_in(op.formula(which, kind_of(dtype)))
+    result = "bool" if op.result == "bool" and which == 0 else dtype.name
+    offset = 1 if which == 0 else 2
+    places = {name: offset + k for k, name in enumerate(op.inputs)} | {"g": 1, "out": 5}
+    lines = ["def kernel(args, start, stop):", "    result = load_i64(args)"]
+    loads = []
+    for name, place in places.items():
+        if name in used and (name in op.inputs or which):
+            lines.append(f"    at_{name} = load_i64(args + {8 * place})")
+            kind = "bool" if op.mask and name == op.inputs[0] else dtype.name
+            loads.append(f"        {name} = get_{kind}(at_{name}, i)")
+    lines += ["    for i in range(start, stop):", *loads, f"        put_{result}(result, i, {text})"]
+    return "\n".join(lines) + "\n"
+
+
+@functools.cache
+def support_digest() -> str:
+    folder = Path(__file__).parent
+    return library.source_digest() + (folder / "engine" / "native" / "elements.py").read_text() + (folder / "engine" / "native" / "pointers.py").read_text()
+
+
+def machine_code(op: Elementwise, dtype, which: int) -> bytes:
+    """The kernel's object, from the cache or compiled."""
+    text = source(op, dtype, which)
+    name = "kernel-" + build.key(text, dtype.name, support_digest())
+    body = build.load_cached(name)
+    if body is None:
+        body = compile_kernel(text, dtype)
+        build.store_cached(name, body)
+    return body
+
+
+def compile_kernel(text: str, dtype, reassociate: bool = False, result=None) -> bytes:
+    """Compile the text of `kernel` with the elements and maths of a dtype in scope."""
+    from tapegrad.engine.native import elements
+    from tapegrad.engine.native.pointers import I64, VOID
+
+    namespace = elements.namespace(dtype.name, (result or dtype).name)
+    for name in names_in_source(text):
+        if name not in namespace:
+            function = elements.helper(dtype.name, name)
+            if function is None and name in MATHS:
+                function = library.compiled("float64" if dtype is dtypes.float64 else "float32")[name]
+            if function is not None:
+                namespace[name] = function
+    code = compile(text, "<kernel>", "exec")
+    exec(code, namespace)
+    kernel = namespace["kernel"]
+    if reassociate:
+        kernel.fastmath = {"contract", "reassoc", "nsz"}
+    return build.compile_functions({"kernel": (kernel, VOID, [I64, I64, I64])})
+
+
+def names_in_source(text: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+
+
+def load_kernel(op: Elementwise, dtype, which: int) -> int:
+    """The address of a kernel, ready to run."""
+    return build.load(machine_code(op, dtype, which))("kernel")
+
+
+def plain(op: Elementwise, dtype, which: int, **operands):
+    """The formula run un-jitted on NumPy arrays: the twin of the kernel, for tests and the debugger."""
+    from tapegrad.engine.native.plain import namespace
+
+    space = namespace(dtype.name) | library.plain("float64" if dtype is dtypes.float64 else "float32")
+    return eval(expression(op, dtype, which), space, operands)

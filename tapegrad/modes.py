@@ -1,0 +1,215 @@
+"""Grad modes, per thread: no_grad, enable_grad, set_grad_enabled, inference_mode.
+
+The engine reads one mode word.  It holds the modes of the thread that ran last; compiled code compares thread states (2 ns) and,
+when another thread arrives, calls `load_thread`, which puts the old thread's word away and brings the new one's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+
+from tapegrad import core
+from tapegrad.engine import layout
+from tapegrad.engine.bind import state_cell
+
+GRAD, SLOW = layout.GRAD, layout.SLOW
+INFERENCE = 1 << 8
+ANOMALY = 1 << 9
+SAVED_HOOKS = 1 << 10
+TRANSFORM = 1 << 11
+NEEDS_PYTHON = INFERENCE | ANOMALY | SAVED_HOOKS | TRANSFORM
+
+_thread_state = ctypes.pythonapi.PyThreadState_Get
+_thread_state.restype = ctypes.c_void_p
+
+
+class _Word:
+    """A thread's mode word while another thread's is loaded."""
+
+    value = GRAD
+
+
+class _Local(threading.local):
+    def __init__(self):
+        self.word = _Word()
+
+
+_local = _Local()
+_loaded: _Word
+_mode = core.mode
+_owner = state_cell("thread")
+
+
+def start() -> None:
+    global _loaded
+    _loaded = _local.word
+    _owner.value = _thread_state()
+
+
+def load_thread() -> None:
+    """Make the running thread's mode word the loaded one."""
+    global _loaded
+    current = _thread_state()
+    if _owner.value == current and _loaded is _local.word:
+        return
+    _loaded.value = _mode.value
+    _loaded = _local.word
+    _mode.value = _loaded.value
+    _owner.value = current
+
+
+def word() -> int:
+    """The running thread's modes."""
+    core.start()
+    if _loaded is not _local.word or _owner.value != _thread_state():
+        load_thread()
+    return _mode.value
+
+
+def set_bits(bits: int, on: bool) -> int:
+    """Switch mode bits of the running thread; returns the word before."""
+    before = word()
+    now = before | bits if on else before & ~bits
+    _mode.value = now | SLOW if now & NEEDS_PYTHON else now & ~SLOW
+    return before
+
+
+def restore(before: int) -> None:
+    word()
+    _mode.value = before
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations of this thread are recorded."""
+    return bool(word() & GRAD)
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this thread is inside inference_mode."""
+    return bool(word() & INFERENCE)
+
+
+class _ModeContext:
+    """A context manager that is also a decorator (of functions and generators) and may be used without parentheses."""
+
+    bits, on = GRAD, False
+
+    def __new__(cls, function=None):
+        self = super().__new__(cls)
+        self._before = []
+        return self(function) if callable(function) else self
+
+    def __init__(self, function=None):
+        pass
+
+    def __enter__(self):
+        self._before.append(set_bits(self.bits, self.on))
+
+    def __exit__(self, *exception):
+        restore(self._before.pop())
+
+    def clone(self):
+        return type(self)()
+
+    def __call__(self, function):
+        import inspect
+
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args, **kwargs):
+                source = function(*args, **kwargs)
+                send, value = source.send, None
+                while True:
+                    try:
+                        with self.clone():
+                            item = send(value)
+                    except StopIteration as stop:
+                        return stop.value
+                    try:
+                        value, send = (yield item), source.send
+                    except GeneratorExit:
+                        source.close()
+                        raise
+                    except BaseException as error:
+                        value, send = error, source.throw
+
+            return generator
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            with self.clone():
+                return function(*args, **kwargs)
+
+        return wrapper
+
+
+class no_grad(_ModeContext):
+    """Operations inside are not recorded.  Context manager or decorator.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> with tg.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+
+class enable_grad(_ModeContext):
+    """Operations inside are recorded, even within no_grad."""
+
+    on = True
+
+
+class set_grad_enabled(_ModeContext):
+    """Switch recording at once; as a context manager, until its end."""
+
+    def __new__(cls, mode):
+        return object.__new__(cls)
+
+    def __init__(self, mode: bool):
+        self.mode = bool(mode)
+        self._before = [set_bits(GRAD, self.mode)]
+
+    def __enter__(self):
+        if not self._before:
+            self._before.append(set_bits(GRAD, self.mode))
+
+    def __call__(self, function):
+        restore(self._before.pop())
+        return super().__call__(function)
+
+    def clone(self):
+        return type(self)(self.mode)
+
+    def __repr__(self):
+        return f"tapegrad.autograd.grad_mode.set_grad_enabled(mode={self.mode})"
+
+
+class inference_mode(_ModeContext):
+    """Like no_grad, and the tensors made inside may not enter a recorded computation afterwards."""
+
+    def __new__(cls, mode=True):
+        self = object.__new__(cls)
+        self._before = []
+        if callable(mode):
+            self.mode = True
+            return self(mode)
+        return self
+
+    def __init__(self, mode=True):
+        self.mode = bool(mode)
+
+    def __enter__(self):
+        before = set_bits(INFERENCE, self.mode)
+        if self.mode:
+            set_bits(GRAD, False)
+        else:
+            set_bits(GRAD, True)
+        self._before.append(before)
+
+    def clone(self):
+        return type(self)(self.mode)

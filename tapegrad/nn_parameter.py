@@ -1,0 +1,36 @@
+"""Parameter: a leaf tensor that modules recognise."""
+
+from __future__ import annotations
+
+from tapegrad.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that is a module's parameter when assigned to it; requires grad by default."""
+
+    __slots__ = ()
+
+    def __new__(cls, data=None, requires_grad=True):
+        from tapegrad import core, creation
+
+        if data is None:
+            data = creation.empty(0)
+        self = Tensor.__new__(cls)
+        core.move_handle(self, core.share_slot(data.detach()._slot))
+        if requires_grad:
+            self.requires_grad_()
+        return self
+
+    def __init__(self, data=None, requires_grad=True):
+        pass
+
+    def __repr__(self):
+        return "Parameter containing:\n" + super().__repr__()
+
+    def __deepcopy__(self, memo):
+        copy = type(self)(self.detach().clone(), self.requires_grad)
+        memo[id(self)] = copy
+        return copy
+
+    def __reduce_ex__(self, protocol):
+        return Parameter, (self.detach(), self.requires_grad)

@@ -1,0 +1,122 @@
+"""Arithmetic, comparison, logic and bits: one row per op."""
+
+from tapegrad.ops import checks
+from tapegrad.ops.registry import Elementwise
+
+XY = ("x", "y")
+XYZ = ("x", "y", "z")
+
+# --- arithmetic -----------------------------------------------------------------------------------------------------
+Elementwise("add", inputs=XY, forward="x + y", forward_bool="x | y", grads=("g", "g"), kinds="FIB", cost=6,
+            operators=("__add__", "__radd__", "__iadd__"))
+Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FI", cost=6, check=checks.no_bool_sub,
+            operators=("__sub__", "__rsub__", "__isub__"), aliases=("subtract",))
+Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g * y", "g * x"), kinds="FIB", cost=6,
+            operators=("__mul__", "__rmul__", "__imul__"), aliases=("multiply",))
+Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / y)"), cost=10,
+            operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)))
+Elementwise("floor_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(None, None), kinds="FI",
+            operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
+Elementwise("trunc_divide", inputs=XY, forward="trunc(x / y)", forward_int="trunc_divide(x, y)", grads=("0", "0"), kinds="FI", method=False,
+            function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
+Elementwise("remainder", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
+            operators=("__mod__", "__rmod__", "__imod__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
+Elementwise("fmod", inputs=XY, forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
+            check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
+Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FI", cost=60, scalars=False,
+            grads=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (y >= 0), 0.0, out * log(x))"),
+            operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.integer_power)
+# Powers with a Python number for exponent that need no pow: dispatch chooses them, the graph shows Pow.
+for name, forward, grad in (
+    ("pow_0", "x * 0 + 1", "g * 0"),
+    ("pow_1", "x", "g"),
+    ("pow_2", "x * x", "g * (2 * x)"),
+    ("pow_3", "x * x * x", "g * (3 * (x * x))"),
+    ("pow_half", "sqrt(x)", "g * (0.5 / sqrt(x))"),
+    ("pow_minus_1", "1 / x", "g * -(1 / (x * x))"),
+    ("pow_minus_2", "1 / (x * x)", "g * (-2 / (x * x * x))"),
+    ("pow_minus_half", "1 / sqrt(x)", "g * (-0.5 / (x * sqrt(x)))"),
+):
+    Elementwise(name, graph_name="Pow", forward=forward, grads=(grad,), function=False, method=False, domain=((0.3, 3),))
+Elementwise("neg", forward="-x", grads=("-g",), kinds="FI", check=checks.no_bool_neg, operators=("__neg__",), aliases=("negative",), cost=4)
+Elementwise("abs", forward="fabs(x)", forward_int="where(x < 0, -x, x)", grads=("g * sign(x)",), kinds="FI", aliases=("absolute",),
+            operators=("__abs__",), cost=4)
+Elementwise("sign", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIB")
+Elementwise("sgn", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIB")
+Elementwise("square", graph_name="Pow", forward="x * x", grads=("g * (2 * x)",), kinds="FI", cost=4)
+Elementwise("reciprocal", forward="1 / x", grads=("-g * (out * out)",), domain=((0.5, 3),), cost=10)
+Elementwise("floor", forward="floor(x)", forward_int="x", grads=("0",), kinds="FI")
+Elementwise("ceil", forward="ceil(x)", forward_int="x", grads=("0",), kinds="FI")
+Elementwise("trunc", forward="trunc(x)", forward_int="x", grads=("0",), kinds="FI", aliases=("fix",))
+Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds="FI", method=False, function=False)
+Elementwise("frac", forward="x - trunc(x)", grads=("g",))
+Elementwise("deg2rad", forward="x * (pi / 180)", grads=("g * (pi / 180)",))
+Elementwise("rad2deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",))
+Elementwise("positive", forward="x", grads=("g",), kinds="FI", operators=("__pos__",), inplace=False)
+
+# --- choosing -------------------------------------------------------------------------------------------------------
+Elementwise("maximum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x > y, x, y)))",
+            forward_int="where(x > y, x, y)", forward_bool="x | y", inplace=False,
+            grads=("where(x == y, g / 2, where(x < y, 0.0, g))", "where(x == y, g / 2, where(x > y, 0.0, g))"))
+Elementwise("minimum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x < y, x, y)))",
+            forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
+            grads=("where(x == y, g / 2, where(x > y, 0.0, g))", "where(x == y, g / 2, where(x < y, 0.0, g))"))
+Elementwise("fmax", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x > y, x, y)))",
+            forward_int="where(x > y, x, y)", forward_bool="x | y", inplace=False,
+            grads=("where((x >= y) | (y != y), g, 0.0)", "where((x >= y) | (y != y), 0.0, g)"))
+Elementwise("fmin", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x < y, x, y)))",
+            forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
+            grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"))
+Elementwise("clamp_min", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
+            forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"))
+Elementwise("clamp_max", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
+            forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"))
+Elementwise("clamp_both", graph_name="Clamp", inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
+            forward="where(x != x, x, where(y != y, y, where(z != z, z, where(where(x < y, y, x) > z, z, where(x < y, y, x)))))",
+            forward_int="where(where(x < y, y, x) > z, z, where(x < y, y, x))",
+            grads=("where((x >= y) & (x <= z), g, 0.0)", "where((x < y) & (y < z), g, 0.0)", "where((x > z) | (y > z), g, 0.0)"),
+            domain=((-3, 3), (-1, -0.5), (0.5, 1)))
+Elementwise("where", inputs=("c", "x", "y"), kinds="FIB", forward="where(c, x, y)", mask=True, function=False, method=False, inplace=False,
+            grads=(None, "where(c, g, 0.0)", "where(c, 0.0, g)"), parameters=("condition", "input", "other"))
+Elementwise("masked_fill", inputs=("c", "x", "y"), kinds="FIB", forward="where(c, y, x)", mask=True, function=False, method=False,
+            inplace=False, grads=(None, "where(c, 0.0, g)", "where(c, g, 0.0)"), parameters=("mask", "input", "value"))
+
+# --- comparison -----------------------------------------------------------------------------------------------------
+for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__ne__", ("not_equal",)), ("lt", "<", "__lt__", ("less",)),
+                                    ("le", "<=", "__le__", ("less_equal",)), ("gt", ">", "__gt__", ("greater",)),
+                                    ("ge", ">=", "__ge__", ("greater_equal",))):
+    Elementwise(name, inputs=XY, forward=f"x {sign} y", kinds="FIB", result="bool", grads=(None, None), operators=(operator,), aliases=alias,
+                inplace=True, cost=4)
+Elementwise("isnan", forward="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
+Elementwise("isinf", forward="fabs(x) == inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
+Elementwise("isposinf", forward="x == inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
+Elementwise("isneginf", forward="x == -inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
+Elementwise("isfinite", forward="fabs(x) < inf", forward_int="x == x", forward_bool="x == x", kinds="FIB", result="bool", grads=(None,),
+            inplace=False)
+Elementwise("signbit", forward="copysign(1.0, x) < 0", forward_int="x < 0", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,),
+            inplace=False)
+
+# --- logic and bits -------------------------------------------------------------------------------------------------
+Elementwise("logical_and", inputs=XY, forward="(x != 0) & (y != 0)", kinds="FIB", result="bool", grads=(None, None))
+Elementwise("logical_or", inputs=XY, forward="(x != 0) | (y != 0)", kinds="FIB", result="bool", grads=(None, None))
+Elementwise("logical_xor", inputs=XY, forward="(x != 0) ^ (y != 0)", kinds="FIB", result="bool", grads=(None, None))
+Elementwise("logical_not", forward="x == 0", kinds="FIB", result="bool", grads=(None,))
+Elementwise("bitwise_and", inputs=XY, forward="x & y", kinds="IB", grads=(None, None), operators=("__and__", "__rand__", "__iand__"),
+            check=checks.not_for_floats, promote="same")
+Elementwise("bitwise_or", inputs=XY, forward="x | y", kinds="IB", grads=(None, None), operators=("__or__", "__ror__", "__ior__"),
+            check=checks.not_for_floats, promote="same")
+Elementwise("bitwise_xor", inputs=XY, forward="x ^ y", kinds="IB", grads=(None, None), operators=("__xor__", "__rxor__", "__ixor__"),
+            check=checks.not_for_floats, promote="same")
+Elementwise("bitwise_not", forward="~x", forward_bool="x == 0", kinds="IB", grads=(None,), operators=("__invert__",),
+            check=checks.not_for_floats, promote="same")
+Elementwise("bitwise_left_shift", inputs=XY, forward="shift_left(x, y)", kinds="I", grads=(None, None), check=checks.not_for_floats, promote="same",
+            operators=("__lshift__", "__rlshift__", "__ilshift__"), domain=((0, 9), (0, 3)))
+Elementwise("bitwise_right_shift", inputs=XY, forward="shift_right(x, y)", kinds="I", grads=(None, None), check=checks.not_for_floats, promote="same",
+            operators=("__rshift__", "__rrshift__", "__irshift__"), domain=((0, 9), (0, 3)))
+
+# --- conversion: one op per target dtype, in the order of the dtype codes -------------------------------------------
+CONVERT = [
+    Elementwise(f"to_{name}", graph_name="ToCopy", forward="x", forward_bool="x", kinds="FIB", result=name, grads=("g",), method=False,
+                function=False, inplace=False, cost=4)
+    for name in ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+]

@@ -1,0 +1,55 @@
+"""Refusals that belong to single ops, in torch's words; an op record names its check."""
+
+from __future__ import annotations
+
+from tapegrad import dtypes
+
+
+def _dtype(operand):
+    return operand.dtype if hasattr(operand, "dtype") else dtypes.of_number(operand)
+
+
+def no_bool_sub(op, operands):
+    kinds = [_dtype(o).category == dtypes.BOOL for o in operands]
+    if all(kinds):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead."
+        )
+    if any(kinds):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported. "
+            "If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+        )
+
+
+def no_bool_neg(op, operands):
+    if _dtype(operands[0]).category == dtypes.BOOL:
+        raise RuntimeError(
+            "Negation, the `-` operator, on a bool tensor is not supported. "
+            "If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+        )
+
+
+def nonzero_divisor(op, operands):
+    """Integer division by zero is an error; by a zero anywhere in a divisor tensor."""
+    if any(_dtype(o).category > dtypes.INTEGER for o in operands):
+        return
+    divisor = operands[1]
+    zero = (divisor.detach()._array() == 0).any() if hasattr(divisor, "_array") else divisor == 0
+    if zero:
+        raise RuntimeError("ZeroDivisionError")
+
+
+def integer_power(op, operands):
+    base, exponent = operands
+    if _dtype(base).category <= dtypes.INTEGER and not hasattr(exponent, "dtype") and isinstance(exponent, int) and exponent < 0:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+
+
+def not_for_floats(op, operands):
+    for operand in operands:
+        d = _dtype(operand)
+        if d.category > dtypes.INTEGER:
+            name = op.name
+            kernel = {"bitwise_left_shift": "lshift", "bitwise_right_shift": "rshift"}.get(name, name)
+            raise NotImplementedError(f'"{kernel}_cpu" not implemented for \'{d.scalar_name}\'')

@@ -1,0 +1,63 @@
+"""Elementwise derivatives on Tensors: the op table's formulas evaluated with Tensor operands.
+
+The same text that is compiled into kernels runs here when a derivative must itself be recorded (`create_graph=True`), which gives
+derivatives of every order.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from tapegrad.kernels import NAMES
+from tapegrad.ops.registry import BY_NAME, Elementwise
+
+
+@functools.cache
+def _code(text: str):
+    return compile(text, "<formula>", "eval")
+
+
+@functools.cache
+def _namespace() -> dict:
+    from tapegrad import dispatch, creation
+
+    space = dict(NAMES)
+
+    def lift(op):
+        return lambda *xs: dispatch.call(op, *xs) if any(hasattr(x, "_slot") for x in xs) else dispatch.call(op, *map(creation.tensor, xs))
+
+    for name in ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "sigmoid",
+                 "floor", "ceil", "trunc", "sign", "atan", "asin", "acos", "erf", "erfc", "copysign", "pow", "fmod", "remainder"):
+        space[name] = lift(BY_NAME[name])
+    space["fabs"], space["nearest"] = lift(BY_NAME["abs"]), lift(BY_NAME["round"])
+    for scalar in ("sqrt", "exp", "log"):
+        space[scalar] = _scalar_or(scalar, space[scalar])
+    space["where"] = lambda c, a, b: dispatch.call(BY_NAME["where"], c, a, b)
+    return space
+
+
+def _scalar_or(name, function):
+    import math
+
+    plain = getattr(math, name)
+    return lambda x: function(x) if hasattr(x, "_slot") else plain(x)
+
+
+def derivative(op: Elementwise, node, g) -> list:
+    """Per input the gradient, before un-broadcasting; None where there is none."""
+    inputs = node.inputs
+    operands = dict(zip(op.inputs, inputs, strict=True))
+    if any("out" in op.reads(k) for k in range(len(op.grads))):
+        operands["out"] = node.outputs[0]
+    operands["g"] = g
+    result = []
+    for k, text in enumerate(op.grads):
+        if text is None or not inputs[k].requires_grad:
+            result.append(None)
+        elif text == "g":
+            result.append(g)
+        elif text == "0":
+            result.append(g * 0)
+        else:
+            result.append(eval(_code(text), _namespace(), operands))
+    return result

@@ -1,0 +1,603 @@
+"""Indexing: basic (views), advanced (integer and boolean tensors), gather and scatter, masks, and their writes.
+
+`x[...]` with integers, slices, None and Ellipsis is one `pick` view.  With index tensors, the basic part is taken first as a view, then
+one advanced step (`index_op`).  Assignment goes to the view, or through `index_put`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import core, dtypes, geometry
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.public import function, method
+from tapegrad.ops.registry import structural
+from tapegrad.ops.views import pick, pick_make, tensor_argument, wrap_dim
+
+_slices: dict[tuple, tuple] = {}
+
+
+def is_tensor_index(part) -> bool:
+    return hasattr(part, "_slot") or isinstance(part, (np.ndarray, list, tuple, np.bool_)) or isinstance(part, range)
+
+
+def as_index(part):
+    """An index part as a tensor of int64, uint8 or bool."""
+    from tapegrad.creation import build, tensor
+
+    if hasattr(part, "_slot"):
+        index = part
+    elif isinstance(part, np.ndarray):
+        index = tensor(part)
+    else:
+        index = build(list(part), None) if len(part) else tensor([], dtype=dtypes.int64)
+    if index.dtype.is_floating_point:
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    if index.dtype in (dtypes.int16, dtypes.int8):
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    return index
+
+
+def scalar_of(part):
+    """The integer of a 0-d integer tensor or NumPy integer, else None."""
+    if hasattr(part, "_slot"):
+        if part.ndim == 0 and part.dtype.category == dtypes.INTEGER and part.dtype is not dtypes.uint8:
+            return part.item()
+        return None
+    if isinstance(part, (bool, np.bool_)):
+        return None
+    return part.__index__() if hasattr(part, "__index__") and not isinstance(part, np.ndarray) else None
+
+
+def treat_as_tuple(index) -> tuple:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def split_index(x, index):
+    """(basic item for `pick`, [advanced index or None per remaining dim], graph name).  torch's errors for bad indices."""
+    parts = treat_as_tuple(index)
+    used = 0
+    for part in parts:
+        if part is None or part is Ellipsis or isinstance(part, (bool, np.bool_)):
+            continue
+        if hasattr(part, "_slot") and part.dtype in (dtypes.bool_, dtypes.uint8) or isinstance(part, np.ndarray) and part.dtype == bool:
+            used += part.ndim
+            continue
+        used += 1
+    if x.ndim == 0 and used and not any(is_tensor_index(p) for p in parts):
+        raise IndexError(
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"
+        )
+    if used > x.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
+    if sum(1 for p in parts if p is Ellipsis) == 0:
+        parts = (*parts, Ellipsis)
+    item, advanced, names = [], [], []
+    d = 0
+    shape = x.shape
+    for part in parts:
+        if part is None:
+            item.append(None)
+            advanced.append(None)
+            names.append("UnsqueezeBackward0")
+        elif part is Ellipsis:
+            for _ in range(x.ndim - used):
+                item.append((0, shape[d], 1))
+                advanced.append(None)
+                d += 1
+            used = x.ndim
+        elif isinstance(part, slice):
+            item.append(slice_of(part, shape[d]))
+            advanced.append(None)
+            if item[-1] != (0, shape[d], 1):
+                names.append("SliceBackward0")
+            d += 1
+        elif isinstance(part, (bool, np.bool_)):
+            from tapegrad.creation import tensor
+
+            item.append(None)
+            advanced.append(tensor(bool(part)).reshape(1))
+        else:
+            number = scalar_of(part)
+            if number is not None:
+                size = shape[d]
+                if not -size <= number < size:
+                    raise IndexError(f"index {number} is out of bounds for dimension {d} with size {size}")
+                item.append(number % size if size else 0)
+                names.append("SelectBackward0")
+                d += 1
+            elif is_tensor_index(part):
+                found = as_index(part)
+                mask = found.dtype in (dtypes.bool_, dtypes.uint8)
+                span = found.ndim if mask else 1
+                if mask:
+                    for k, size in enumerate(found.shape):
+                        if shape[d + k] != size:
+                            raise IndexError(
+                                f"The shape of the mask {list(found.shape)} at index {k} does not match the shape of the indexed tensor {list(shape)} "
+                                f"at index {d + k}"
+                            )
+                    if found.ndim == 0:
+                        item.append(None)
+                        advanced.append(found.reshape(1))
+                        continue
+                    advanced.extend(found.nonzero(as_tuple=True))
+                else:
+                    advanced.append(found)
+                for k in range(span):
+                    item.append((0, shape[d + k], 1))
+                d += span
+            else:
+                raise IndexError(
+                    "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
+                    f"{type(part).__name__})"
+                )
+    return tuple(item), advanced, names[-1] if names else "AliasBackward0"
+
+
+def slice_of(part: slice, size: int) -> tuple:
+    values = []
+    for v in (part.start, part.stop, part.step):
+        if v is not None and not hasattr(v, "__index__"):
+            raise TypeError("slice indices must be integers or None or have an __index__ method")
+        values.append(None if v is None else v.__index__())
+    if values[2] is not None and values[2] <= 0:
+        raise ValueError("step must be greater than zero")
+    start, stop, step = slice(*values).indices(size)
+    return start, max(start, stop), step
+
+
+def basic(x, item, name):
+    return plans.view(pick, x, (item, name), pick_make(item, name))
+
+
+@method()
+def __getitem__(self, index):
+    """x[index]: a view for integers, slices, None and Ellipsis; a copy for index tensors and masks."""
+    kind = type(index)
+    if kind is int:
+        s = self._slot
+        shape = geometry.shapes[core.get_field(s, core.GEOMETRY)] if s > 0 else ()
+        if shape:
+            size = shape[0]
+            if -size <= index < size:
+                key = (index % size, shape)
+                item = _slices.get(key)
+                if item is None:
+                    item = _slices[key] = (index % size, *((0, n, 1) for n in shape[1:]))
+                return basic(self, item, "SelectBackward0")
+    elif kind is slice and self._slot > 0:
+        shape = geometry.shapes[core.get_field(self._slot, core.GEOMETRY)]
+        if shape:
+            try:
+                key = (index.start, index.stop, index.step, shape)
+                item = _slices.get(key)
+            except TypeError:
+                item = key = None
+            if item is None:
+                item = (slice_of(index, shape[0]), *((0, n, 1) for n in shape[1:]))
+                if key is not None:
+                    if len(_slices) > 100000:
+                        _slices.clear()
+                    _slices[key] = item
+            return basic(self, item, "SliceBackward0")
+    item, advanced, name = split_index(self, index)
+    view = self if advanced and is_whole(item, self) else basic(self, item, name)
+    if any(a is not None for a in advanced):
+        return take_elements(view, advanced)
+    return view
+
+
+def is_whole(item, x) -> bool:
+    return len(item) == x.ndim and all(p == (0, n, 1) for p, n in zip(item, x.shape, strict=True))
+
+
+def arrays_of(advanced, shape, name="index"):
+    """The NumPy index of a list of index tensors (None: the whole dim), range-checked with torch's error."""
+    result = []
+    for d, index in enumerate(advanced):
+        if index is None:
+            result.append(slice(None))
+            continue
+        if index.dtype in (dtypes.bool_, dtypes.uint8):
+            (positions,) = np.nonzero(index.detach()._array())
+            result.append(positions)
+            continue
+        array = index.detach()._array()
+        if array.size:
+            low, high = array.min(), array.max()
+            size = shape[d]
+            if low < -size or high >= size:
+                bad = low if low < -size else high
+                raise IndexError(f"index {bad} is out of bounds for dimension {d} with size {size}")
+        result.append(array)
+    try:
+        np.broadcast_shapes(*(a.shape for a in result if isinstance(a, np.ndarray)))
+    except ValueError:
+        shapes = ", ".join(str(list(a.shape)) for a in result if isinstance(a, np.ndarray))
+        raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
+    return tuple(result)
+
+
+@structural("index_op", "Index")
+def index_op(node, g):
+    """Advanced indexing: the gradient is added where the elements came from."""
+    from tapegrad.creation import zeros
+
+    a = node.attributes
+    return zeros(a.shape, dtype=g.dtype).index_put(a.indices, g, accumulate=True)
+
+
+def take_elements(x, advanced):
+    """The elements that index tensors pick."""
+    from tapegrad.creation import from_array
+
+    where = arrays_of(advanced, x.shape)
+    result = from_array(np.ascontiguousarray(x.detach()._array()[where]), x.dtype)
+    record(index_op, [x], [result], plans.Plan(index_op, [], shape=tuple(x.shape), indices=tuple(advanced)))
+    return result
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+@method()
+def __setitem__(self, index, value):
+    """x[index] = value, recorded: the gradient flows to the value, and no longer to what was overwritten."""
+    from tapegrad import creation, dispatch
+    from tapegrad.autograd import inplace
+
+    plans.settled(self)
+    if isinstance(value, dispatch.NUMBERS):
+        value = dispatch.number_slot(value.item() if hasattr(value, "item") else value, self.dtype if not isinstance(value, complex) else None)
+    elif not hasattr(value, "_slot"):
+        if isinstance(value, np.ndarray):
+            value = creation.tensor(value)
+        else:
+            raise TypeError(f"can't assign a {type(value).__name__} to a tapegrad.{self.dtype.legacy}")
+    item, advanced, name = split_index(self, index)
+    whole = is_whole(item, self)
+    if not any(a is not None for a in advanced):
+        inplace.copy_into(basic(self, item, name), value)
+        return
+    view = self if whole else basic(self, item, name)
+    inplace.put_into(view, advanced, value, False)
+
+
+@structural("index_put_op", "IndexPut")
+def index_put_op(node, g):
+    """index_put: the base loses the gradient of overwritten elements, the values get it."""
+    from tapegrad.creation import zeros
+
+    a = node.attributes
+    base = g if a.accumulate else g.index_put(a.indices, zeros((), dtype=g.dtype))
+    values = take_elements(g, a.indices).sum_to_size(a.values_shape)
+    return base, values
+
+
+def put_array(array, advanced, shape, values, accumulate):
+    """Write into a NumPy array at advanced indices."""
+    where = arrays_of(advanced, shape)
+    try:
+        if accumulate:
+            np.add.at(array, where, values)
+        else:
+            array[where] = values
+    except ValueError:
+        target = array[where].shape
+        raise RuntimeError(
+            f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(target)}"
+        ) from None
+
+
+@function(method=True)
+def index_put(input, indices, values, accumulate=False):
+    """A copy of `input` with `values` written (or added) at `indices`."""
+    result = input.clone()
+    return result.index_put_(indices, values, accumulate)
+
+
+@method()
+def index_put_(self, indices, values, accumulate=False):
+    """Write (or add) `values` at `indices`, in place."""
+    from tapegrad.autograd import inplace
+
+    indices = [None if i is None else as_index(i) for i in indices]
+    if len(indices) > self.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {self.ndim} (got {len(indices)})")
+    if values.dtype is not self.dtype:
+        raise RuntimeError(
+            f"Index put requires the source and destination dtypes match, got {self.dtype.scalar_name} for the destination and "
+            f"{values.dtype.scalar_name} for the source."
+        )
+    expanded: list = []
+    for i in indices:
+        if i is not None and i.dtype in (dtypes.bool_, dtypes.uint8):
+            expanded.extend(i.nonzero(as_tuple=True))
+        else:
+            expanded.append(i)
+    inplace.put_into(self, expanded + [None] * (self.ndim - len(expanded)), values, accumulate)
+    return self
+
+
+# --- gather and scatter ---------------------------------------------------------------------------------------------
+def index_array(name, x, dim, index):
+    """The NumPy index of gather/scatter along `dim`, range-checked."""
+    if index.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+    array = index.detach()._array()
+    size = x.shape[dim] if x.ndim else 1
+    if array.size and (array.min() < 0 or array.max() >= size):
+        bad = array.min() if array.min() < 0 else array.max()
+        raise RuntimeError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
+    return array
+
+
+def check_index_shape(name, x, dim, index):
+    if max(index.ndim, 1) != max(x.ndim, 1):
+        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
+    for d in range(x.ndim):
+        if d != dim and index.shape[d] > x.shape[d]:
+            raise RuntimeError(
+                f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from "
+                f"dimension {dim}"
+            )
+
+
+@structural("gather_op", "Gather")
+def gather_op(node, g):
+    """gather: added back where the elements came from."""
+    from tapegrad.creation import zeros
+
+    a = node.attributes
+    return zeros(a.shape, dtype=g.dtype).scatter_add(a.dim, a.index, g), None
+
+
+@function(method=True)
+def gather(input, dim, index, *, sparse_grad=False, out=None):
+    """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
+    dim = wrap_dim(dim, input.ndim)
+    array = index_array("gather", input, dim, index)
+    check_index_shape("gather", input, dim, index)
+    from tapegrad.creation import from_array
+
+    source = input.detach()._array()
+    if not input.ndim:
+        result = from_array(source.reshape(1)[array.reshape(-1)].reshape(array.shape), input.dtype)
+    else:
+        result = from_array(source[along(array, dim)], input.dtype)
+    record(gather_op, [input, index], [result], plans.Plan(gather_op, [], dim=dim, index=index, shape=tuple(input.shape)))
+    return result
+
+
+def along(array, dim):
+    """A full NumPy index: `array` in `dim`, the positions of its own elements elsewhere."""
+    grids = list(np.ogrid[tuple(slice(n) for n in array.shape)]) if array.ndim else []
+    if grids:
+        grids[dim] = array
+    return tuple(grids)
+
+
+@structural("scatter_op", "Scatter")
+def scatter_op(node, g):
+    """scatter: overwritten places lose the gradient, the source gets it."""
+    a = node.attributes
+    from tapegrad.creation import zeros
+
+    base = g.scatter(a.dim, a.index, zeros(tuple(a.index.shape), dtype=g.dtype))
+    return (base, g.gather(a.dim, a.index)) if a.source else (base,)
+
+
+@structural("scatter_add_op", "ScatterAdd")
+def scatter_add_op(node, g):
+    """scatter_add: the base keeps the gradient, the source gets it."""
+    a = node.attributes
+    return g, g.gather(a.dim, a.index)
+
+
+def scattered(name, op, input, dim, index, src, add):
+    from tapegrad import dispatch
+    from tapegrad.creation import from_array
+
+    dim = wrap_dim(dim, input.ndim)
+    array = index_array(name, input, dim, index)
+    tensor = hasattr(src, "_slot")
+    if tensor and src.dtype is not input.dtype:
+        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+    if not tensor and not isinstance(src, dispatch.NUMBERS):
+        raise TypeError(f"{name}(): argument 'src' must be Tensor or Number, not {type(src).__name__}")
+    check_index_shape(name, input, dim, index)
+    result = from_array(input.detach()._array(), input.dtype)
+    target = result._array()
+    if array.size:
+        values = src.detach()._array() if tensor else src
+        if tensor:
+            values = values[tuple(slice(n) for n in array.shape)] if array.ndim else values
+        place = along(array, dim) if array.ndim else ()
+        if not target.ndim:
+            target, place, values = target.reshape(1), (array.reshape(-1),), np.reshape(values, -1)
+        if add:
+            np.add.at(target, place, values)
+        else:
+            target[place] = values
+    inputs = [input, src] if tensor else [input]
+    if tensor and tuple(src.shape) != tuple(index.shape):
+        inputs[1] = src[tuple(slice(n) for n in index.shape)]
+    record(op, inputs, [result], plans.Plan(op, [], dim=dim, index=index, source=tensor))
+    return result
+
+
+@function(method=True)
+def scatter(input, dim, index, src=None, *, value=None, reduce=None):
+    """A copy of `input` with `src` (a tensor or number) written at `index` along `dim`."""
+    src = value if src is None else src
+    if reduce == "add":
+        return scattered("scatter", scatter_add_op, input, dim, index, src if hasattr(src, "_slot") else input.new_full(tuple(index.shape), src), True)
+    if reduce is not None:
+        raise RuntimeError(f"reduce argument must be either add or multiply or None, got {reduce}")
+    return scattered("scatter", scatter_op, input, dim, index, src, False)
+
+
+@function(method=True)
+def scatter_add(input, dim, index, src):
+    """A copy of `input` with `src` added at `index` along `dim`."""
+    return scattered("scatter_add", scatter_add_op, input, dim, index, src, True)
+
+
+@structural("index_select_op", "IndexSelect")
+def index_select_op(node, g):
+    """index_select: added back at the rows picked."""
+    from tapegrad.creation import zeros
+
+    a = node.attributes
+    return zeros(a.shape, dtype=g.dtype).index_add(a.dim, a.index, g)
+
+
+@function(method=True)
+def index_select(input, dim, index, *, out=None):
+    """The entries of `dim` that `index` lists."""
+    from tapegrad.creation import from_array
+
+    dim = wrap_dim(dim, input.ndim)
+    if index.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    array = index_array("index_select", input, dim, index).reshape(-1)
+    source = input.detach()._array()
+    result = from_array(np.take(source, array, dim) if input.ndim else source.copy(), input.dtype)
+    record(index_select_op, [input], [result], plans.Plan(index_select_op, [], dim=dim, index=index, shape=tuple(input.shape)))
+    return result
+
+
+@structural("index_add_op", "IndexAdd")
+def index_add_op(node, g):
+    """index_add: the base keeps the gradient, the source gets its rows."""
+    a = node.attributes
+    picked = g.index_select(a.dim, a.index)
+    return g, (picked * a.alpha if a.alpha != 1 else picked).reshape(a.source_shape)
+
+
+@function(method=True)
+def index_add(input, dim, index, source, *, alpha=1):
+    """A copy of `input` with `source` added at the entries of `dim` that `index` lists."""
+    from tapegrad.creation import from_array
+
+    dim = wrap_dim(dim, input.ndim)
+    array = index_array("index_add", input, dim, index).reshape(-1)
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"index_add_(): self ({input.dtype.scalar_name}) and source ({source.dtype.scalar_name}) must have the same scalar type")
+    result = from_array(input.detach()._array(), input.dtype)
+    target, values = result._array(), source.detach()._array()
+    if not target.ndim:
+        target, values = target.reshape(1), values.reshape(1)
+    np.add.at(np.moveaxis(target, dim, 0), array, np.moveaxis(values, dim, 0) * (target.dtype.type(alpha)))
+    plan = plans.Plan(index_add_op, [], dim=dim, index=index, alpha=alpha, source_shape=tuple(source.shape))
+    record(index_add_op, [input, source], [result], plan)
+    return result
+
+
+# --- masks and positions --------------------------------------------------------------------------------------------
+@function(method=True)
+def nonzero(input, *, out=None, as_tuple=False):
+    """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
+    from tapegrad.creation import from_array
+
+    array = tensor_argument("nonzero", input).detach()._array()
+    if as_tuple:
+        return tuple(from_array(p.astype(np.int64), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
+    return from_array(np.argwhere(array).astype(np.int64), dtypes.int64)
+
+
+@function(method=True)
+def argwhere(input):
+    """`nonzero`."""
+    return nonzero(input)
+
+
+@function(method=True)
+def masked_select(input, mask, *, out=None):
+    """The elements where `mask` is True, as a vector."""
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"masked_select: expected BoolTensor for mask")
+    shape = geometry.broadcast_shapes(tuple(input.shape), tuple(mask.shape))
+    return input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)]
+
+
+@function(method=True)
+def masked_fill(input, mask, value):
+    """`value` where `mask` is True, `input` elsewhere."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    check_mask("masked_fill", input, mask, value)
+    value = value if hasattr(value, "_slot") else dispatch.number_slot(value, input.dtype)
+    return dispatch.finish(BY_NAME["masked_fill"], [mask, input, dispatch.convert(value, input.dtype)])
+
+
+def check_mask(name, input, mask, value):
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"{name} only supports boolean masks, but got mask with dtype {mask.dtype}")
+    if hasattr(value, "_slot") and value.ndim:
+        raise RuntimeError(f"{name}_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+
+
+@function()
+def where(condition, input=None, other=None, *, out=None):
+    """`input` where `condition` holds, else `other`; with one argument the positions that hold (`nonzero(as_tuple=True)`)."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    tensor_argument("where", condition, 1, "condition")
+    if condition.dtype is not dtypes.bool_ and condition.dtype is not dtypes.uint8:
+        raise RuntimeError(
+            f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.scalar_name}"
+        )
+    if condition.dtype is dtypes.uint8:
+        condition = condition.to(dtypes.bool_)
+    return dispatch.call(BY_NAME["where"], condition, input, other, out=out)
+
+
+@method(name="where")
+def where_method(self, condition, other):
+    """`self` where `condition` holds, else `other`."""
+    return where(condition, self, other)
+
+
+@function(method=True)
+def clamp(input, min=None, max=None, *, out=None):
+    """Elements limited to [min, max]; either bound may be None, a number or a tensor."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    if min is None and max is None:
+        raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
+    if min is None:
+        return dispatch.call(BY_NAME["clamp_max"], input, max, out=out)
+    if max is None:
+        return dispatch.call(BY_NAME["clamp_min"], input, min, out=out)
+    return dispatch.call(BY_NAME["clamp_both"], input, min, max, out=out)
+
+
+@method()
+def clamp_(self, min=None, max=None):
+    """`clamp` in place."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    if min is None and max is None:
+        raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
+    if min is None:
+        return dispatch.call_inplace(BY_NAME["clamp_max"], self, max)
+    if max is None:
+        return dispatch.call_inplace(BY_NAME["clamp_min"], self, min)
+    return dispatch.call_inplace(BY_NAME["clamp_both"], self, min, max)
+
+
+@function(method=True)
+def take(input, index):
+    """The elements at flat positions."""
+    size = input.numel()
+    array = index.detach()._array()
+    if array.size and (array.min() < -size or array.max() >= size):
+        raise IndexError(f"out of range: tried to access index {array.max()} on a tensor of {size} elements.")
+    return take_elements(input.reshape(-1), [index])

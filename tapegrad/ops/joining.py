@@ -1,0 +1,321 @@
+"""Joining and repeating: cat, stack, repeat, tile, roll, flip and their derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import core, geometry
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.public import function, method
+from tapegrad.ops.registry import structural
+from tapegrad.ops.views import ints, wrap_dim
+
+
+@structural("cat_op", "Cat")
+def cat_op(node, g):
+    """cat: each piece gets its part."""
+    a = node.attributes
+    result, at = [], 0
+    for shape in a.shapes:
+        if shape == (0,) and len(a.shape) != 1:
+            result.append(g.new_zeros((0,)))
+            continue
+        result.append(g.narrow(a.dim, at, shape[a.dim]))
+        at += shape[a.dim]
+    return result
+
+
+def sequence(name, tensors):
+    if hasattr(tensors, "_slot"):
+        raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
+    tensors = list(tensors)
+    for k, x in enumerate(tensors):
+        if not hasattr(x, "_slot"):
+            raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type(x).__name__}")
+    return tensors
+
+
+def promote(tensors):
+    """The tensors in their common dtype."""
+    from tapegrad import dispatch
+
+    if len({core.get_field(t._slot, core.DTYPE) for t in tensors}) == 1:
+        return tensors
+    d = dispatch.result_dtype(tensors)
+    return [dispatch.convert(t, d) for t in tensors]
+
+
+@function(aliases=("concat", "concatenate"))
+def cat(tensors, dim=0, *, out=None, axis=None):
+    """The tensors one after the other along `dim`; sizes of the other dims must agree."""
+    tensors = sequence("cat", tensors)
+    if not tensors:
+        raise ValueError("tapegrad.cat(): expected a non-empty list of Tensors")
+    for x in tensors:
+        plans.settled(x)
+    tensors = promote(tensors)
+    shapes = [tuple(x.shape) for x in tensors]
+    for k, shape in enumerate(shapes):
+        if shape == ():
+            raise RuntimeError(f"zero-dimensional tensor (at position {k}) cannot be concatenated")
+    model = next((s for s in shapes if s != (0,)), shapes[0])
+    dim = wrap_dim(dim if axis is None else axis, len(model))
+    for k, shape in enumerate(shapes):
+        if shape == (0,):
+            continue
+        if len(shape) != len(model):
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {len(model)} and {len(shape)}")
+        for d, (a, b) in enumerate(zip(model, shape, strict=True)):
+            if d != dim and a != b:
+                raise RuntimeError(
+                    f"Sizes of tensors must match except in dimension {dim}. Expected size {a} but got size {b} for tensor number {k} in the list."
+                )
+    length = sum(s[dim] for s in shapes if s != (0,) or len(model) == 1)
+    shape = model[:dim] + (length,) + model[dim + 1 :]
+    result = core.wrap(core.new_slot(geometry.geometry(shape), tensors[0].dtype.code))
+    at = 0
+    step = geometry.strides[core.get_field(result._slot, core.GEOMETRY)]
+    for x, s in zip(tensors, shapes, strict=True):
+        if s == (0,) and len(model) != 1 or 0 in s:
+            continue
+        part = core.wrap(core.view_slot(result._slot, geometry.geometry(s, step), at * step[dim] * result.dtype.itemsize))
+        core.assign(part._slot, x._slot)
+        at += s[dim]
+    record(cat_op, tensors, [result], plans.Plan(cat_op, [], dim=dim, shapes=shapes, shape=shape))
+    if out is not None:
+        from tapegrad.dispatch import check_out, write_out
+
+        check_out("cat", tensors, out)
+        return write_out(result, out)
+    return result
+
+
+@structural("stack_op", "Stack")
+def stack_op(node, g):
+    """stack: each piece gets its slice."""
+    return list(g.unbind(node.attributes.dim))
+
+
+@function()
+def stack(tensors, dim=0, *, out=None):
+    """The tensors, all of one shape, along a new dim."""
+    tensors = sequence("stack", tensors)
+    if not tensors:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    for x in tensors:
+        plans.settled(x)
+    tensors = promote(tensors)
+    first = tuple(tensors[0].shape)
+    for k, x in enumerate(tensors):
+        if tuple(x.shape) != first:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(x.shape)} at entry {k}")
+    dim = wrap_dim(dim, len(first), 1)
+    shape = first[:dim] + (len(tensors),) + first[dim:]
+    result = core.wrap(core.new_slot(geometry.geometry(shape), tensors[0].dtype.code))
+    step = geometry.strides[core.get_field(result._slot, core.GEOMETRY)]
+    place = geometry.geometry(first, step[:dim] + step[dim + 1 :])
+    for k, x in enumerate(tensors):
+        part = core.wrap(core.view_slot(result._slot, place, k * step[dim] * result.dtype.itemsize))
+        core.assign(part._slot, x._slot)
+    record(stack_op, tensors, [result], plans.Plan(stack_op, [], dim=dim))
+    if out is not None:
+        from tapegrad.dispatch import check_out, write_out
+
+        check_out("stack", tensors, out)
+        return write_out(result, out)
+    return result
+
+
+def _stacker(name, at_least, dim):
+    def run(tensors):
+        return cat([at_least(x) for x in sequence(name, tensors)], dim)
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"numpy.{name} for tensors."
+    return function(name=name)(run)
+
+
+def at_least_1d(x):
+    return x.reshape(1) if x.ndim == 0 else x
+
+
+def at_least_2d(x):
+    return x.reshape(1, 1) if x.ndim == 0 else x.unsqueeze(0) if x.ndim == 1 else x
+
+
+vstack = _stacker("vstack", at_least_2d, 0)
+
+
+@function()
+def hstack(tensors):
+    """numpy.hstack for tensors."""
+    tensors = [at_least_1d(x) for x in sequence("hstack", tensors)]
+    return cat(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
+
+
+def _at_least(name, convert):
+    def run(*tensors):
+        tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+        found = tuple(convert(x) for x in tensors)
+        return found[0] if len(found) == 1 else found
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"The tensors with {name[-2]} dims at least."
+    return function(name=name)(run)
+
+
+atleast_1d, atleast_2d = _at_least("atleast_1d", at_least_1d), _at_least("atleast_2d", at_least_2d)
+
+
+@structural("repeat_op", "Repeat")
+def repeat_op(node, g):
+    """repeat: summed over the copies."""
+    a = node.attributes
+    parts = []
+    for r, s in zip(a.repeats, a.shape, strict=True):
+        parts.extend((r, s))
+    return g.reshape(parts).sum(tuple(range(0, len(parts), 2))).reshape(a.input_shape) if parts else g
+
+
+@method()
+def repeat(self, *sizes):
+    """Copied `sizes[d]` times along each dim (numpy.tile)."""
+    sizes = ints("repeat", sizes, "repeats")
+    if len(sizes) < self.ndim:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    from tapegrad.creation import from_array
+
+    shape = (1,) * (len(sizes) - self.ndim) + tuple(self.shape)
+    result = from_array(np.tile(self.detach()._array().reshape(shape), sizes), self.dtype)
+    record(repeat_op, [self], [result], plans.Plan(repeat_op, [], repeats=sizes, shape=shape, input_shape=tuple(self.shape)))
+    return result
+
+
+@function(method=True)
+def tile(input, *dims):
+    """numpy.tile: copied along each dim."""
+    dims = ints("tile", dims, "dims")
+    return input.repeat((1,) * (input.ndim - len(dims)) + dims)
+
+
+@structural("flip_op", "Flip")
+def flip_op(node, g):
+    """flip: flipped back."""
+    return flip(g, node.attributes.dims)
+
+
+@function(method=True)
+def flip(input, *dims):
+    """Reversed along dims (a copy)."""
+    from tapegrad.creation import from_array
+
+    dims = tuple(wrap_dim(d, input.ndim) for d in ints("flip", dims, "dims"))
+    result = from_array(np.flip(input.detach()._array(), dims), input.dtype)
+    record(flip_op, [input], [result], plans.Plan(flip_op, [], dims=dims))
+    return result
+
+
+@structural("roll_op", "Roll")
+def roll_op(node, g):
+    """roll: rolled back."""
+    a = node.attributes
+    return roll(g, [-s for s in a.shifts], a.dims)
+
+
+@function(method=True)
+def roll(input, shifts, dims=None):
+    """Elements moved along dims, those that fall off coming in at the other end."""
+    from tapegrad.creation import from_array
+
+    shifts = [shifts] if not isinstance(shifts, (tuple, list)) else list(shifts)
+    dims = [] if dims is None else [dims] if not isinstance(dims, (tuple, list)) else list(dims)
+    array = input.detach()._array()
+    if dims:
+        if len(dims) != len(shifts):
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+        dims = [wrap_dim(d, input.ndim) for d in dims]
+        array = np.roll(array, shifts, tuple(dims))
+    else:
+        array = np.roll(array, shifts[0])
+    result = from_array(array, input.dtype)
+    record(roll_op, [input], [result], plans.Plan(roll_op, [], shifts=shifts, dims=dims or None))
+    return result
+
+
+@function()
+def meshgrid(*tensors, indexing="ij"):
+    """Coordinate grids of 1-D tensors."""
+    tensors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else list(tensors)
+    if indexing == "xy" and len(tensors) > 1:
+        tensors[0], tensors[1] = tensors[1], tensors[0]
+    shape = tuple(x.numel() for x in tensors)
+    grids = [x.reshape((1,) * k + (-1,) + (1,) * (len(tensors) - k - 1)).expand(shape) for k, x in enumerate(tensors)]
+    if indexing == "xy" and len(tensors) > 1:
+        grids = [x.transpose(0, 1) for x in grids]
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+def _triangle(name, keep):
+    @structural(name + "_op", name.capitalize())
+    def derivative(node, g):
+        """The same triangle of the gradient."""
+        return run(g, node.attributes.diagonal)
+
+    derivative.doc = f"{name}: the same triangle of the gradient."
+
+    def run(input, diagonal=0, *, out=None):
+        from tapegrad.creation import from_array
+
+        if input.ndim < 2:
+            raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+        result = from_array(keep(input.detach()._array(), diagonal), input.dtype)
+        record(derivative, [input], [result], plans.Plan(derivative, [], diagonal=diagonal))
+        return result
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"The {'lower' if name == 'tril' else 'upper'} triangle of matrices, zeros elsewhere."
+    return function(method=True, name=name)(run)
+
+
+tril, triu = _triangle("tril", np.tril), _triangle("triu", np.triu)
+
+
+@function(method=True)
+def diag(input, diagonal=0, *, out=None):
+    """A vector as a diagonal matrix, or the diagonal of a matrix."""
+    if input.ndim == 1:
+        return diag_embed(input, diagonal)
+    if input.ndim == 2:
+        return input.diagonal(diagonal).clone()
+    raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+
+
+@structural("diag_embed_op", "DiagonalCopy")
+def diag_embed_op(node, g):
+    """diag_embed: the diagonal of the gradient."""
+    a = node.attributes
+    return g.diagonal(a.offset, a.dim1, a.dim2)
+
+
+@function(method=True)
+def diag_embed(input, offset=0, dim1=-2, dim2=-1):
+    """Matrices with `input`'s last dim on a diagonal."""
+    from tapegrad import creation
+
+    n = input.shape[-1] + abs(offset)
+    ndim = input.ndim + 1
+    a, b = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    shape = list(input.shape[:-1])
+    for d in sorted((a, b)):
+        shape.insert(d, n)
+    from tapegrad import modes
+
+    with modes.no_grad():
+        result = creation.zeros(tuple(shape), dtype=input.dtype)
+        core.assign(result.diagonal(offset, a, b)._slot, input._slot)
+    record(diag_embed_op, [input], [result], plans.Plan(diag_embed_op, [], offset=offset, dim1=a, dim2=b))
+    return result

@@ -1,0 +1,345 @@
+"""Matrix products: matmul and its named forms, through BLAS called by function pointer.
+
+All forms are one batched kernel, (batch, m, k) @ (batch, k, n), with strides for transposed operands, so nothing is copied that BLAS can
+read as it lies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+from tapegrad import core, geometry
+from tapegrad.ops import loops, plan as plans
+from tapegrad.ops.public import function, method
+from tapegrad.ops.registry import structural
+from tapegrad.ops.views import tensor_argument
+
+SMALL = 600  # multiply-adds below which plain loops beat the call of BLAS
+
+
+@functools.cache
+def blas(name: str) -> int:
+    """The address of a BLAS function, from scipy."""
+    from scipy.linalg import cython_blas
+
+    capsule = cython_blas.__pyx_capi__[name]
+    api = ctypes.pythonapi
+    api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    api.PyCapsule_GetPointer.restype, api.PyCapsule_GetPointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
+
+
+def product(op, a, b, m, k, n, batch, result_shape, a_steps, b_steps, graph_name):
+    """The kernel run: a_steps/b_steps are (batch strides..., row, column)."""
+    d = a.dtype
+
+    def make():
+        letter = {"float32": "s", "float64": "d"}.get(d.name)
+        work = m * n * k
+        big = letter is not None and work >= SMALL
+        (*a_batch, ar, ac), (*b_batch, br, bc) = a_steps, b_steps
+        args = [blas(letter + "gemm") if big else 0, m, n, k, ar, ac, br, bc, len(batch), blas(letter + "gemv") if big else 0, d.itemsize,
+                *batch, *a_batch, *b_batch]
+        count = 1
+        for size in batch:
+            count *= size
+        target = geometry.geometry(result_shape)
+        return plans.Plan(op, [(target, d.code)], kernel=loops.matmul(d), n=count if m * n else 0, cost=0, args=args, saves=0b11,
+                          graph_name=graph_name, differentiable=-1 if d.is_floating_point else 0)
+
+    return plans.run(op, [a, b], graph_name, make)
+
+
+def readable(x, dims=2):
+    """`x` itself if BLAS can read its last two dims, else a contiguous copy; its strides."""
+    steps, shape = x.stride(), x.shape
+    row, column = (steps[-2], steps[-1]) if dims == 2 else (0, steps[-1])
+    plain = column == 1 and (shape[-2] <= 1 or row >= max(shape[-1], 1)) if dims == 2 else True
+    turned = dims == 2 and row == 1 and (shape[-1] <= 1 or column >= max(shape[-2], 1))
+    return x if plain or turned else x.contiguous()
+
+
+def check_types(name, a, b):
+    tensor_argument(name, a)
+    tensor_argument(name, b, 2, "mat2" if name in ("mm", "bmm") else "other")
+    for x in (a, b):
+        plans.settled(x)
+    if a.dtype is not b.dtype:
+        if name == "dot":
+            raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {a.dtype.scalar_name} and {b.dtype.scalar_name}")
+        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.short} != {b.dtype.short}")
+
+
+@structural("mm_op", "Mm")
+def mm_op(node, g):
+    """A B: g B^T and A^T g."""
+    a, b = node.inputs
+    return (g.mm(b.t()) if a.requires_grad else None), (a.t().mm(g) if b.requires_grad else None)
+
+
+@function(method=True)
+def mm(input, mat2, *, out=None):
+    """The product of two matrices: (n, k) @ (k, m)."""
+    check_types("mm", input, mat2)
+    if input.ndim != 2:
+        raise RuntimeError("self must be a matrix")
+    if mat2.ndim != 2:
+        raise RuntimeError("mat2 must be a matrix")
+    (m, k), (k2, n) = input.shape, mat2.shape
+    if k != k2:
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {k2}x{n})")
+    a, b = readable(input), readable(mat2)
+    result = product(mm_op, a, b, m, k, n, (1,), (m, n), (0, *a.stride()), (0, *b.stride()), None)
+    return out_of("mm", out, result)
+
+
+def out_of(name, out, result):
+    if out is None:
+        return result
+    from tapegrad.dispatch import check_out, write_out
+
+    check_out(name, [result], out)
+    return write_out(result.detach(), out)
+
+
+@structural("mv_op", "Mv")
+def mv_op(node, g):
+    """A v: the outer product of g and v, and A^T g."""
+    a, v = node.inputs
+    return (g.unsqueeze(1) * v if a.requires_grad else None), (a.t().mv(g) if v.requires_grad else None)
+
+
+@function(method=True)
+def mv(input, vec, *, out=None):
+    """Matrix times vector: (n, k) @ (k,)."""
+    check_types("mv", input, vec)
+    if input.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got {vec.ndim}, {input.ndim}, {vec.ndim}")
+    if input.shape[1] != vec.shape[0]:
+        raise RuntimeError(
+            f"size mismatch, got input ({input.shape[0]}), mat ({input.shape[0]}x{input.shape[1]}), vec ({vec.shape[0]})"
+        )
+    a = readable(input)
+    m, k = input.shape
+    v = vec if vec.stride(0) > 0 else vec.contiguous()
+    return out_of("mv", out, product(mv_op, a, v, m, k, 1, (1,), (m,), (0, *a.stride()), (0, v.stride(0), 1), None))
+
+
+@structural("dot_op", "Dot")
+def dot_op(node, g):
+    """dot: each vector times the gradient of the sum."""
+    a, b = node.inputs
+    return (g * b if a.requires_grad else None), (g * a if b.requires_grad else None)
+
+
+@function(method=True)
+def dot(input, tensor, *, out=None):
+    """The inner product of two vectors."""
+    check_types("dot", input, tensor)
+    if input.ndim != 1 or tensor.ndim != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
+    if input.shape != tensor.shape:
+        raise RuntimeError(
+            f"inconsistent tensor size, expected tensor [{input.shape[0]}] and src [{tensor.shape[0]}] to have the same number of elements, but got "
+            f"{input.shape[0]} and {tensor.shape[0]} elements respectively"
+        )
+    k = input.shape[0]
+    a = input if input.stride(0) > 0 else input.contiguous()
+    b = tensor if tensor.stride(0) > 0 else tensor.contiguous()
+    return out_of("dot", out, product(dot_op, a, b, 1, k, 1, (1,), (), (0, max(k, 1) * a.stride(0), a.stride(0)), (0, b.stride(0), 1), None))
+
+
+@structural("bmm_op", "Bmm")
+def bmm_op(node, g):
+    """A B per batch: g B^T and A^T g."""
+    a, b = node.inputs
+    return (g.bmm(b.transpose(1, 2)) if a.requires_grad else None), (a.transpose(1, 2).bmm(g) if b.requires_grad else None)
+
+
+@function(method=True)
+def bmm(input, mat2, *, out=None):
+    """Batched matrix product: (b, n, k) @ (b, k, m)."""
+    check_types("bmm", input, mat2)
+    if input.ndim != 3:
+        raise RuntimeError("batch1 must be a 3D tensor")
+    if mat2.ndim != 3:
+        raise RuntimeError("batch2 must be a 3D tensor")
+    (count, m, k), (count2, k2, n) = input.shape, mat2.shape
+    if count != count2 or k != k2:
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: [{count}, {k}] but got: [{count2}, {k2}]."
+        )
+    a, b = readable(input), readable(mat2)
+    return out_of("bmm", out, product(bmm_op, a, b, m, k, n, (count,), (count, m, n), a.stride(), b.stride(), None))
+
+
+@function(method=True)
+def matmul(input, other, *, out=None):
+    """The matrix product with NumPy's rules: vectors are rows or columns, leading dims are batches and broadcast."""
+    tensor_argument("matmul", input)
+    tensor_argument("matmul", other, 2, "other")
+    na, nb = input.ndim, other.ndim
+    if not na or not nb:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {na}D and {nb}D")
+    if na == 1 and nb == 1:
+        return out_of("matmul", out, input.dot(other))
+    if na == 2 and nb == 1:
+        if input.shape[1] != other.shape[0] and input.dtype is other.dtype:
+            raise RuntimeError(
+                f"size mismatch, got input ({input.shape[0]}), mat ({input.shape[0]}x{input.shape[1]}), vec ({other.shape[0]})"
+            )
+        return out_of("matmul", out, input.mv(other))
+    if na == 1 and nb == 2:
+        return out_of("matmul", out, input.unsqueeze(0).mm(other).squeeze(0))
+    if na == 2 and nb == 2:
+        return out_of("matmul", out, input.mm(other))
+    if nb <= 2:
+        # Batches of rows against one matrix: fold the batch into the rows.
+        rows = input.reshape(-1, input.shape[-1])
+        folded = rows.mv(other) if nb == 1 else rows.mm(other)
+        return out_of("matmul", out, folded.reshape(tuple(input.shape[:-1]) + tuple(other.shape[1:])))
+    a = input.unsqueeze(0) if na == 1 else input
+    b = other
+    batch = geometry.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
+    (m, k), (k2, n) = a.shape[-2:], b.shape[-2:]
+    count = 1
+    for size in batch:
+        count *= size
+    if k != k2:
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{count}, {k}] but got: [{count}, {k2}].")
+    a3 = a.expand(*batch, m, k).reshape(count, m, k)
+    b3 = b.expand(*batch, k, n).reshape(count, k, n)
+    result = a3.bmm(b3).reshape(*batch, m, n)
+    return out_of("matmul", out, result.squeeze(-2) if na == 1 else result)
+
+
+@method()
+def __matmul__(self, other):
+    return matmul(self, other) if hasattr(other, "_slot") or hasattr(other, "__array__") else NotImplemented
+
+
+@method()
+def __rmatmul__(self, other):
+    return matmul(other, self) if hasattr(other, "_slot") else NotImplemented
+
+
+@function(method=True)
+def outer(input, vec2):
+    """The outer product of two vectors."""
+    for k, x in enumerate((input, vec2)):
+        if x.ndim != 1:
+            raise RuntimeError(f"outer: Expected 1-D argument {'self' if k == 0 else 'vec2'}, but got {x.ndim}-D")
+    return input.unsqueeze(1) * vec2
+
+
+@structural("addmm_op", "Addmm")
+def addmm_op(node, g):
+    """beta input + alpha A B."""
+    a = node.attributes
+    c, x, y = node.inputs
+    return (
+        (g * a.beta if a.beta != 1 else g) if c.requires_grad else None,
+        (g.mm(y.t()) * a.alpha if a.alpha != 1 else g.mm(y.t())) if x.requires_grad else None,
+        (x.t().mm(g) * a.alpha if a.alpha != 1 else x.t().mm(g)) if y.requires_grad else None,
+    )
+
+
+@function(method=True)
+def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * (mat1 @ mat2)."""
+    from tapegrad import modes
+    from tapegrad.autograd.node import record
+
+    with modes.no_grad():
+        result = mat1.detach().mm(mat2.detach())
+        if alpha != 1:
+            result = result * alpha
+        if beta != 0:
+            result = result + (input.detach() if beta == 1 else input.detach() * beta)
+    record(addmm_op, [input, mat1, mat2], [result], plans.Plan(addmm_op, [], alpha=alpha, beta=beta), saves=0b110)
+    return out_of("addmm", out, result)
+
+
+@function()
+def einsum(equation, *operands):
+    """Einstein summation: `einsum("ij,jk->ik", a, b)`.  Products of pairs from left to right."""
+    operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else list(operands)
+    text = equation.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(operands):
+        raise RuntimeError(
+            f"einsum(): {'more' if len(operands) > len(terms) else 'fewer'} operands were provided than specified in the equation"
+        )
+    most = max((x.ndim - len(t.replace("...", "")) for t, x in zip(terms, operands, strict=True) if "..." in t), default=0)
+    ellipsis = [chr(0x100 + k) for k in range(most)]
+    named = []
+    for term, x in zip(terms, operands, strict=True):
+        free = x.ndim - len(term.replace("...", ""))
+        term = list(term.replace("...", "\0"))
+        term = [c for t in term for c in (ellipsis[most - free :] if t == "\0" else [t])]
+        if len(term) != x.ndim:
+            raise RuntimeError(
+                f"einsum(): the number of subscripts in the equation ({len(term)}) does not match the number of dimensions ({x.ndim}) for operand "
+                f"{len(named)} and no ellipsis was given"
+            )
+        while len(set(term)) != len(term):  # a repeated letter is a diagonal
+            letter = next(t for t in term if term.count(t) > 1)
+            first = term.index(letter)
+            second = term.index(letter, first + 1)
+            x = x.diagonal(0, first, second)
+            term = [t for k, t in enumerate(term) if k not in (first, second)] + [letter]
+        named.append((term, x))
+    if arrow:
+        output = [c for t in right.replace("...", "\0") for c in (ellipsis if t == "\0" else [t])]
+    else:
+        flat = [t for term, _ in named for t in term]
+        output = ellipsis + sorted(t for t in set(flat) if flat.count(t) == 1 and t not in ellipsis)
+    for letter in output:
+        if not any(letter in term for term, _ in named):
+            raise RuntimeError(f"einsum(): output subscript {letter} does not appear in the equation for any input operand")
+    sizes: dict[str, int] = {}
+    for term, x in named:
+        for letter, size in zip(term, x.shape, strict=True):
+            if sizes.get(letter, 1) not in (1, size) and size != 1:
+                raise RuntimeError(
+                    f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: subscript {letter} has size {size} and "
+                    f"{sizes[letter]}"
+                )
+            sizes[letter] = max(sizes.get(letter, 1), size)
+    term, x = _summed(*named[0], {t for other, _ in named[1:] for t in other} | set(output))
+    for k in range(1, len(named)):
+        later = {t for other, _ in named[k + 1 :] for t in other} | set(output)
+        term, x = _pair((term, x), _summed(*named[k], later | set(term)), later)
+    x = x.permute([term.index(t) for t in output])
+    return x
+
+
+def _summed(term, x, wanted):
+    """Sum over letters that nobody else has."""
+    dims = [k for k, t in enumerate(term) if t not in wanted]
+    return ([t for t in term if t in wanted], x.sum(tuple(dims))) if dims else (term, x)
+
+
+def _pair(left, right, wanted):
+    """The product of two operands as one batched matrix product."""
+    (lt, a), (rt, b) = left, right
+    shared = [t for t in lt if t in rt]
+    batch = [t for t in shared if t in wanted]
+    summed = [t for t in shared if t not in wanted]
+    own_l, own_r = [t for t in lt if t not in rt], [t for t in rt if t not in lt]
+    size = lambda letters, term, x: [x.shape[term.index(t)] for t in letters]
+    a = a.permute([lt.index(t) for t in (*batch, *own_l, *summed)])
+    b = b.permute([rt.index(t) for t in (*batch, *summed, *own_r)])
+    sb = [max(p, q) for p, q in zip(size(batch, lt, left[1]), size(batch, rt, right[1]), strict=True)]
+    ss = [max(p, q) for p, q in zip(size(summed, lt, left[1]), size(summed, rt, right[1]), strict=True)]
+    sl, sr = size(own_l, lt, left[1]), size(own_r, rt, right[1])
+    if not summed:
+        x = a.reshape(*a.shape, *[1] * len(sr)) * b.reshape(*b.shape[: len(batch)], *[1] * len(sl), *b.shape[len(batch) :])
+        return [*batch, *own_l, *own_r], x
+    count = lambda sizes: functools.reduce(lambda p, q: p * q, sizes, 1)
+    a = a.expand(*sb, *sl, *ss).reshape(count(sb), count(sl), count(ss))
+    b = b.expand(*sb, *ss, *sr).reshape(count(sb), count(ss), count(sr))
+    x = (a.bmm(b) if batch else a.squeeze(0).mm(b.squeeze(0))).reshape(*sb, *sl, *sr)
+    return [*batch, *own_l, *own_r], x

@@ -1,0 +1,119 @@
+"""Compiled loops of structural ops: text kernels by name and dtype, cached like the elementwise ones.
+
+Arguments are the operands' addresses, outputs first, then the address of the plan's int64 parameters (`p`).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from tapegrad import kernels
+from tapegrad.engine import build
+
+REDUCE = """
+def kernel(args, start, stop):
+    result = load_i64(args)
+    source = load_i64(args + 8)
+    p = load_i64(args + 16)
+    count = load_i64(p)
+    inner = load_i64(p + 8)
+    for o in range(start, stop):
+        if inner == 1:
+            total = {start_value}
+            at = o * count
+            for k in range(count):
+                x = get_{dtype}(source, at + k)
+                total = {step}
+            put_{result}(result, o, {finish})
+        else:
+            for j in range(inner):
+                put_{result}(result, o * inner + j, {start_value})
+            for k in range(count):
+                at = (o * count + k) * inner
+                for j in range(inner):
+                    x = get_{dtype}(source, at + j)
+                    total = get_{result}(result, o * inner + j)
+                    put_{result}(result, o * inner + j, {step})
+            for j in range(inner):
+                total = get_{result}(result, o * inner + j)
+                put_{result}(result, o * inner + j, {finish})
+"""
+
+# name: (start value, step, finish, reassociate)
+REDUCTIONS = {
+    "sum": ("zero", "total + x", "total", True),
+    "mean": ("zero", "total + x", "total / count", True),
+    "prod": ("one", "total * x", "total", False),
+    "amax": ("lowest", "where(x > total, x, where(x != x, x, total))", "total", False),
+    "amin": ("highest", "where(x < total, x, where(x != x, x, total))", "total", False),
+}
+
+
+@functools.cache
+def reduction(name: str, dtype, result) -> int:
+    """The address of a reduction kernel: (outer, count, inner) elements of `dtype` to (outer, inner) of `result`."""
+    start, step, finish, reassociate = REDUCTIONS[name]
+    limits = {
+        "zero": "wide(0)", "one": "wide(1)",
+        "lowest": "-inf" if dtype.is_floating_point else str(0 if dtype.name in ("uint8", "bool") else -(2 ** (8 * dtype.itemsize - 1))),
+        "highest": "inf" if dtype.is_floating_point else str(1 if dtype.name == "bool" else 255 if dtype.name == "uint8" else 2 ** (8 * dtype.itemsize - 1) - 1),
+    }
+    text = REDUCE.format(start_value=limits.get(start, start), step=step, finish=finish, dtype=dtype.name, result=result.name)
+    return compiled(text, dtype, result, reassociate)
+
+
+def compiled(text: str, dtype, result, reassociate=False) -> int:
+    name = "kernel-" + build.key(text, dtype.name, result.name, str(reassociate), kernels.support_digest())
+    body = build.load_cached(name)
+    if body is None:
+        body = kernels.compile_kernel(text, dtype, reassociate, result)
+        build.store_cached(name, body)
+    return build.load(body)("kernel")
+
+
+MATMUL = """
+def kernel(args, start, stop):
+    result = load_i64(args)
+    left = load_i64(args + 8)
+    right = load_i64(args + 16)
+    p = load_i64(args + 24)
+    gemm = load_i64(p)
+    m = load_i64(p + 8)
+    n = load_i64(p + 16)
+    k = load_i64(p + 24)
+    lr = load_i64(p + 32)
+    lc = load_i64(p + 40)
+    rr = load_i64(p + 48)
+    rc = load_i64(p + 56)
+    dims = load_i64(p + 64)
+    words = load_i64(p + 72)
+    size = load_i64(p + 80)
+    for b in range(start, stop):
+        a_at = left
+        b_at = right
+        rest = b
+        for d in range(dims - 1, -1, -1):
+            extent = load_i64(p + 88 + d * 8)
+            i = rest % extent
+            rest = rest // extent
+            a_at = a_at + i * load_i64(p + 88 + (dims + d) * 8) * size
+            b_at = b_at + i * load_i64(p + 88 + (2 * dims + d) * 8) * size
+        out = result + b * m * n * size
+        if gemm == 0 or k == 0:
+            for i in range(m):
+                for j in range(n):
+                    total = wide(0)
+                    for q in range(k):
+                        total = total + get_{dtype}(a_at, i * lr + q * lc) * get_{dtype}(b_at, q * rr + j * rc)
+                    put_{dtype}(out, i * n + j, total)
+        elif n == 1:
+            blas_gemv_{dtype}(gemm, words, m, k, a_at, lr, lc, b_at, rr, out)
+        else:
+            blas_gemm_{dtype}(gemm, words, m, n, k, a_at, lr, lc, b_at, rr, rc, out)
+"""
+
+
+@functools.cache
+def matmul(dtype) -> int:
+    """The address of the batched matrix product kernel: BLAS for sizes worth it, plain loops below."""
+    return compiled(MATMUL.format(dtype=dtype.name), dtype, dtype)

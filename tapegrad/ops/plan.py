@@ -1,0 +1,113 @@
+"""Plans: what a structural op does for one combination of geometries, worked out once.
+
+`core.apply(plan.address, *tensors)` allocates the outputs (or views the first input), runs the kernel and records the entry, in one
+compiled call.  The plan object is the entry's payload, so a derivative finds its parameters there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import core, geometry, modes
+from tapegrad.dtypes import BY_CODE
+from tapegrad.engine import layout
+
+_cache: dict[tuple, "Plan"] = {}
+DTYPE, GEOMETRY, FLAGS = core.DTYPE, core.GEOMETRY, core.FLAGS
+VIEW = layout.VIEW
+
+
+class Plan:
+    """A filled `layout.PLAN` row and the Python-side parameters of the op."""
+
+    def __init__(self, op, outputs, *, kernel=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0,
+                 graph_name=None, view_flags=VIEW, **parameters):
+        """`outputs`: (geometry, dtype code) of each output."""
+        self.op = op
+        self.graph_name = graph_name
+        self.parameters = parameters
+        self._args = np.array([*args, 0], np.int64)
+        self._row = row = np.zeros(1, layout.PLAN.dtype)
+        row["kernel"], row["op"], row["outputs"], row["shares"] = kernel, op.code, len(outputs), view
+        row["byte_offset"], row["n"], row["cost"] = byte_offset, n, cost
+        row["differentiable"], row["saves"], row["view_flags"] = differentiable, saves, view_flags
+        row["payload"], row["args"] = id(self), self._args.ctypes.data
+        for k, (g, d) in enumerate(outputs):
+            row["geometry"][0, k], row["dtype"][0, k] = g, d
+        self.address = row.ctypes.data
+
+    def __getattr__(self, name):
+        try:
+            return self.__dict__["parameters"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def settled(x) -> int:
+    """The slot of `x`, brought up to date if its base was changed in place."""
+    s = x._slot
+    if s <= 0 or (core.get_field(s, FLAGS) & VIEW and core.get_field(s, core.VERSION) != core.version_of(s)):
+        from tapegrad.dispatch import settle
+
+        settle(x)
+    return x._slot
+
+
+def view(op, x, key, make, multi=False):
+    """A view of `x`: `make(shape, strides)` gives (shape, strides, element offset, parameters), computed once per geometry and key."""
+    s = settled(x)
+    g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
+    place = (op.code, g, d, key)
+    plan = _cache.get(place)
+    if plan is None:
+        shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
+        target = geometry.geometry(tuple(shape), tuple(steps))
+        plan = _cache[place] = Plan(op, [(target, d)], view=True, byte_offset=offset * BY_CODE[d].itemsize, input_shape=tuple(geometry.shapes[g]),
+                                    make=make, key=key, **parameters)
+    out = core.apply(plan.address, x)
+    base = x._base
+    out._base = x if base is None else base
+    out._view_of = (x, plan)
+    flags = core.get_field(s, FLAGS)
+    word = modes.word()
+    extra = (layout.MULTI_VIEW if multi else 0) | (flags & layout.NO_GRAD_VIEW)
+    if not word & modes.GRAD and flags & layout.REQUIRES_GRAD:
+        extra |= layout.NO_GRAD_VIEW
+    if word & modes.INFERENCE or flags & layout.INFERENCE:
+        extra |= layout.INFERENCE
+    if extra:
+        core.set_field(out._slot, FLAGS, core.get_field(out._slot, FLAGS) | extra)
+    kind = type(x)
+    return out if kind in PLAIN else adapt(out, kind)
+
+
+def cached(op, tensors, key, make):
+    """The plan of a computing op, made by `make()` at first use of these geometries, dtypes and parameters."""
+    place = (op.code, *((core.get_field(t._slot, GEOMETRY), core.get_field(t._slot, DTYPE)) for t in tensors), key)
+    plan = _cache.get(place)
+    if plan is None:
+        plan = _cache[place] = make()
+    return plan
+
+
+def run(op, tensors, key, make):
+    """Run a computing op by its plan."""
+    for t in tensors:
+        settled(t)
+    out = core.apply(cached(op, tensors, key, make).address, *tensors)
+    for t in tensors:
+        if type(t) not in PLAIN:
+            return adapt(out, type(t))
+    return out
+
+
+PLAIN: set[type] = set()
+
+
+def adapt(out, kind):
+    if isinstance(out, tuple):
+        return tuple(adapt(t, kind) for t in out)
+    base, view_of = out._base, out._view_of
+    out = out.as_subclass(kind)
+    out._base, out._view_of = base, view_of
+    return out

@@ -1,0 +1,126 @@
+"""The op table: one record per op, from which everything else is made.
+
+An *elementwise* record is a row of formulas: the forward value and one derivative per input, in terms of the inputs' names, `out`
+and the incoming gradient `g`.  From the text follow what the derivative reads (so what must stay alive), the compiled kernels
+(`tapegrad/kernels.py`), the derivative on Tensors for `create_graph` (`ops/formulas.py`), the tangent rule (the derivative is linear in
+`g`), the methods, the tests (`samples`) and the reference page.  A *structural* op registers a derivative written in other ops.
+Start reading at `Elementwise`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+BY_NAME: dict[str, "Op"] = {}
+BY_CODE: list["Op | None"] = [None]  # code 0 is no op
+
+
+@dataclass(eq=False)
+class Op:
+    """What all ops have: a name, a number, and the name that torch's graph shows."""
+
+    name: str
+    graph_name: str = ""  # 'Mul' gives MulBackward0
+    doc: str = ""
+    code: int = field(default=0, init=False)
+
+    def __post_init__(self):
+        if self.name in BY_NAME:
+            raise ValueError(f"op {self.name!r} is registered twice")
+        self.code = len(BY_CODE)
+        BY_CODE.append(self)
+        BY_NAME[self.name] = self
+        if not self.graph_name:
+            self.graph_name = "".join(part.capitalize() for part in self.name.split("_"))
+
+    @property
+    def backward_name(self) -> str:
+        return self.graph_name if self.graph_name.endswith("Backward") else self.graph_name + "Backward0"
+
+
+ALL = "FIB"  # kinds: F floating point, I integers, B bool
+
+
+@dataclass(eq=False)
+class Elementwise(Op):
+    """An elementwise op.
+
+    forward: the value, an expression in the names of `inputs`; `forward_bool`, `forward_int` replace it for those dtypes.
+    grads: per input the derivative times `g`; "g" alone passes the gradient on, "0" is a zero gradient, None not differentiable.
+    kinds: the dtypes it computes in; others are promoted: `promote="float"` sends integers to the default dtype.
+    result: "bool" for predicates, else None.
+    operators: the special methods it serves, e.g. ("__mul__", "__rmul__", "__imul__").
+    aliases: further public names.  method, function, inplace: which public forms exist.
+    mask: the first input is a bool mask (where).
+    domain: per input the interval in which tests sample; `smooth` is False where finite differences do not apply.
+    """
+
+    inputs: tuple[str, ...] = ("x",)
+    forward: str = ""
+    grads: tuple[str | None, ...] = ()
+    kinds: str = "F"
+    promote: str = "float"
+    result: str | None = None
+    forward_bool: str = ""
+    forward_int: str = ""
+    operators: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    method: bool = True
+    function: bool = True
+    inplace: bool = True
+    mask: bool = False
+    domain: tuple[tuple[float, float], ...] = ()
+    cost: int = 8
+    check: Callable | None = None  # (op, operands): raises for operands that torch refuses
+    parameters: tuple[str, ...] = ()  # public parameter names; ("input", "other") by default
+    scalars: bool = True  # Python numbers may go the fast path
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.grads = tuple(self.grads)
+        self.parameters = self.parameters or ("input", "other", "third")[: len(self.inputs)]
+        self.domain = self.domain or ((-3.0, 3.0),) * len(self.inputs)
+
+    def formula(self, which: int, kind: str = "F") -> str:
+        """The text of the forward value (0) or the derivative for input `which - 1`, for a dtype kind."""
+        if which:
+            return self.grads[which - 1]
+        if kind == "B" and self.forward_bool:
+            return self.forward_bool
+        return self.forward_int if kind == "I" and self.forward_int else self.forward
+
+    def reads(self, k: int) -> set[str]:
+        """The names, of the inputs and `out`, that the derivative for input `k` reads."""
+        text = self.grads[k] if k < len(self.grads) else None
+        return names_in(text) & {*self.inputs, "out"} if text else set()
+
+    @property
+    def differentiable(self) -> bool:
+        return any(text is not None for text in self.grads)
+
+
+def names_in(text: str) -> set[str]:
+    """The names in an expression."""
+    return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
+
+
+@dataclass(eq=False)
+class Structural(Op):
+    """An op whose derivative is written in other ops.
+
+    derivative: called as `derivative(node, *gs)` with the entry being swept (`ops/node.py`: inputs, outputs, plan) and the gradients of
+    the outputs (None where there is none); returns the gradient of each input, None where there is none.
+    """
+
+    derivative: Callable | None = None
+
+
+def structural(name: str, graph_name: str = "") -> Callable[[Callable], "Structural"]:
+    """Decorate the derivative of a structural op; the record takes its place."""
+
+    def register(derivative):
+        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative)
+
+    return register

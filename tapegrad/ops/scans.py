@@ -1,0 +1,123 @@
+"""Scans and orderings: cumulative sums and products, sort, topk, and their derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import dtypes
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.public import function
+from tapegrad.ops.reductions import into, pick_along, return_type, sum_dtype
+from tapegrad.ops.registry import structural
+from tapegrad.ops.views import tensor_argument, wrap_dim
+
+
+@structural("cumsum_op", "Cumsum")
+def cumsum_op(node, g):
+    """cumsum: the running sum from the other end."""
+    dim = node.attributes.dim
+    return g.flip(dim).cumsum(dim).flip(dim) if g.ndim else g
+
+
+@function(method=True)
+def cumsum(input, dim, *, dtype=None, out=None):
+    """The running sum along `dim`."""
+    from tapegrad.creation import from_array
+
+    dim = wrap_dim(dim, tensor_argument("cumsum", input).ndim)
+    d = sum_dtype(input, dtype)
+    input = input.to(d)
+    array = input.detach()._array()
+    result = from_array(np.cumsum(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
+    record(cumsum_op, [input], [result], plans.Plan(cumsum_op, [], dim=dim))
+    return into(out, result)
+
+
+@structural("cumprod_op", "Cumprod")
+def cumprod_op(node, g):
+    """cumprod: sum over later results of g times the result without the element, zeros included."""
+    from tapegrad.ops.joining import stack
+
+    dim = node.attributes.dim
+    x = node.inputs[0]
+    if not g.ndim:
+        return g
+    if not (x.detach()._array() == 0).any():
+        weighted = node.outputs[0] * g
+        return weighted.flip(dim).cumsum(dim).flip(dim) / x
+    columns, gs = x.unbind(dim), g.unbind(dim)
+    result = []
+    before = columns[0].new_ones(tuple(columns[0].shape))
+    for k in range(len(columns)):
+        running, total = before, None
+        for j in range(k, len(columns)):
+            if j > k:
+                running = running * columns[j]
+            term = gs[j] * running
+            total = term if total is None else total + term
+        result.append(total)
+        before = before * columns[k]
+    return stack(result, dim)
+
+
+@function(method=True)
+def cumprod(input, dim, *, dtype=None, out=None):
+    """The running product along `dim`."""
+    from tapegrad.creation import from_array
+
+    dim = wrap_dim(dim, tensor_argument("cumprod", input).ndim)
+    d = sum_dtype(input, dtype)
+    input = input.to(d)
+    array = input.detach()._array()
+    result = from_array(np.cumprod(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
+    record(cumprod_op, [input], [result], plans.Plan(cumprod_op, [], dim=dim), saves=0b11)
+    return into(out, result)
+
+
+SortResult, TopkResult = return_type("sort", "values", "indices"), return_type("topk", "values", "indices")
+
+
+def ordered(name, result, x, dim, index):
+    from tapegrad.creation import from_array
+
+    array = x.detach()._array()
+    values = np.take_along_axis(array, index, dim) if array.ndim else array.copy()
+    outputs = from_array(np.ascontiguousarray(values), x.dtype), from_array(np.ascontiguousarray(index), dtypes.int64)
+    plan = plans.Plan(pick_along, [], dim=dim, keepdim=True, shape=tuple(x.shape), graph_name=name + "Backward0")
+    record(pick_along, [x], outputs, plan, saves=0b100, differentiable=1)
+    return result(*outputs)
+
+
+def order(array, dim, descending):
+    """A stable sorting index; NaN counts as the largest value."""
+    if not array.ndim:
+        return np.zeros((), np.int64)
+    if not descending:
+        return np.argsort(array, dim, kind="stable")
+    flipped = np.argsort(np.flip(array, dim), dim, kind="stable")
+    return np.flip(array.shape[dim] - 1 - flipped, dim)
+
+
+@function(method=True)
+def sort(input, dim=-1, descending=False, stable=False, *, out=None):
+    """(values, indices) in ascending (or descending) order along `dim`; ties keep their order."""
+    dim = wrap_dim(dim, tensor_argument("sort", input).ndim)
+    return ordered("Sort", SortResult, input, dim, order(input.detach()._array(), dim, descending))
+
+
+@function(method=True)
+def argsort(input, dim=-1, descending=False, stable=False):
+    """The indices that sort along `dim`."""
+    return sort(input, dim, descending).indices
+
+
+@function(method=True)
+def topk(input, k, dim=-1, largest=True, sorted=True):
+    """The `k` largest (or smallest) elements along `dim`, with their indices."""
+    dim = wrap_dim(dim, input.ndim)
+    size = input.shape[dim] if input.ndim else 1
+    if not 0 <= k <= size:
+        raise RuntimeError("selected index k out of range")
+    index = order(input.detach()._array(), dim, largest)
+    return ordered("Topk", TopkResult, input, dim, np.take(index, range(k), dim) if input.ndim else index)

@@ -1,0 +1,301 @@
+"""Methods that are neither elementwise nor views: copies, fills, conversions by name, in-place forms, new_*."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import core, creation, dtypes, geometry
+from tapegrad.autograd import inplace
+from tapegrad.autograd.node import record
+from tapegrad.engine import layout
+from tapegrad.ops import indexing, joining, plan as plans, scans, views
+from tapegrad.ops.public import function, method
+from tapegrad.ops.registry import structural
+
+
+@structural("clone_op", "Clone")
+def clone_op(node, g):
+    """clone: the gradient as it is."""
+    return g
+
+
+@function(method=True)
+def clone(input, *, memory_format=None):
+    """A copy; the stride order of dense tensors is kept."""
+    plans.settled(input)
+    contiguous = getattr(memory_format, "name", None) == "contiguous_format"
+    steps = None if contiguous else creation.dense_strides(input)
+
+    slot = core.new_slot(geometry.geometry(tuple(input.shape), steps), input.dtype.code)
+    result = core.wrap(slot)
+    core.assign(slot, input._slot)
+    record(clone_op, [input], [result])
+    creation.finish(result)
+    return result if type(input) in plans.PLAIN else plans.adapt(result, type(input))
+
+
+@method()
+def contiguous(self, memory_format=None):
+    """The tensor itself if it is in row-major order, else a copy that is."""
+    if self.is_contiguous():
+        return self
+    result = creation.empty_of(tuple(self.shape), self.dtype)
+    core.assign(result._slot, plans.settled(self))
+    record(clone_op, [self], [result])
+    return result
+
+
+@method()
+def copy_(self, src, non_blocking=False):
+    """Write `src`, converted and broadcast, over this tensor."""
+    plans.settled(self)
+    if not hasattr(src, "_slot"):
+        raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    plans.settled(src)
+    target = tuple(self.shape)
+    try:
+        fits = geometry.broadcast_shapes(target, tuple(src.shape)) == target
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise RuntimeError(f"The size of tensor a ({list(target)}) must match the size of tensor b ({list(src.shape)})") if src.ndim > self.ndim else _mismatch(self, src)
+    inplace.copy_into(self, src)
+    return self
+
+
+def _mismatch(a, b):
+    try:
+        geometry.broadcast_shapes(tuple(a.shape), tuple(b.shape))
+    except RuntimeError as error:
+        return error
+    return RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(b.shape)}")
+
+
+@method()
+def fill_(self, value):
+    """Every element replaced by a number."""
+    plans.settled(self)
+    return inplace.fill_(self, value)
+
+
+@method()
+def zero_(self):
+    """Every element replaced by 0."""
+    plans.settled(self)
+    return inplace.fill_(self, 0)
+
+
+@method()
+def masked_fill_(self, mask, value):
+    """`value` written where `mask` is True."""
+    return _masked_fill_(self, mask, value)
+
+
+_masked_fill_ = inplace.by_function(indexing.masked_fill)
+
+for _name, _function in (
+    ("scatter", indexing.scatter), ("scatter_add", indexing.scatter_add), ("index_add", indexing.index_add), ("cumsum", scans.cumsum),
+    ("cumprod", scans.cumprod), ("tril", joining.tril), ("triu", joining.triu),
+):
+    method(name=_name + "_")(inplace.by_function(_function))
+
+
+def _reshaping(name, function):
+    def run(self, *args):
+        view = function(self, *args)
+        inplace_view(self, view)
+        return self
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"`{name[:-1]}` in place: only the sizes and strides change."
+    return method(name=name)(run)
+
+
+def inplace_view(tensor, view) -> None:
+    """Give `tensor` the sizes and strides of a view of it."""
+    core.move_handle(tensor, view._slot)
+    core.set_field(tensor._slot, core.FLAGS, core.get_field(tensor._slot, core.FLAGS) & ~layout.VIEW)
+
+
+for _name, _function in (("unsqueeze_", views.unsqueeze), ("squeeze_", views.squeeze), ("transpose_", views.transpose), ("t_", views.t)):
+    _reshaping(_name, _function)
+
+
+def _conversion(name, d):
+    def run(self, memory_format=None):
+        return self.to(d)
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"The tensor as {d.name}."
+    return method(name=name)(run)
+
+
+for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("long", dtypes.int64), ("int", dtypes.int32), ("short", dtypes.int16),
+                  ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_)):
+    _conversion(_name, _d)
+
+
+@method()
+def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
+    """A tensor of `data`, in this tensor's dtype unless another is given."""
+    return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._array(), dtype or self.dtype), requires_grad)
+
+
+def _new(name, make):
+    def run(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
+        return make(named.get("size", size), dtype or self.dtype, requires_grad)
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"`tapegrad.{name[4:]}` in this tensor's dtype."
+    return method(name=name)(run)
+
+
+_new("new_zeros", lambda size, d, r: creation.filled("zeros", size, 0, d, None, r))
+_new("new_ones", lambda size, d, r: creation.filled("ones", size, 1, d, None, r))
+_new("new_empty", lambda size, d, r: creation.filled("empty", size, None, d, None, r))
+
+
+@method()
+def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False):
+    """`tapegrad.full` in this tensor's dtype."""
+    return creation.filled("full", (tuple(size),), fill_value, dtype or self.dtype, None, requires_grad)
+
+
+@function(method=True)
+def equal(input, other):
+    """Whether two tensors have the same size and elements."""
+    return tuple(input.shape) == tuple(other.shape) and bool(np.array_equal(input._array(), other._array()))
+
+
+@function(method=True)
+def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """|input - other| <= atol + rtol * |other|, elementwise."""
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
+    return creation.from_array(np.isclose(input._array(), other._array(), rtol, atol, equal_nan), dtypes.bool_)
+
+
+@function(method=True)
+def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Whether all elements are close."""
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
+    return bool(np.allclose(input._array(), other._array(), rtol, atol, equal_nan))
+
+
+@function()
+def is_tensor(obj):
+    """Whether `obj` is a Tensor."""
+    return hasattr(obj, "_slot")
+
+
+@function()
+def is_floating_point(input):
+    """Whether the dtype is a floating-point type."""
+    return input.dtype.is_floating_point
+
+
+@function()
+def is_complex(input):
+    """Whether the dtype is complex."""
+    return input.dtype.is_complex
+
+
+@function()
+def numel(input):
+    """The number of elements."""
+    return input.numel()
+
+
+@function(method=True)
+def round(input, *, decimals=0, out=None):
+    """The nearest integers, ties to even; `decimals` moves the place."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    if decimals == 0:
+        return dispatch.call(BY_NAME["round"], input, out=out)
+    scale = 10.0**abs(decimals)
+    with_scale = input * scale if decimals > 0 else input / scale
+    whole = dispatch.call(BY_NAME["round"], with_scale)
+    return whole / scale if decimals > 0 else whole * scale
+
+
+@method()
+def round_(self, *, decimals=0):
+    """`round` in place."""
+    return inplace.by_function(round)(self, decimals=decimals)
+
+
+@function(method=True)
+def addcmul(input, tensor1, tensor2, *, value=1, out=None):
+    """input + value * tensor1 * tensor2."""
+    term = tensor1 * tensor2
+    return input + (term * value if value != 1 else term)
+
+
+@function(method=True)
+def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
+    """input + value * tensor1 / tensor2."""
+    term = tensor1 / tensor2
+    return input + (term * value if value != 1 else term)
+
+
+method(name="addcmul_")(inplace.by_function(addcmul))
+method(name="addcdiv_")(inplace.by_function(addcdiv))
+
+
+@function(method=True)
+def lerp(input, end, weight, *, out=None):
+    """input + weight * (end - input)."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    return dispatch.call(BY_NAME["lerp"], input, end, weight, out=out)
+
+
+method(name="lerp_")(inplace.by_function(lerp))
+
+
+@function(method=True)
+def softmax(input, dim, dtype=None):
+    """exp(input) / sum(exp(input)) along `dim`."""
+    x = input if dtype is None else input.to(dtype)
+    return run_softmax(x, dim)
+
+
+@structural("softmax_op", "Softmax")
+def softmax_op(node, g):
+    """softmax: out * (g - sum(g * out))."""
+    out = node.outputs[0]
+    return out * (g - (g * out).sum(node.attributes.dim, True))
+
+
+def run_softmax(x, dim):
+    from tapegrad import modes
+
+    dim = views.wrap_dim(dim, x.ndim)
+    with modes.no_grad():
+        e = (x.detach() - x.detach().amax(dim, True)).exp() if x.numel() else x.detach()
+        result = (e / e.sum(dim, True)).detach() if x.numel() else e
+    record(softmax_op, [x], [result], plans.Plan(softmax_op, [], dim=dim), saves=0b10)
+    return result
+
+
+@structural("log_softmax_op", "LogSoftmax")
+def log_softmax_op(node, g):
+    """log_softmax: g - softmax * sum(g)."""
+    return g - node.outputs[0].exp() * g.sum(node.attributes.dim, True)
+
+
+@function(method=True)
+def log_softmax(input, dim, dtype=None):
+    """input - logsumexp(input) along `dim`."""
+    x = input if dtype is None else input.to(dtype)
+    from tapegrad import modes
+
+    dim = views.wrap_dim(dim, x.ndim)
+    with modes.no_grad():
+        result = (x.detach() - x.detach().logsumexp(dim, True)).detach() if x.numel() else x.detach()
+    record(log_softmax_op, [x], [result], plans.Plan(log_softmax_op, [], dim=dim), saves=0b10)
+    return result
