@@ -1,20 +1,39 @@
 """The arithmetic of random sampling: how raw 32- and 64-bit draws become samples, in the exact rounding of torch's CPU kernels.
 
-Pure NumPy functions of arrays; `generator` owns the stream and the argument checks.  The 16-wide normal kernel follows torch's
-vectorised float32 path: Box-Muller over the single-precision log, sin and cos of the Cephes library (S. Moshier; the 8-lane form
-is avx_mathfun), with its multiply-adds fused.  A float32 fused multiply-add is a float64 one rounded once more, so the float32
-values are carried in float64 arrays.  Sources: the Cephes library, and torch's DistributionTemplates.h, TransformationHelper.h.
+Pure NumPy functions of arrays, then the integer ranges that each dtype holds and its names in errors; `generator` owns the stream.
+The 16-wide normal kernel follows torch's vectorised float32 path: Box-Muller over the single-precision log, sin and cos of the
+Cephes library (S. Moshier; the 8-lane form is avx_mathfun), with its multiply-adds fused.  A float32 fused multiply-add is a
+float64 one rounded once more, so the float32 values are carried in float64 arrays.  Sources: the Cephes library, and torch's
+DistributionTemplates.h and TransformationHelper.h.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
 _TWO_PI = 2.0 * math.pi
 _BLOCK = 512  # rows of 16 per pass, so that a pass stays in the cache
 _SPLITTER = 134217729.0  # 2**27 + 1: Dekker's split of a double into halves
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+DIGITS = {"float16": 11, "float32": 24, "float64": 53}
+NAMES = {  # NumPy's name: the name as a scalar type, as a C++ type, as a fixed-width type
+    "float16": ("Half", "c10::Half", ""),
+    "float32": ("Float", "float", ""),
+    "float64": ("Double", "double", ""),
+    "int64": ("Long", "long int", "int64_t"),
+    "int32": ("Int", "int", "int"),
+    "int16": ("Short", "short int", "int16_t"),
+    "int8": ("Char", "signed char", "int8_t"),
+    "uint8": ("Byte", "unsigned char", "uint8_t"),
+    "uint16": ("UInt16", "short unsigned int", "uint16_t"),
+    "uint32": ("UInt32", "unsigned int", "uint32_t"),
+    "uint64": ("UInt64", "long unsigned int", "uint64_t"),
+    "bool": ("Bool", "bool", "bool"),
+}
 
 
 def _single(value: float) -> float:
@@ -102,7 +121,7 @@ def box_muller32(u: np.ndarray, mean: float, std: float) -> np.ndarray:
         sine, cosine = _sin_cos(_round(_single(_TWO_PI) * block[:, 8:]))
         for target, wave in ((out[part, :8], cosine), (out[part, 8:], sine)):
             wave *= radius
-            target[...] = wave if mean == 0.0 and std == 1.0 else _fma32(_round(wave), std, mean)
+            target[...] = wave + 0.0 if mean == 0.0 and std == 1.0 else _fma32(_round(wave), std, mean)
     return out
 
 
@@ -135,7 +154,7 @@ def _halves(a):
 def fma64(a: np.ndarray, b: float, c: float) -> np.ndarray:
     """a * b + c rounded once, by an error-free product and sum."""
     if c == 0.0:
-        return a * b
+        return a * b + 0.0
     if b == 1.0:
         return a + c
     with np.errstate(all="ignore"):
@@ -200,3 +219,58 @@ def largest(q: np.ndarray, k: int) -> np.ndarray:
     if k == 1:
         return q.argmax(axis=1)[:, None]
     return np.argsort(-q, axis=1, kind="stable")[:, :k]
+
+
+def require_float(dtype: np.dtype, kernel: str) -> None:
+    if dtype.kind != "f":
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{NAMES[dtype.name][0]}'")
+
+
+def out_of_bounds(name: str, dtype: np.dtype) -> RuntimeError:
+    return RuntimeError(f"{name} is out of bounds for {NAMES[dtype.name][1]}")
+
+
+def limits(dtype: np.dtype) -> tuple:
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    if dtype.kind == "b":
+        return 0, 1
+    return int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), INT64_MAX)
+
+
+def check_range(low: int, last: int, dtype: np.dtype) -> None:
+    smallest, greatest = limits(dtype)
+    for value, name in ((low, "from"), (last, "to - 1")):
+        if not smallest <= value <= greatest:
+            raise out_of_bounds(name, dtype)
+        if dtype.kind == "f" and abs(value) > 2 ** DIGITS[dtype.name]:
+            digits = DIGITS[dtype.name]
+            warnings.warn(
+                f"{name} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {NAMES[dtype.name][1]} can support "
+                "discrete uniform distribution only within this range. This warning will become an error in version 1.7 release, "
+                "please fix the code in advance",
+                stacklevel=4,
+            )
+
+
+def _as_integer(value: int, dtype: np.dtype) -> int | float:
+    """`value` rounded to a float dtype and taken back (infinite if it does not fit)."""
+    with np.errstate(over="ignore"):
+        rounded = float(np.array(value).astype(dtype))
+    return int(rounded) if math.isfinite(rounded) else rounded
+
+
+def _step(value: int, dtype: np.dtype) -> int:
+    return 1 << max(abs(value).bit_length() - DIGITS[dtype.name], 0)
+
+
+def float_low(low: int, dtype: np.dtype) -> int:
+    """The least representable bound that is not below `low`."""
+    rounded = _as_integer(low + 1, dtype)
+    return rounded + _step(low + 1, dtype) if rounded < low else low
+
+
+def float_high(high: int, dtype: np.dtype) -> int:
+    """The bound below which every draw stays after conversion to the float dtype."""
+    rounded = _as_integer(high - 1, dtype)
+    return rounded - _step(high - 1, dtype) if high <= rounded < math.inf else high

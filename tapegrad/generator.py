@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import operator
 import os
-import warnings
 
 import numpy as np
 
@@ -19,25 +18,9 @@ from tapegrad import distributions as dist
 
 DEFAULT_SEED = 67280421310721
 
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _MASK24, _MASK53 = np.uint64(2**24 - 1), np.uint64(2**53 - 1)
 _SHIFT = np.uint64(32)
 _UNIT24, _UNIT53 = np.float32(2.0**-24), 2.0**-53
-_DIGITS = {"float16": 11, "float32": 24, "float64": 53}
-_NAMES = {  # NumPy's name: the name as a scalar type, as a C++ type, as a fixed-width type
-    "float16": ("Half", "c10::Half", ""),
-    "float32": ("Float", "float", ""),
-    "float64": ("Double", "double", ""),
-    "int64": ("Long", "long int", "int64_t"),
-    "int32": ("Int", "int", "int"),
-    "int16": ("Short", "short int", "int16_t"),
-    "int8": ("Char", "signed char", "int8_t"),
-    "uint8": ("Byte", "unsigned char", "uint8_t"),
-    "uint16": ("UInt16", "short unsigned int", "uint16_t"),
-    "uint32": ("UInt32", "unsigned int", "uint32_t"),
-    "uint64": ("UInt64", "long unsigned int", "uint64_t"),
-    "bool": ("Bool", "bool", "bool"),
-}
 _STATE = np.dtype(
     {
         "names": ["seed", "left", "seeded", "next", "key", "normal_y", "has_normal_y", "float_normal", "has_float_normal"],
@@ -48,65 +31,12 @@ _STATE = np.dtype(
 )
 
 
-def _require_float(dtype: np.dtype, kernel: str) -> None:
-    if dtype.kind != "f":
-        raise NotImplementedError(f"\"{kernel}\" not implemented for '{_NAMES[dtype.name][0]}'")
-
-
-def _out_of_bounds(name: str, dtype: np.dtype) -> RuntimeError:
-    return RuntimeError(f"{name} is out of bounds for {_NAMES[dtype.name][1]}")
-
-
-def _limits(dtype: np.dtype) -> tuple:
-    if dtype.kind == "f":
-        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
-    if dtype.kind == "b":
-        return 0, 1
-    return int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), _INT64_MAX)
-
-
-def _check_range(low: int, last: int, dtype: np.dtype) -> None:
-    smallest, greatest = _limits(dtype)
-    for value, name in ((low, "from"), (last, "to - 1")):
-        if not smallest <= value <= greatest:
-            raise _out_of_bounds(name, dtype)
-        if dtype.kind == "f" and abs(value) > 2 ** _DIGITS[dtype.name]:
-            digits = _DIGITS[dtype.name]
-            warnings.warn(
-                f"{name} is out of bounds [-(2^{digits}), 2^{digits}]. Due to precision limitations {_NAMES[dtype.name][1]} can support "
-                "discrete uniform distribution only within this range. This warning will become an error in version 1.7 release, "
-                "please fix the code in advance",
-                stacklevel=4,
-            )
-
-
-def _as_integer(value: int, dtype: np.dtype) -> int | float:
-    """`value` rounded to a float dtype and taken back (infinite if it does not fit)."""
-    with np.errstate(over="ignore"):
-        rounded = float(np.array(value).astype(dtype))
-    return int(rounded) if math.isfinite(rounded) else rounded
-
-
-def _step(value: int, dtype: np.dtype) -> int:
-    return 1 << max(abs(value).bit_length() - _DIGITS[dtype.name], 0)
-
-
-def _float_low(low: int, dtype: np.dtype) -> int:
-    """The least representable bound that is not below `low`."""
-    rounded = _as_integer(low + 1, dtype)
-    return rounded + _step(low + 1, dtype) if rounded < low else low
-
-
-def _float_high(high: int, dtype: np.dtype) -> int:
-    """The bound below which every draw stays after conversion to the float dtype."""
-    rounded = _as_integer(high - 1, dtype)
-    return rounded - _step(high - 1, dtype) if high <= rounded < math.inf else high
-
-
 def _convert(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if values.dtype == dtype:
         return values
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        if dtype == np.float16:
+            values = values.astype(np.float32)  # torch's Half is made from a float
         return values.astype(dtype)
 
 
@@ -125,7 +55,7 @@ class Generator:
         if isinstance(seed, (bool, np.bool_)) or not hasattr(seed, "__index__"):
             raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
         seed = operator.index(seed)
-        if not _INT64_MIN <= seed < 2**64:
+        if not dist.INT64_MIN <= seed < 2**64:
             raise ValueError("Overflow when unpacking long long")
         self._seed = seed % 2**64
         self._next_normal = None
@@ -159,7 +89,8 @@ class Generator:
         if array.dtype != np.uint8:
             raise TypeError("RNG state must be a torch.ByteTensor")
         if array.size != _STATE.itemsize:
-            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {_STATE.itemsize} but found the input RNG state size to be {array.size}")
+            expected = _STATE.itemsize
+            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {expected} but found the input RNG state size to be {array.size}")
         state = np.frombuffer(array.tobytes(), _STATE)[0]
         left, position = int(state["left"]), int(state["next"])
         if state["seeded"] != 1 or not 0 < left <= 624 or position > 624:
@@ -221,22 +152,22 @@ class Generator:
 
     def uniform(self, n: int, dtype=np.float32, low=0.0, high=1.0) -> np.ndarray:
         dtype = np.dtype(dtype)
-        _require_float(dtype, "check_uniform_bounds")
+        dist.require_float(dtype, "check_uniform_bounds")
         if low == 0.0 and high == 1.0:
             if dtype == np.float32:
                 return self._unit32(n)
             if dtype == np.float64:
                 return self._unit64(n)
-        smallest, greatest = _limits(dtype)
+        smallest, greatest = dist.limits(dtype)
         if not smallest <= low <= greatest:
-            raise _out_of_bounds("from", dtype)
+            raise dist.out_of_bounds("from", dtype)
         if not smallest <= high <= greatest:
-            raise _out_of_bounds("to", dtype)
+            raise dist.out_of_bounds("to", dtype)
         if not low <= high:
             raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}")
         if not high - low <= greatest:
             raise RuntimeError(
-                f"uniform_ expects to-from <= std::numeric_limits<{_NAMES[dtype.name][0]}>::max(), "
+                f"uniform_ expects to-from <= std::numeric_limits<{dist.NAMES[dtype.name][0]}>::max(), "
                 f"but found to={high:g} and from={low:g} which result in to-from to exceed the limit"
             )
         if dtype == np.float64:
@@ -252,7 +183,7 @@ class Generator:
         if not std >= 0.0:
             raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
         if n and dtype.kind != "f":
-            _require_float(dtype, "normal_kernel_cpu")
+            dist.require_float(dtype, "normal_kernel_cpu")
         if n < 16 or not contiguous:
             values = self._serial_normals(n)
             if mean != 0.0 or std != 1.0:
@@ -289,14 +220,14 @@ class Generator:
                 continue
             if np.ndim(operand) == 0 and shape:
                 operand = np.asarray(operand, dtype)
-            out = np.asarray(operation(out, operand)).astype(dtype, copy=False)
+            out = _convert(np.asarray(operation(out, operand)), dtype)
         return out
 
     def log_normal(self, n: int, dtype=np.float32, mean=1.0, std=2.0) -> np.ndarray:
         dtype = np.dtype(dtype)
         if not std > 0.0:
             raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
-        _require_float(dtype, "log_normal_cpu")
+        dist.require_float(dtype, "log_normal_cpu")
         return _convert(dist.exp(dist.fma64(self._serial_normals(n), float(std), float(mean)), dtype == np.float64), dtype)
 
     def exponential(self, n: int, dtype=np.float32, lambd=1.0) -> np.ndarray:
@@ -306,7 +237,7 @@ class Generator:
         if dtype.kind != "f":
             raise RuntimeError(
                 "Exponential distribution is a continuous probability distribution. "
-                f"dtype must be a floating point but you specified {_NAMES[dtype.name][0]}"
+                f"dtype must be a floating point but you specified {dist.NAMES[dtype.name][0]}"
             )
         return _convert(dist.exponential(self._unit64(n), float(lambd), dtype == np.float64), dtype)
 
@@ -317,7 +248,7 @@ class Generator:
         if dtype.kind != "f":
             raise RuntimeError(
                 "Cauchy distribution is a continuous probability distribution. "
-                f"dtype must be a floating point but you specified {_NAMES[dtype.name][1]}"
+                f"dtype must be a floating point but you specified {dist.NAMES[dtype.name][1]}"
             )
         return _convert(dist.cauchy(self._unit64(n), float(median), float(sigma), dtype == np.float64), dtype)
 
@@ -328,7 +259,7 @@ class Generator:
         if not 0 < p < 1:
             raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
         if dtype.kind == "b":
-            _require_float(dtype, "geometric_cpu")
+            dist.require_float(dtype, "geometric_cpu")
         with np.errstate(divide="ignore"):
             return _convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
 
@@ -340,7 +271,7 @@ class Generator:
 
     def bernoulli_array(self, p: np.ndarray, dtype) -> np.ndarray:
         """One draw for each probability of `p`, of its shape (broadcast it first where the result is larger)."""
-        _require_float(p.dtype, "bernoulli_tensor_cpu_p_")
+        dist.require_float(p.dtype, "bernoulli_tensor_cpu_p_")
         if p.size and not (p.min() >= 0 and p.max() <= 1):
             raise RuntimeError(
                 "Expected p_in >= 0 && p_in <= 1 to be true, but got false.  "
@@ -352,32 +283,34 @@ class Generator:
     def randint(self, n: int, low: int, high: int | None, dtype=np.int64) -> np.ndarray:
         """Integers of [low, high); without `high`, up to the greatest of the dtype (of a float: the last exact integer)."""
         dtype = np.dtype(dtype)
-        if not _INT64_MIN <= low <= _INT64_MAX or (high is not None and not _INT64_MIN <= high <= _INT64_MAX):
+        if not dist.INT64_MIN <= low <= dist.INT64_MAX or (high is not None and not dist.INT64_MIN <= high <= dist.INT64_MAX):
             raise ValueError("Overflow when unpacking long long")
         if high is not None:
             if low >= high:
                 raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
             if dtype.kind == "f":
-                low, high = _float_low(low, dtype), _float_high(high, dtype)
+                low, high = dist.float_low(low, dtype), dist.float_high(high, dtype)
                 if low >= high:
                     raise RuntimeError(
                         f"random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got from={low} >= to={high}"
                     )
-            _check_range(low, high - 1, dtype)
-        elif low == _INT64_MIN:
+            dist.check_range(low, high - 1, dtype)
+        elif low == dist.INT64_MIN:
+            if dtype.kind == "u" and dtype.itemsize > 1:
+                dist.require_float(dtype, "random_full_64_bits_range_kernel_cpu")
             if dtype.name not in ("int64", "float64", "float32"):
                 raise RuntimeError("random_full_64_bits_range_kernel_cpu handles only int64, double, float and bfloat16")
             return _convert(self._raw64(n).view(np.int64), dtype)
         else:
-            last = _limits(dtype)[1]
+            last = dist.limits(dtype)[1]
             if dtype.kind == "f":
-                last, low = 2 ** _DIGITS[dtype.name], _float_low(low, dtype)
+                last, low = 2 ** dist.DIGITS[dtype.name], dist.float_low(low, dtype)
                 if low >= last:
                     raise RuntimeError(
                         "random_ expects 'from' casted to dtype to be less than or equal to 'to_inc' casted to dtype, "
                         f"but got from={low} > to_inc={last}"
                     )
-            _check_range(low, last, dtype)
+            dist.check_range(low, last, dtype)
             high = last + 1
         draws = self._raw64(n) if high - low >= 2**28 else self._raw(n)
         draws %= np.uint64(high - low)
@@ -388,9 +321,9 @@ class Generator:
         """tensor.random_() without bounds: [0, greatest of the dtype], for a float [0, 2**digits]."""
         dtype = np.dtype(dtype)
         if dtype.name in ("uint16", "uint32", "uint64"):
-            _require_float(dtype, "random_kernel_cpu")
+            dist.require_float(dtype, "random_kernel_cpu")
         draws = self._raw64(n) if dtype.itemsize == 8 else self._raw(n)
-        draws %= np.uint64((2 ** _DIGITS[dtype.name] if dtype.kind == "f" else _limits(dtype)[1]) + 1)
+        draws %= np.uint64((2 ** dist.DIGITS[dtype.name] if dtype.kind == "f" else dist.limits(dtype)[1]) + 1)
         return _convert(draws.view(np.int64), dtype)
 
     def randperm(self, n: int, dtype=np.int64) -> np.ndarray:
@@ -398,13 +331,13 @@ class Generator:
         if n < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
         if dtype.kind == "f":
-            if n > 2 ** _DIGITS[dtype.name] + 1:
-                limit = "2049" if dtype == np.float16 else f"2^{_DIGITS[dtype.name]}+1"
-                raise RuntimeError(f"n cannot be greater than {limit} for {_NAMES[dtype.name][0]} type.")
+            if n > 2 ** dist.DIGITS[dtype.name] + 1:
+                limit = "2049" if dtype == np.float16 else f"2^{dist.DIGITS[dtype.name]}+1"
+                raise RuntimeError(f"n cannot be greater than {limit} for {dist.NAMES[dtype.name][0]} type.")
         elif dtype.name in ("bool", "uint16", "uint32", "uint64"):
-            _require_float(dtype, "randperm")
-        elif n > _limits(dtype)[1]:
-            raise RuntimeError(f"value cannot be converted to type {_NAMES[dtype.name][2]} without overflow")
+            dist.require_float(dtype, "randperm")
+        elif n > dist.limits(dtype)[1]:
+            raise RuntimeError(f"value cannot be converted to type {dist.NAMES[dtype.name][2]} without overflow")
         return np.array(dist.permute(self._raw(max(n - 1, 0)).tolist(), n), dtype)
 
     def multinomial(self, weights: np.ndarray, num_samples: int, replacement=False) -> np.ndarray:
@@ -412,7 +345,7 @@ class Generator:
         if weights.ndim not in (1, 2):
             raise RuntimeError("prob_dist must be 1 or 2 dim")
         if weights.dtype.kind != "f":
-            raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {_NAMES[weights.dtype.name][0]}")
+            raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {dist.NAMES[weights.dtype.name][0]}")
         if num_samples <= 0:
             raise RuntimeError("cannot sample n_sample <= 0 samples")
         categories = weights.shape[-1]

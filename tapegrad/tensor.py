@@ -164,7 +164,7 @@ class Tensor(Handle, metaclass=_TensorType):
     def storage_offset(self):
         """How many elements before the first one the memory begins."""
         row = core.buffer_view()[core.get_field(self._slot, core.BUFFER)]
-        return (core.data_of(self._slot) - int(row["address"])) // self.dtype.itemsize
+        return (core.data_of(self._slot) - int(row["memory"])) // self.dtype.itemsize
 
     def element_size(self):
         return self.dtype.itemsize

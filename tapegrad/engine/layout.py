@@ -90,7 +90,7 @@ CAPTURED = 1024  # an input of the sweep under way: its cotangent is kept for th
 
 BUFFER = Struct(
     "Buffer",
-    address="i64",
+    memory="i64",
     nbytes="i64",
     owner="i64",  # foreign memory: the PyObject that keeps it alive, one reference ours; 0 for our own
     references="i32",

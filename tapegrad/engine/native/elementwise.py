@@ -54,7 +54,7 @@ NO_MEMORY = -3
 BOOL_CODE = 7
 
 walk_words = stack_words(64)
-scratch_words = stack_words(5 * BLOCK * 2)
+scratch_words = stack_words(7 * BLOCK * 2)
 small_words = stack_words(8)
 block_words = stack_words(32)
 call_words = stack_words(8)

@@ -113,7 +113,7 @@ def new_buffer(nbytes):
             st.buffer_free = b
         return 0
     row = buffer_row(st.buffers, b)
-    row.address = address
+    row.memory = address
     row.nbytes = nbytes
     row.owner = 0
     row.references = 1
@@ -134,7 +134,7 @@ def foreign_buffer(address, nbytes, owner):
     st = the_state()
     b = buffer_index()
     row = buffer_row(st.buffers, b)
-    row.address = address
+    row.memory = address
     row.nbytes = nbytes
     row.owner = owner
     row.references = 1
@@ -169,7 +169,7 @@ def free_buffer(b):
     """Give the memory of buffer `b` back; called when its last reference goes."""
     st = the_state()
     row = buffer_row(st.buffers, b)
-    address = row.address
+    address = row.memory
     k = row.size_class
     if k < 0:
         bury(row.owner)
@@ -187,7 +187,7 @@ def free_buffer(b):
             store_i64(head, address)
         else:
             raw_free(load_i64(address - 8))
-    row.address = 0
+    row.memory = 0
     row.references = 0
     row.nbytes = st.buffer_free
     st.buffer_free = b

@@ -64,7 +64,7 @@ def new_slot(geometry, dtype):
         return 0
     s = slot_index()
     slot = slot_row(st.slots, s)
-    slot.data = buffer_row(st.buffers, b).address
+    slot.data = buffer_row(st.buffers, b).memory
     slot.buffer = b
     slot.geometry = geometry
     slot.dtype = dtype
