@@ -9,13 +9,14 @@ DistributionTemplates.h and TransformationHelper.h.
 
 from __future__ import annotations
 
+import array
 import math
 import warnings
 
 import numpy as np
 
 _TWO_PI = 2.0 * math.pi
-_BLOCK = 512  # rows of 16 per pass, so that a pass stays in the cache
+_BLOCK = 2048  # rows of 16 per pass, so that a pass stays in the cache
 _SPLITTER = 134217729.0  # 2**27 + 1: Dekker's split of a double into halves
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -61,7 +62,9 @@ def libm(function, x: np.ndarray) -> np.ndarray:
 
 
 def _round(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float32).astype(np.float64)
+    """To float32 precision, in place."""
+    x[...] = x.astype(np.float32)
+    return x
 
 
 def _fma32(a, b, c) -> np.ndarray:
@@ -190,13 +193,14 @@ def exp(x: np.ndarray, exact: bool) -> np.ndarray:
     return libm(math.exp, x)
 
 
-def permute(draws: list[int], n: int) -> list[int]:
-    """The Fisher-Yates shuffle of range(n) by n - 1 draws, from the front."""
-    order = list(range(n))
-    for i, draw in enumerate(draws):
-        j = i + draw % (n - i)
+def permute(draws: np.ndarray, n: int) -> np.ndarray:
+    """The Fisher-Yates shuffle of 0 ... n - 1 by n - 1 draws (uint64), from the front; int64."""
+    here = np.arange(draws.size, dtype=np.uint64)
+    there = (draws % (np.uint64(n) - here) + here).view(np.int64)
+    order = list(range(n)) if n < 65536 else array.array("q", range(n))  # the list is faster while its objects fit the cache
+    for i, j in enumerate(there.tolist()):
         order[i], order[j] = order[j], order[i]
-    return order
+    return np.array(order, np.int64)
 
 
 def sample_rows(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -221,9 +225,13 @@ def largest(q: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-q, axis=1, kind="stable")[:, :k]
 
 
+def not_implemented(dtype: np.dtype, kernel: str) -> NotImplementedError:
+    return NotImplementedError(f"\"{kernel}\" not implemented for '{NAMES[dtype.name][0]}'")
+
+
 def require_float(dtype: np.dtype, kernel: str) -> None:
     if dtype.kind != "f":
-        raise NotImplementedError(f"\"{kernel}\" not implemented for '{NAMES[dtype.name][0]}'")
+        raise not_implemented(dtype, kernel)
 
 
 def out_of_bounds(name: str, dtype: np.dtype) -> RuntimeError:

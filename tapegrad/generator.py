@@ -137,7 +137,7 @@ class Generator:
         pairs = (n - len(kept) + 1) // 2
         if pairs < 8:
             draws = iter(self._raw(4 * pairs).tolist())
-            for a, b, c, d in zip(draws, draws, draws, draws):
+            for a, b, c, d in zip(draws, draws, draws, draws, strict=True):
                 theta = 2.0 * math.pi * (((a & 0x1FFFFF) << 32 | b) * _UNIT53)
                 radius = math.sqrt(-2.0 * math.log1p(((c & 0x1FFFFF) << 32 | d) * -_UNIT53))
                 kept += radius * math.cos(theta), radius * math.sin(theta)
@@ -182,7 +182,7 @@ class Generator:
         dtype = np.dtype(dtype)
         if not std >= 0.0:
             raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
-        if n and dtype.kind != "f":
+        if n:
             dist.require_float(dtype, "normal_kernel_cpu")
         if n < 16 or not contiguous:
             values = self._serial_normals(n)
@@ -219,7 +219,7 @@ class Generator:
             if operation is np.multiply and not isinstance(std, np.ndarray):
                 continue
             if np.ndim(operand) == 0 and shape:
-                operand = np.asarray(operand, dtype)
+                operand = np.asarray(operand, np.float32 if dtype == np.float16 else dtype)
             out = _convert(np.asarray(operation(out, operand)), dtype)
         return out
 
@@ -259,7 +259,7 @@ class Generator:
         if not 0 < p < 1:
             raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
         if dtype.kind == "b":
-            dist.require_float(dtype, "geometric_cpu")
+            raise dist.not_implemented(dtype, "geometric_cpu")
         with np.errstate(divide="ignore"):
             return _convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
 
@@ -296,8 +296,8 @@ class Generator:
                     )
             dist.check_range(low, high - 1, dtype)
         elif low == dist.INT64_MIN:
-            if dtype.kind == "u" and dtype.itemsize > 1:
-                dist.require_float(dtype, "random_full_64_bits_range_kernel_cpu")
+            if dtype.name in ("bool", "float16", "uint16", "uint32", "uint64"):
+                raise dist.not_implemented(dtype, "random_full_64_bits_range_kernel_cpu")
             if dtype.name not in ("int64", "float64", "float32"):
                 raise RuntimeError("random_full_64_bits_range_kernel_cpu handles only int64, double, float and bfloat16")
             return _convert(self._raw64(n).view(np.int64), dtype)
@@ -321,7 +321,7 @@ class Generator:
         """tensor.random_() without bounds: [0, greatest of the dtype], for a float [0, 2**digits]."""
         dtype = np.dtype(dtype)
         if dtype.name in ("uint16", "uint32", "uint64"):
-            dist.require_float(dtype, "random_kernel_cpu")
+            raise dist.not_implemented(dtype, "random_kernel_cpu")
         draws = self._raw64(n) if dtype.itemsize == 8 else self._raw(n)
         draws %= np.uint64((2 ** dist.DIGITS[dtype.name] if dtype.kind == "f" else dist.limits(dtype)[1]) + 1)
         return _convert(draws.view(np.int64), dtype)
@@ -335,10 +335,10 @@ class Generator:
                 limit = "2049" if dtype == np.float16 else f"2^{dist.DIGITS[dtype.name]}+1"
                 raise RuntimeError(f"n cannot be greater than {limit} for {dist.NAMES[dtype.name][0]} type.")
         elif dtype.name in ("bool", "uint16", "uint32", "uint64"):
-            dist.require_float(dtype, "randperm")
+            raise dist.not_implemented(dtype, "randperm")
         elif n > dist.limits(dtype)[1]:
             raise RuntimeError(f"value cannot be converted to type {dist.NAMES[dtype.name][2]} without overflow")
-        return np.array(dist.permute(self._raw(max(n - 1, 0)).tolist(), n), dtype)
+        return _convert(dist.permute(self._raw(max(n - 1, 0)), n), dtype)
 
     def multinomial(self, weights: np.ndarray, num_samples: int, replacement=False) -> np.ndarray:
         """Indices (int64) drawn by the weights of the last axis, shaped (num_samples,) or (rows, num_samples)."""

@@ -5,13 +5,20 @@ Which thunks there are follows from the records: one per elementwise op and form
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
-from tapegrad import dispatch, dtypes, geometry, kernels, modes
+from tapegrad import core, dispatch, dtypes, geometry, kernels, modes
 from tapegrad.engine import bind, layout
+from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
+from tapegrad.ops import plan as plans
 from tapegrad.ops import table
+from tapegrad.ops.public import FUNCTIONS as PUBLIC
+from tapegrad.ops.public import METHODS
+from tapegrad.nn_parameter import Parameter
 from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise, Structural
+from tapegrad.tensor import Tensor
 
 _kept: list = []  # Python callables whose addresses compiled code holds
 FUNCTIONS: dict[str, object] = {}  # public functions with a compiled fast path
@@ -42,7 +49,81 @@ def thunks() -> dict[str, tuple[str, int]]:
         entry = "tg_unary" if len(op.inputs) == 1 else "tg_binary"
         for symbol, flags, _, _ in forms(op):
             result[symbol] = (entry, op.code | flags)
+    for number, (name, kind) in enumerate(PLANNED.items()):
+        result["p_" + name] = ("tg_planned", number | kind)
+    result["backward"] = ("tg_backward", 0)
     return result
+
+
+# Methods that the call cache serves once a plan is known: no argument, an index, or a second tensor.
+NO_ARGUMENT, INDEX, TENSOR = 0, 1 << 16, 2 << 16
+PLANNED = {"sum": NO_ARGUMENT, "mean": NO_ARGUMENT, "t": NO_ARGUMENT, "__getitem__": INDEX, "matmul": TENSOR, "__matmul__": TENSOR,
+           "mm": TENSOR, "mv": TENSOR, "dot": TENSOR, "bmm": TENSOR}
+
+
+def planned_slow(name: str, number: int, kind: int):
+    """The Python form of a planned method, which teaches the call cache the plan that it ends up with."""
+    method = METHODS[name]
+    last = plans._last
+
+    @functools.wraps(method)
+    def run(*args, **kwargs):
+        before = last[0]
+        result = method(*args, **kwargs)
+        if last[0] == before + 1 and not kwargs and len(args) == (1 if kind == NO_ARGUMENT else 2) and type(result) is Tensor:
+            remember(number, kind, args, last[1])
+        return result
+
+    return run
+
+
+def remember(number: int, kind: int, args, plan) -> None:
+    operands = [args[0], args[1]] if kind == TENSOR else [args[0]]
+    if any(type(t) is not Tensor for t in operands):
+        return
+    found = tuple((core.get_field(t._slot, core.GEOMETRY), core.get_field(t._slot, core.DTYPE)) for t in operands)
+    if found != plan.inputs:
+        return
+    key, method = (0, 0, 0), number
+    if kind == INDEX:
+        index = args[1]
+        if type(index) is int:
+            key, method = (index, 0, 0), number | 1 << 16
+        elif type(index) is slice:
+            parts = (index.start, index.stop, index.step)
+            if not all(p is None or type(p) is int for p in parts):
+                return
+            key, method = tuple(layout.NO_INDEX if p is None else p for p in parts), number | 2 << 16
+        else:
+            return
+        if any(not -(2**62) <= p < 2**62 for p in key):
+            return
+    second, dtype = (found[1][0], found[0][1] | found[1][1] << 8) if kind == TENSOR else (0, found[0][1])
+    row = core.remember_call(method, found[0][0], second, dtype, *key)
+    ctypes.c_int64.from_address(row + layout.CALL.offset["plan"]).value = plan.address
+
+
+def start_planned(engine) -> None:
+    slow = (ctypes.c_int64 * 64).from_address(bind.state_cell("calls").value + layout.CALL_ROWS * layout.CALL.size)
+    for number, (name, kind) in enumerate(PLANNED.items()):
+        method = METHODS[name]
+        callable_ = planned_slow(name, number, kind)
+        _kept.append(callable_)
+        slow[number] = id(callable_)
+        doc = f"{name}($self, *args, **kwargs)\n--\n\n{method.__doc__ or ''}"
+        setattr(Tensor, name, engine.method(Tensor, "p_" + name, name, doc))
+        if name in PUBLIC:
+            FUNCTIONS[name] = engine.function("p_" + name, name, doc.replace("$self", "$module"), keywords=True)
+
+
+def probe_offsets() -> None:
+    """Where CPython keeps the Python slots that compiled code fills for views."""
+    probe = Handle.__new__(Tensor)
+    for field, name in (("parent_offset", "_parent_object"), ("plan_offset", "_plan_object"), ("base_offset", "_base_object")):
+        mark = object()
+        setattr(probe, name, mark)
+        words = (ctypes.c_size_t * (Tensor.__basicsize__ // 8)).from_address(id(probe))
+        bind.state_cell(field).value = list(words).index(id(mark)) * 8
 
 
 KIND_BITS = {"F": [0, 1], "I": [2, 3, 4, 5, 6], "B": [7]}
@@ -103,25 +184,36 @@ def signature(op: Elementwise, method: bool) -> str:
     return f"{op.name}({', '.join(names)}, /)\n--\n\n"
 
 
+def resume(status: int, before: int) -> None:
+    """Go on with a backward that compiled code began."""
+    from tapegrad.autograd.engine import Sweep
+
+    Sweep(False, False).resume(status, before)
+
+
 def start(engine) -> None:
     """Everything that must wait for the compiled engine."""
-    from tapegrad.nn_parameter import Parameter
-    from tapegrad.tensor import Tensor
-
     dispatch.PLAIN_TYPES.update((Tensor, Parameter))
+    plans.PLAIN.update((Tensor, Parameter))
     fill_rows()
     for field, callable_ in (
         ("need_kernel", need_kernel),
         ("need_broadcast", geometry.fill_broadcast),
         ("raise_memory", dispatch.raise_memory),
         ("switch_thread", modes.load_thread),
+        ("slow_backward", Tensor.backward),
+        ("resume_backward", resume),
     ):
         _kept.append(callable_)
         bind.state_cell(field).value = id(callable_)
     bind.state_cell("tensor_type").value = id(Tensor)
     bind.state_cell("parameter_type").value = id(Parameter)
+    bind.state_cell("multiply").value = BY_NAME["mul"].code
     bind.state_cell("add").value = BY_NAME["add"].code
     bind.state_cell("convert").value = BY_NAME["to_float32"].code
+    probe_offsets()
+    start_planned(engine)
+    Tensor.backward = engine.method(Tensor, "backward", "backward", f"backward($self, *args, **kwargs)\n--\n\n{Tensor.backward.__doc__}")
     for op in elementwise_ops():
         if len(op.inputs) > 2:
             continue
@@ -139,4 +231,4 @@ def start(engine) -> None:
 @functools.cache
 def function_names() -> set[str]:
     """The public functions that compiled code serves, known before it runs."""
-    return {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function for n in (op.name, *op.aliases)}
+    return {n for n in PLANNED if n in PUBLIC} | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function for n in (op.name, *op.aliases)}

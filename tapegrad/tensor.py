@@ -37,7 +37,7 @@ class _TensorType(type):
 class Tensor(Handle, metaclass=_TensorType):
     """A multi-dimensional array that records what is done with it.  Made by `tapegrad.tensor`, `zeros` and their kind."""
 
-    __slots__ = ("_grad_object", "_base_object", "_view", "_hooks_dict", "_post_hooks_dict", "_output_number", "__weakref__", "__dict__")
+    __slots__ = ("_grad_object", "_base_object", "_parent_object", "_plan_object", "_hooks_dict", "_post_hooks_dict", "_output_number", "__weakref__", "__dict__")
 
     def __new__(cls, *args, **kwargs):
         if args or kwargs or cls is Tensor:
@@ -60,7 +60,8 @@ class Tensor(Handle, metaclass=_TensorType):
         return property(get, lambda self, value: setattr(self, name, value))
 
     _base = _optional("_base_object")
-    _view_of = _optional("_view")
+    _parent = _optional("_parent_object")
+    _plan = _optional("_plan_object")
     _hooks = _optional("_hooks_dict")
     _post_hooks = _optional("_post_hooks_dict")
     _output_nr = _optional("_output_number")
@@ -414,8 +415,8 @@ class Tensor(Handle, metaclass=_TensorType):
     # --- copies and conversions -----------------------------------------------------------------------------------------
     def to(self, *args, dtype=None, device=None, copy=False, non_blocking=False, memory_format=None):
         """The tensor in another dtype; itself if nothing changes."""
-        from tapegrad import device as devices
         from tapegrad import dispatch
+        from tapegrad.device import check as check_device
 
         for a in args:
             if isinstance(a, dtypes.dtype):
@@ -425,8 +426,8 @@ class Tensor(Handle, metaclass=_TensorType):
             elif isinstance(a, bool):
                 pass
             else:
-                devices.check(a)
-        devices.check(device)
+                check_device(a)
+        check_device(device)
         if dtype is not None and not isinstance(dtype, dtypes.dtype):
             from tapegrad.creation import check_dtype
 

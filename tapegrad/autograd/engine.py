@@ -138,13 +138,24 @@ class Sweep:
         for root, g in zip(roots, gradients, strict=True):
             core.hold(g._slot)
             self._check(core.accumulate(root._slot, g._slot))
-        while True:
-            status = core.sweep()
-            if status == 0:
-                return
+        self._go_on(core.sweep())
+
+    def _go_on(self, status: int) -> None:
+        """From a status of the compiled sweep to its end."""
+        while status:
             self._check(status)
             self.barrier(status - 1)
             core.finish_entry(status - 1)
+            status = core.sweep()
+
+    def resume(self, status: int, before: int) -> None:
+        """Take over a plain backward that compiled code began: it came to a barrier, a failure, or leaves that Python must see to."""
+        try:
+            self._go_on(status)
+            self._deposit()
+        finally:
+            modes.restore(before)
+            core.end_sweep()
 
     def _check(self, status: int) -> None:
         if status >= 0:

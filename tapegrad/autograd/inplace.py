@@ -150,10 +150,10 @@ def settle_target(target, holder) -> None:
 def view_chain(view) -> list:
     """The view steps from the base to `view`, each (op, key, make)."""
     steps = []
-    while view._view_of is not None:
-        parent, plan = view._view_of
+    while view._parent is not None:
+        plan = view._plan
         steps.append((plan.op, plan.key, plan.make))
-        view = parent
+        view = view._parent
     return steps[::-1]
 
 

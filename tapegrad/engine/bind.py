@@ -119,6 +119,7 @@ def _prepare_state() -> None:
     put("buffer_count", 1)
     put("ops", allocate(OPS * layout.OP.size))
     put("broadcasts", allocate(layout.BROADCAST_ROWS * layout.BROADCAST.size))
+    put("calls", allocate(layout.CALL_ROWS * layout.CALL.size + 64 * 8))
     put("free_lists", allocate(256 * 8))
     put("stack", allocate(4096 * 8))
     put("stack_room", 4096)
@@ -131,7 +132,7 @@ def _prepare_state() -> None:
     put("parallel_cost", 1 << 62)
     put("mode", layout.GRAD)
     put("itemsize", allocate(layout.DTYPES * 8))
-    for name, value in (("none", None), ("not_implemented", NotImplemented), ("float_type", float), ("int_type", int), ("bool_type", bool)):
+    for name, value in (("none", None), ("not_implemented", NotImplemented), ("float_type", float), ("int_type", int), ("bool_type", bool), ("slice_type", slice)):
         put(name, id(value))
 
 
@@ -143,7 +144,7 @@ def _native_sources() -> str:
 
 
 def _compile_engine() -> bytes:
-    from tapegrad.engine.native import elementwise, memory, methods, sweep, tables, threads  # noqa: F401 (fills the registry)
+    from tapegrad.engine.native import backward, elementwise, memory, methods, sweep, tables, threads  # noqa: F401 (fills the registry)
     from tapegrad.engine.native.native import registry
 
     return build.compile_functions_in_parallel({"tg_" + n: parts for n, parts in registry.items()}, {"tg_" + n for n in VISIBLE})
@@ -210,12 +211,13 @@ EXPORTS = {
     "set_entry_flags": "ii:v",
     "retarget": "iiiii:v",
     "wants": "ii:i",
+    "remember_call": "iiiiiii:i",
     "unlink": "iiii:v",
     "settle": ":v",
 }
 
 
-VISIBLE = ("binary", "unary", "apply", "dealloc", "run_blocks", "worker_main", *EXPORTS)
+VISIBLE = ("binary", "unary", "apply", "planned", "backward", "dealloc", "run_blocks", "worker_main", *EXPORTS)
 
 
 def _export_ir(name: str, kinds: str) -> str:
@@ -258,6 +260,8 @@ declare i64 @PyLong_FromLongLong(i64)
 declare void @Py_IncRef(i64)
 declare i64 @tg_binary(i64, i64, i64, i64, i64)
 declare i64 @tg_unary(i64, i64, i64, i64, i64)
+declare i64 @tg_planned(i64, i64, i64, i64, i64)
+declare i64 @tg_backward(i64, i64, i64, i64, i64)
 declare i64 @tg_apply(i64, i64, i64, i64, i64)
 """
 

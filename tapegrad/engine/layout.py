@@ -152,7 +152,7 @@ ENTRY = Struct(
     operand="i32",  # first row in the operand stream: inputs, then outputs
     nout="i32",
     payload="i64",  # a PyObject that belongs to the entry (plan, context of a custom Function), one reference ours; 0 for none
-    spare="i64",
+    plan="i64",  # address of the plan that made a structural entry, 0 otherwise
 )
 OPERAND = Struct("Operand", slot="i32", version="i32")
 # entry flags
@@ -196,9 +196,31 @@ PLAN = Struct(
     args="i64",  # address of the int64 arguments that follow the operand addresses
     geometry=("i32", 4),
     dtype=("i32", 4),
-    rule=("i32", 4),  # how the sweep makes the cotangent of input k without Python: a SWEEP_* or 0
-    backward=("i64", 4),  # address of the plan that the rule applies
+    rule=("i32", 4),  # how the sweep makes the cotangent of input k without Python: a SWEEP_* below
+    backward=("i64", 4),  # what the rule needs: a geometry, or the address of a plan
+    operands="i64",  # of a plan that a rule applies: which operands, a byte each from the lowest: 1 g, 2 input 0, 3 input 1
+    back_offset="i64",  # SWEEP_EMBED: byte offset of the region
+    scale="f64",
 )
+SWEEP_PYTHON = 0  # the derivative runs in Python
+SWEEP_VIEW = 1  # g, times `scale`, seen as geometry backward[k] (strides may be 0)
+SWEEP_EMBED = 2  # g added into the region backward[k] at back_offset of the input's (contiguous) cotangent
+SWEEP_APPLY = 3  # the plan backward[k] applied to its operands
+
+# The cache from a method call to its plan: a row per (method, operand geometries, dtype, up to three integers).
+CALL = Struct(
+    "Call",
+    method="i32",
+    first="i32",
+    second="i32",
+    dtype="i32",
+    a="i64",
+    b="i64",
+    c="i64",
+    plan="i64",
+)
+CALL_ROWS = 1 << 13
+NO_INDEX = -(1 << 62)  # stands for None in a slice
 
 BLOCK = 512  # elements that are gathered, computed and scattered at a time when an operand is not DIRECT
 STATE = Struct(
@@ -264,6 +286,14 @@ STATE = Struct(
     sweeping="i64",  # sweeps under way: the tape keeps its positions
     sweep_entry="i64",  # positions from here on have been visited
     sweep_retain="i64",
+    calls="i64",  # the cache of planned method calls
+    slice_type="i64",
+    parent_offset="i64",  # byte offsets of Python slots in a Tensor object
+    plan_offset="i64",
+    base_offset="i64",
+    slow_backward="i64",  # Python's Tensor.backward
+    resume_backward="i64",  # Python callable that goes on with a sweep from a barrier
+    multiply="i64",  # op code of multiplication
     add="i64",  # op code of addition, for accumulating
     convert="i64",  # op code of the conversion to dtype code 0; the others follow
     error="i64",  # detail of the last failure, for the Python side

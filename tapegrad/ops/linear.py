@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 
-from tapegrad import core, geometry
+from tapegrad import geometry
+from tapegrad.engine.layout import SWEEP_APPLY
 from tapegrad.ops import loops, plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -35,20 +36,31 @@ def product(op, a, b, m, k, n, batch, result_shape, a_steps, b_steps, graph_name
     d = a.dtype
 
     def make():
-        letter = {"float32": "s", "float64": "d"}.get(d.name)
-        work = m * n * k
-        big = letter is not None and work >= SMALL
         (*a_batch, ar, ac), (*b_batch, br, bc) = a_steps, b_steps
-        args = [blas(letter + "gemm") if big else 0, m, n, k, ar, ac, br, bc, len(batch), blas(letter + "gemv") if big else 0, d.itemsize,
-                *batch, *a_batch, *b_batch]
-        count = 1
-        for size in batch:
-            count *= size
-        target = geometry.geometry(result_shape)
-        return plans.Plan(op, [(target, d.code)], kernel=loops.matmul(d), n=count if m * n else 0, cost=0, args=args, saves=0b11,
-                          graph_name=graph_name, differentiable=-1 if d.is_floating_point else 0)
+        rules = ()
+        if d.is_floating_point:
+            # g is (m, n), row-major, as the compiled sweep lays it out.  Operands of the rules: 1 g, 2 a, 3 b.
+            g_batch = [m * n * s for s in geometry.contiguous_strides(batch)]
+            a_rule = product_plan(op, d, tuple(a.shape), m, n, k, batch, (*g_batch, n, 1), (*b_batch, bc, br), operands=1 | 3 << 8)
+            b_rule = product_plan(op, d, tuple(b.shape), k, m, n, batch, (*a_batch, ac, ar), (*g_batch, n, 1), operands=2 | 1 << 8)
+            rules = [(SWEEP_APPLY, a_rule), (SWEEP_APPLY, b_rule)]
+        return product_plan(op, d, result_shape, m, k, n, batch, a_steps, b_steps, saves=0b11, rules=rules, graph_name=graph_name,
+                            differentiable=-1 if d.is_floating_point else 0)
 
     return plans.run(op, [a, b], graph_name, make)
+
+
+def product_plan(op, d, shape, m, k, n, batch, a_steps, b_steps, **others):
+    """The plan of a batched product (m, k) @ (k, n) with given strides into a contiguous result of `shape`."""
+    letter = {"float32": "s", "float64": "d"}.get(d.name)
+    big = letter is not None and m * n * k >= SMALL
+    (*a_batch, ar, ac), (*b_batch, br, bc) = a_steps, b_steps
+    args = [blas(letter + "gemm") if big else 0, m, n, k, ar, ac, br, bc, len(batch), blas(letter + "gemv") if big else 0, d.itemsize,
+            *batch, *a_batch, *b_batch]
+    count = 1
+    for size in batch:
+        count *= size
+    return plans.Plan(op, [(geometry.geometry(shape), d.code)], kernel=loops.matmul(d), n=count if m * n else 0, args=args, **others)
 
 
 def readable(x, dims=2):

@@ -21,8 +21,8 @@ class Plan:
     """A filled `layout.PLAN` row and the Python-side parameters of the op."""
 
     def __init__(self, op, outputs, *, kernel=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0,
-                 graph_name=None, view_flags=VIEW, **parameters):
-        """`outputs`: (geometry, dtype code) of each output."""
+                 graph_name=None, view_flags=VIEW, rules=(), back_offset=0, scale=1.0, operands=0, **parameters):
+        """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan) for the compiled sweep."""
         self.op = op
         self.graph_name = graph_name
         self.parameters = parameters
@@ -32,6 +32,10 @@ class Plan:
         row["byte_offset"], row["n"], row["cost"] = byte_offset, n, cost
         row["differentiable"], row["saves"], row["view_flags"] = differentiable, saves, view_flags
         row["payload"], row["args"] = id(self), self._args.ctypes.data
+        row["back_offset"], row["scale"], row["operands"] = back_offset, scale, operands
+        self._rules = rules
+        for k, (rule, target) in enumerate(rules):
+            row["rule"][0, k], row["backward"][0, k] = rule, target.address if isinstance(target, Plan) else target
         for k, (g, d) in enumerate(outputs):
             row["geometry"][0, k], row["dtype"][0, k] = g, d
         self.address = row.ctypes.data
@@ -62,12 +66,15 @@ def view(op, x, key, make, multi=False):
     if plan is None:
         shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
         target = geometry.geometry(tuple(shape), tuple(steps))
-        plan = _cache[place] = Plan(op, [(target, d)], view=True, byte_offset=offset * BY_CODE[d].itemsize, input_shape=tuple(geometry.shapes[g]),
-                                    make=make, key=key, **parameters)
+        size = BY_CODE[d].itemsize
+        plan = _cache[place] = Plan(op, [(target, d)], view=True, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
+                                    make=make, key=key, **view_rule(op, tuple(geometry.shapes[g]), tuple(shape), make, size, parameters), **parameters)
+        plan.inputs = ((g, d),)
+    note(plan)
     out = core.apply(plan.address, x)
     base = x._base
     out._base = x if base is None else base
-    out._view_of = (x, plan)
+    out._parent, out._plan = x, plan
     flags = core.get_field(s, FLAGS)
     word = modes.word()
     extra = (layout.MULTI_VIEW if multi else 0) | (flags & layout.NO_GRAD_VIEW)
@@ -81,12 +88,38 @@ def view(op, x, key, make, multi=False):
     return out if kind in PLAIN else adapt(out, kind)
 
 
+def view_rule(op, shape, target, make, size, parameters) -> dict:
+    """How the compiled sweep takes a gradient back through a view."""
+    if op.sweep == "reshape":
+        return {"rules": [(layout.SWEEP_VIEW, geometry.geometry(shape))]}
+    if op.sweep == "permute":
+        steps = geometry.contiguous_strides(target)
+        back = [0] * len(shape)
+        for k, d in enumerate(parameters["order"]):
+            back[d] = steps[k]
+        return {"rules": [(layout.SWEEP_VIEW, geometry.geometry(shape, tuple(back)))]}
+    if op.sweep == "embed":
+        _, steps, offset, _ = make(shape, geometry.contiguous_strides(shape))
+        return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)))], "back_offset": offset * size}
+    return {}
+
+
+_last: list = [0, None]  # how many plans have run from Python, and the last one
+
+
+def note(plan) -> None:
+    _last[0] += 1
+    _last[1] = plan
+
+
 def cached(op, tensors, key, make):
     """The plan of a computing op, made by `make()` at first use of these geometries, dtypes and parameters."""
     place = (op.code, *((core.get_field(t._slot, GEOMETRY), core.get_field(t._slot, DTYPE)) for t in tensors), key)
     plan = _cache.get(place)
     if plan is None:
         plan = _cache[place] = make()
+        plan.inputs = place[1:-1]
+    note(plan)
     return plan
 
 
@@ -107,7 +140,7 @@ PLAIN: set[type] = set()
 def adapt(out, kind):
     if isinstance(out, tuple):
         return tuple(adapt(t, kind) for t in out)
-    base, view_of = out._base, out._view_of
+    kept = out._base, out._parent, out._plan
     out = out.as_subclass(kind)
-    out._base, out._view_of = base, view_of
+    out._base, out._parent, out._plan = kept
     return out

@@ -13,6 +13,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
+from tapegrad.engine.layout import SWEEP_VIEW
 from tapegrad.ops import loops, plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -69,8 +70,14 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None):
         target = geometry.geometry(reduced_shape(shape, dims, keepdim))
         kernel = loops.reduction(kernel_name, x.dtype, result_dtype)
         n = outer if inner else 0
+        rules, scale = (), 1.0
+        if op in (sum_op, mean_op) and count and x.dtype is result_dtype:
+            kept = geometry.contiguous_strides(reduced_shape(shape, dims, False))
+            steps = iter(kept)
+            back = tuple(0 if k in dims else next(steps) for k in range(len(shape)))
+            rules, scale = [(SWEEP_VIEW, geometry.geometry(shape, back))], 1.0 / count if op is mean_op else 1.0
         return plans.Plan(op, [(target, result_dtype.code)], kernel=kernel, n=n, cost=outer * count * inner // 2, args=(count, inner),
-                          saves=saves, shape=shape, dims=dims, keepdim=keepdim, count=count, tag=tag,
+                          saves=saves, rules=rules, scale=scale, shape=shape, dims=dims, keepdim=keepdim, count=count, tag=tag,
                           differentiable=-1 if result_dtype.is_floating_point else 0)
 
     return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code), make)

@@ -112,15 +112,17 @@ class Structural(Op):
 
     derivative: called as `derivative(node, *gs)` with the entry being swept (`ops/node.py`: inputs, outputs, plan) and the gradients of
     the outputs (None where there is none); returns the gradient of each input, None where there is none.
+    sweep: for a view, how the compiled sweep does the same: "reshape", "permute" or "embed"; "" leaves it to `derivative`.
     """
 
     derivative: Callable | None = None
+    sweep: str = ""
 
 
-def structural(name: str, graph_name: str = "") -> Callable[[Callable], "Structural"]:
+def structural(name: str, graph_name: str = "", sweep: str = "") -> Callable[[Callable], "Structural"]:
     """Decorate the derivative of a structural op; the record takes its place."""
 
     def register(derivative):
-        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative)
+        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, sweep=sweep)
 
     return register

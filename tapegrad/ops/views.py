@@ -74,7 +74,7 @@ def reshape_gradient(node, g):
 
 
 # --- reshaping ------------------------------------------------------------------------------------------------------
-@structural("view_op", "View")
+@structural("view_op", "View", sweep="reshape")
 def view_op(node, g):
     """view: other sizes over the same elements."""
     return reshape_gradient(node, g)
@@ -242,7 +242,7 @@ def reshape_as(self, other):
 
 
 # --- reordering dims ------------------------------------------------------------------------------------------------
-@structural("permute_op", "Permute")
+@structural("permute_op", "Permute", sweep="permute")
 def permute_op(node, g):
     """permute: the derivative permutes back."""
     order = node.attributes.order
@@ -318,7 +318,7 @@ def movedim(input, source, destination):
 
 
 # --- adding, removing and repeating dims ----------------------------------------------------------------------------
-@structural("unsqueeze_op", "Unsqueeze")
+@structural("unsqueeze_op", "Unsqueeze", sweep="reshape")
 def unsqueeze_op(node, g):
     """unsqueeze: a dim of size 1 more."""
     return reshape_gradient(node, g)
@@ -336,7 +336,7 @@ def unsqueeze(input, dim):
     return plans.view(unsqueeze_op, input, at, make)
 
 
-@structural("squeeze_op", "Squeeze")
+@structural("squeeze_op", "Squeeze", sweep="reshape")
 def squeeze_op(node, g):
     """squeeze: without dims of size 1."""
     return reshape_gradient(node, g)
@@ -432,7 +432,7 @@ def broadcast_shapes(*shapes):
 
 
 # --- picking elements -----------------------------------------------------------------------------------------------
-@structural("pick", "Slice")
+@structural("pick", "Slice", sweep="embed")
 def pick(node, g):
     """Basic indexing: integers, slices, None and Ellipsis."""
     return embed_gradient(node, g)
@@ -571,7 +571,7 @@ def unbind(input, dim=0):
     return tuple(result)
 
 
-@structural("diagonal_op", "Diagonal")
+@structural("diagonal_op", "Diagonal", sweep="embed")
 def diagonal_op(node, g):
     """The diagonal of two dims."""
     return embed_gradient(node, g)

@@ -91,7 +91,7 @@ def find_broadcast(first, second, third):
         for probe in range(2):
             row = broadcast_row(st.broadcasts, (h ^ probe) & (layout.BROADCAST_ROWS - 1))
             if row.output and row.first == first and row.second == second and row.third == third:
-                return row.address
+                return row.pointer
         if ask_python(st.need_broadcast, first, second, third) == 0:
             return 0
     return 0

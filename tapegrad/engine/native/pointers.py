@@ -38,7 +38,7 @@ class _PointerAttributes(AttributeTemplate):
     key = PointerType
 
     def generic_resolve(self, typ, attr):
-        if attr == "address":
+        if attr == "pointer":
             return I64
         return F64 if typ.struct.kind[attr] == "f64" else I64
 
@@ -69,7 +69,7 @@ def _store(builder, pointer, value, kind):
 
 @lower_getattr_generic(PointerType)
 def _getattr(context, builder, typ, value, attr):
-    if attr == "address":
+    if attr == "pointer":
         return value
     return _load(builder, _field(builder, typ.struct, value, attr), typ.struct.kind[attr])
 
@@ -127,6 +127,7 @@ Entry, entry_row, _, _ = _pointer(layout.ENTRY)
 Operand, operand_row, _, _ = _pointer(layout.OPERAND)
 Broadcast, broadcast_row, broadcast_get, _ = _pointer(layout.BROADCAST)
 Plan, plan_row, plan_get, _ = _pointer(layout.PLAN)
+Call, call_at, _, _ = _pointer(layout.CALL)
 State, _, _, _ = _pointer(layout.STATE)
 StatePointer = PointerType(layout.STATE)
 SlotPointer = PointerType(layout.SLOT)

@@ -36,11 +36,13 @@ from tapegrad.engine.native.elementwise import (
 )
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
+    I64,
     broadcast_get,
     broadcast_row,
     buffer_row,
     copy_bytes,
     entry_row,
+    external,
     geometry_row,
     leading_zeros,
     least,
@@ -71,6 +73,7 @@ GRAPH_FREED = -3  # state.error_a: entry
 WRONG_VERSION = -4  # state.error_a: entry, error_b: operand
 NEEDS_PYTHON = -5
 
+sweep_planned = external("tg_sweep_planned", I64, I64)  # native/backward.py, which builds on this file
 many_words = stack_words(32)
 six_words = stack_words(8)
 
@@ -475,7 +478,7 @@ def derivative(e, k, g, plan, plain):
         set_operand(words, 1, cotangent.data, DIRECT, 0, size)
     else:
         cast = broadcast_row(find_broadcast(out_geometry, cotangent.geometry, 0), 0)
-        if cast.address == 0:
+        if cast.pointer == 0:
             drop(result)
             return 0
         set_operand(words, 1, cotangent.data, broadcast_get(cast, "mode", 1), broadcast_get(cast, "walk", 1), size)
@@ -616,9 +619,14 @@ def sweep():
                 seeded = seeded or slot.cotangent != 0
                 hooked = hooked or (slot.flags & HOOKED) != 0
         if seeded:
-            if hooked or entry.payload or op_row(st.ops, entry.op).family != ELEMENTWISE:
+            if hooked:
                 return e + 1
-            status = sweep_elementwise(e)
+            if entry.plan:
+                status = sweep_planned(e)
+            elif entry.payload or op_row(st.ops, entry.op).family != ELEMENTWISE:
+                return e + 1
+            else:
+                status = sweep_elementwise(e)
             if status == NEEDS_PYTHON:
                 return e + 1
             if status != DONE:

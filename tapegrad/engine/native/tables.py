@@ -48,7 +48,7 @@ def slot_index():
             st.slot_room = room
         s = st.slot_count
         st.slot_count = s + 1
-    zero_bytes(slot_row(st.slots, s).address, SLOT_SIZE)
+    zero_bytes(slot_row(st.slots, s).pointer, SLOT_SIZE)
     slot_row(st.slots, s).entry = -1
     st.slot_live = st.slot_live + 1
     return s
@@ -246,7 +246,7 @@ def compact_tape():
                 if s:
                     slot_row(st.slots, s).entry = to
             if to != e:
-                copy_bytes(entry_row(st.entries, to).address, entry.address, ENTRY_SIZE)
+                copy_bytes(entry_row(st.entries, to).pointer, entry.pointer, ENTRY_SIZE)
             operand = operand + count
             to = to + 1
     st.entry_count = to
@@ -300,6 +300,7 @@ def open_entry(op, inputs, nout, flags):
     entry.operand = st.operand_count
     entry.nout = nout
     entry.payload = 0
+    entry.plan = 0
     st.entry_count = e + 1
     st.operand_count = st.operand_count + count
     st.entry_live = st.entry_live + 1
