@@ -222,7 +222,7 @@ def largest(q: np.ndarray, k: int) -> np.ndarray:
     """The indices of the k largest of each row, largest first."""
     if k == 1:
         return q.argmax(axis=1)[:, None]
-    return np.argsort(-q, axis=1, kind="stable")[:, :k]
+    return np.ascontiguousarray(np.argsort(-q, axis=1, kind="stable")[:, :k])
 
 
 def not_implemented(dtype: np.dtype, kernel: str) -> NotImplementedError:

@@ -112,8 +112,7 @@ class Generator:
 
     def _raw64(self, n: int) -> np.ndarray:
         draws = self._raw(2 * n)
-        high = draws[0::2]
-        high <<= _SHIFT
+        high = draws[0::2] << _SHIFT
         high |= draws[1::2]
         return high
 

@@ -208,6 +208,8 @@ def start(engine) -> None:
         bind.state_cell(field).value = id(callable_)
     bind.state_cell("tensor_type").value = id(Tensor)
     bind.state_cell("parameter_type").value = id(Parameter)
+    bind.state_cell("power").value = BY_NAME["pow"].code
+    bind.state_cell("power_first").value = BY_NAME["pow_0"].code
     bind.state_cell("multiply").value = BY_NAME["mul"].code
     bind.state_cell("add").value = BY_NAME["add"].code
     bind.state_cell("convert").value = BY_NAME["to_float32"].code

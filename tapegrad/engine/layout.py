@@ -165,6 +165,7 @@ HAS_SAVED = 8
 # --- plans ----------------------------------------------------------------------------------------------------------
 # How the elements of one operand are reached while the loop runs over 0 .. n-1 in the output's order.
 DIRECT, SCALAR, STRIDED = 0, 1, 2
+ADDED = 3  # an output that is added to, in the output's order; its walk is the address of the addition kernel
 BROADCAST = Struct(
     "Broadcast",  # a row of the broadcast cache: the plan for one combination of operand geometries
     first="i32",
@@ -293,6 +294,8 @@ STATE = Struct(
     base_offset="i64",
     slow_backward="i64",  # Python's Tensor.backward
     resume_backward="i64",  # Python callable that goes on with a sweep from a barrier
+    power="i64",  # op codes of pow and of the first of the powers with a fixed exponent
+    power_first="i64",
     multiply="i64",  # op code of multiplication
     add="i64",  # op code of addition, for accumulating
     convert="i64",  # op code of the conversion to dtype code 0; the others follow

@@ -13,13 +13,11 @@ from tapegrad.engine.layout import (
     SWEEP_VIEW,
 )
 from tapegrad.engine.native.capi import py_decref, py_incref, py_long_from_i64, py_vectorcall
-from tapegrad.engine.native.elementwise import address_of_run_blocks, assign, compute, find_broadcast, kernel_of, run_kernel, set_operand
+from tapegrad.engine.native.elementwise import assign, compute, find_broadcast
 from tapegrad.engine.native.methods import go_slow, modes_ready, run_plan, slot_of
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
     Plan,
-    broadcast_get,
-    broadcast_row,
     entry_row,
     geometry_row,
     load_i64,
@@ -39,6 +37,7 @@ from tapegrad.engine.native.sweep import (
     OUT_OF_MEMORY,
     PYTHON_ERROR,
     accumulate,
+    add_into,
     check_saved,
     deposit,
     end_sweep,
@@ -50,34 +49,9 @@ from tapegrad.engine.native.sweep import (
 )
 from tapegrad.engine.native.tables import drop, new_slot, view_slot
 
-block_words = stack_words(32)
 slot_words = stack_words(4)
 made_words = stack_words(4)
 argument_words = stack_words(4)
-
-
-@native("iii")
-def add_into(region, g):
-    """Add slot `g` (broadcast) to slot `region`, of any strides without overlap.  1, or 0 with an exception."""
-    st = the_state()
-    kernel = kernel_of(st.add, 0, slot_row(st.slots, region).dtype)
-    plan = find_broadcast(slot_row(st.slots, region).geometry, slot_row(st.slots, g).geometry, 0)
-    if kernel == 0 or plan == 0:
-        return 0
-    r = slot_row(st.slots, region)
-    cast = broadcast_row(plan, 0)
-    words = block_words()
-    size = load_i64(st.itemsize + r.dtype * 8)
-    mode = broadcast_get(cast, "mode", 0)
-    walk = broadcast_get(cast, "walk", 0)
-    store_i64(words, kernel)
-    store_i64(words + 8, 3)
-    set_operand(words, 0, r.data, mode, walk, size)
-    set_operand(words, 1, r.data, mode, walk, size)
-    set_operand(words, 2, slot_row(st.slots, g).data, broadcast_get(cast, "mode", 1), broadcast_get(cast, "walk", 1), size)
-    if cast.n > 0:
-        run_kernel(address_of_run_blocks(), words, cast.n, 6, 0)
-    return 1
 
 
 @native("iiiii")

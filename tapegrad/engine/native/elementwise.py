@@ -8,6 +8,7 @@ How each operand is walked comes from the broadcast cache, filled by Python for 
 
 from tapegrad.engine import layout
 from tapegrad.engine.layout import (
+    ADDED,
     BLOCK,
     CONTIGUOUS,
     DIRECT,
@@ -201,6 +202,7 @@ def run_blocks(args, start, stop):
     count = load_i64(args + 8)
     scratch = (scratch_words() + 63) & ~63
     inner = small_words()
+    sums = call_words()
     longest = least(BLOCK, stop - start)
     for k in range(count):
         operand = args + 16 + k * 32
@@ -217,12 +219,18 @@ def run_blocks(args, start, stop):
             size = load_i64(operand + 24)
             if mode == DIRECT:
                 store_i64(inner + k * 8, load_i64(operand) + i * size)
-            elif mode == STRIDED:
+            elif mode == STRIDED or mode == ADDED:
                 place = scratch + k * BLOCK * 16
                 store_i64(inner + k * 8, place)
                 if k > 0:
                     transfer(place, load_i64(operand), load_i64(operand + 16), i, m, size)
         call_kernel(kernel, inner, 0, m)
+        if load_i64(args + 16 + 8) == ADDED:
+            target = load_i64(args + 16) + i * load_i64(args + 16 + 24)
+            store_i64(sums, target)
+            store_i64(sums + 8, target)
+            store_i64(sums + 16, load_i64(inner))
+            call_kernel(load_i64(args + 32), sums, 0, m)
         if load_i64(args + 16 + 8) == STRIDED:
             size = load_i64(args + 16 + 24)
             transfer(load_i64(inner), load_i64(args + 16), load_i64(args + 32), i, m, size | 256)

@@ -230,6 +230,30 @@ def go_slow(callable_, code, self, args, count, names):
     return result
 
 
+@native("ii")
+def fixed_power(value):
+    """Which of the powers 0, 1, 2, 3, 1/2, -1, -2, -1/2 a Python number is, -1 for none."""
+    st = the_state()
+    kind = load_i64(value + 8)
+    if kind != st.float_type and kind != st.int_type:
+        return -1
+    x = py_float_as_f64(value)
+    if x == -1.0 and py_error_occurred() != 0:
+        py_error_clear()
+        return -1
+    if x == 2.0:
+        return 2
+    if x == 3.0 or x == 1.0 or x == 0.0:
+        return int(x)
+    if x == 0.5:
+        return 4
+    if x == -1.0:
+        return 5
+    if x == -2.0:
+        return 6
+    return 7 if x == -0.5 else -1
+
+
 @native("iiiiii")
 def binary(code, self, args, count, names):
     """A call of a two-operand elementwise op: operator, method or function."""
@@ -256,7 +280,16 @@ def binary(code, self, args, count, names):
     b = slot_of(st, y)
     scalar = 0
     if a == 0 or b == 0:
-        if row.no_scalars:
+        if op == st.power and a != 0 and code & INPLACE == 0:
+            if slot_row(st.slots, a).dtype > FLOAT64:
+                return go_slow(slow, code, self, args, count, names)
+            fixed = fixed_power(y)
+            if fixed >= 0:
+                out = elementwise(st.power_first + fixed, a, 0, 0, 0)
+                if out > 0:
+                    return wrap(out)
+                return 0 if out == FAILED else go_slow(slow, code, self, args, count, names)
+        if row.no_scalars != 0 and (code & INPLACE != 0 or a == 0):
             return go_slow(slow, code, self, args, count, names)
         if a:
             scalar = scalar_slot(y, slot_row(st.slots, a).dtype)

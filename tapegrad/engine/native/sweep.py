@@ -8,6 +8,7 @@ A cotangent is a slot like any other, of any strides, shared until it must be wr
 
 from tapegrad.engine import layout
 from tapegrad.engine.layout import (
+    ADDED,
     CAPTURED,
     CONTIGUOUS,
     DERIVATIVE_KERNEL,
@@ -211,6 +212,30 @@ def exclusive(st, slot):
 
 
 @native("iii")
+def add_into(region, g):
+    """Add slot `g` (broadcast) to slot `region`, of any strides without overlap.  1, or 0 with an exception."""
+    st = the_state()
+    kernel = kernel_of(st.add, 0, slot_row(st.slots, region).dtype)
+    plan = find_broadcast(slot_row(st.slots, region).geometry, slot_row(st.slots, g).geometry, 0)
+    if kernel == 0 or plan == 0:
+        return 0
+    r = slot_row(st.slots, region)
+    cast = broadcast_row(plan, 0)
+    words = many_words()
+    size = load_i64(st.itemsize + r.dtype * 8)
+    mode = broadcast_get(cast, "mode", 0)
+    walk = broadcast_get(cast, "walk", 0)
+    store_i64(words, kernel)
+    store_i64(words + 8, 3)
+    set_operand(words, 0, r.data, mode, walk, size)
+    set_operand(words, 1, r.data, mode, walk, size)
+    set_operand(words, 2, slot_row(st.slots, g).data, broadcast_get(cast, "mode", 1), broadcast_get(cast, "walk", 1), size)
+    if cast.n > 0:
+        run_kernel(address_of_run_blocks(), words, cast.n, 6, 0)
+    return 1
+
+
+@native("iii")
 def accumulate(s, g):
     """Add slot `g` to the cotangent of slot `s`; takes over the caller's handle on g.  DONE or a failure."""
     st = the_state()
@@ -227,22 +252,20 @@ def accumulate(s, g):
         return DONE
     mine = slot_row(st.slots, old)
     yours = slot_row(st.slots, g)
+    shape = geometry_row(st.geometries, mine.geometry)
+    if shape.flags & CONTIGUOUS and exclusive(st, mine):
+        if add_into(old, g) == 0:
+            return PYTHON_ERROR
+        drop(g)
+        return DONE
+    if mine.geometry == yours.geometry and shape.flags & CONTIGUOUS and exclusive(st, yours):
+        if add_into(g, old) == 0:
+            return PYTHON_ERROR
+        slot_row(st.slots, s).cotangent = g
+        drop(old)
+        return DONE
     plan = 0
-    if mine.geometry == yours.geometry and (geometry_row(st.geometries, mine.geometry).flags & layout.DENSE) != 0:
-        keep = old if exclusive(st, mine) else (g if exclusive(st, yours) else 0)
-        if keep:
-            kernel = kernel_of(st.add, 0, mine.dtype)
-            if kernel == 0:
-                return PYTHON_ERROR
-            words = six_words()
-            store_i64(words, slot_row(st.slots, keep).data)
-            store_i64(words + 8, mine.data)
-            store_i64(words + 16, yours.data)
-            run_kernel(kernel, words, geometry_row(st.geometries, mine.geometry).numel, 8, 0)
-            slot.cotangent = keep
-            drop(g if keep == old else old)
-            return DONE
-    if mine.geometry != yours.geometry or (geometry_row(st.geometries, mine.geometry).flags & CONTIGUOUS) == 0:
+    if mine.geometry != yours.geometry or shape.flags & CONTIGUOUS == 0:
         plan = find_broadcast(mine.geometry, yours.geometry, 0)
         if plan == 0:
             return PYTHON_ERROR
@@ -435,9 +458,9 @@ def wants_cotangent(st, slot):
     return slot.entry >= 0 and is_marked(st, slot.entry) != 0
 
 
-@native("iiiiii")
-def derivative(e, k, g, plan, plain):
-    """The cotangent of input `k` in the output's layout, as a new slot with one handle; 0 on failure."""
+@native("iiiiiii")
+def derivative(e, k, g, plan, plain, into):
+    """The cotangent of input `k` in the output's layout, as a new slot with one handle, or added to slot `into`; 0 on failure."""
     st = the_state()
     entry = entry_row(st.entries, e)
     row = op_row(st.ops, entry.op)
@@ -447,16 +470,18 @@ def derivative(e, k, g, plan, plain):
     kernel = kernel_of(entry.op, 1 + k, out.dtype)
     if kernel == 0:
         return 0
-    result = new_slot(out.geometry, out.dtype)
-    if result == 0:
-        st.error = OUT_OF_MEMORY
-        return 0
-    slot_row(st.slots, result).handles = 1
+    result = into
+    if into == 0:
+        result = new_slot(out.geometry, out.dtype)
+        if result == 0:
+            st.error = OUT_OF_MEMORY
+            return 0
+        slot_row(st.slots, result).handles = 1
     reads = op_get(row, "reads", k)
     n = geometry_row(st.geometries, slot_row(st.slots, result).geometry).numel
     target = slot_row(st.slots, result).data
     cotangent = slot_row(st.slots, g)
-    if plain:
+    if plain and into == 0:
         words = six_words()
         store_i64(words, target)
         store_i64(words + 8, cotangent.data)
@@ -472,14 +497,18 @@ def derivative(e, k, g, plan, plain):
     store_i64(words + 8, 6)
     for j in range(6):
         set_operand(words, j, 0, DIRECT, 0, 0)
-    set_operand(words, 0, target, DIRECT, 0, size)
+    if into:
+        set_operand(words, 0, target, ADDED, kernel_of(st.add, 0, cotangent.dtype), size)
+    else:
+        set_operand(words, 0, target, DIRECT, 0, size)
     out_geometry = slot_row(st.slots, result).geometry
     if cotangent.geometry == out_geometry:
         set_operand(words, 1, cotangent.data, DIRECT, 0, size)
     else:
         cast = broadcast_row(find_broadcast(out_geometry, cotangent.geometry, 0), 0)
         if cast.pointer == 0:
-            drop(result)
+            if into == 0:
+                drop(result)
             return 0
         set_operand(words, 1, cotangent.data, broadcast_get(cast, "mode", 1), broadcast_get(cast, "walk", 1), size)
     cast = broadcast_row(plan, 0)
@@ -543,7 +572,15 @@ def sweep_elementwise(e):
         if moved and (shape.contiguous == 0 or not plain or (reduced and (shape.flags & CONTIGUOUS) == 0)):
             return NEEDS_PYTHON
         if rule == DERIVATIVE_KERNEL:
-            cotangent = derivative(e, k, g, plan, alike and slot_row(st.slots, g).geometry == geometry)
+            held = slot.cotangent
+            into = 0
+            if held != 0 and moved == 0 and plain:
+                # A second use of a tensor: add block by block rather than in a pass of its own.
+                if slot_row(st.slots, held).geometry == geometry and exclusive(st, slot_row(st.slots, held)):
+                    into = held
+            cotangent = derivative(e, k, g, plan, alike and slot_row(st.slots, g).geometry == geometry, into)
+            if into != 0 and cotangent != 0:
+                continue
         elif rule == DERIVATIVE_SAME:
             if moved:
                 cotangent = ordered(g, geometry)
