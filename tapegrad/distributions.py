@@ -219,7 +219,7 @@ def sample_rows(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def largest(q: np.ndarray, k: int) -> np.ndarray:
-    """The indices of the k largest of each row, largest first."""
+    """The indices of the k largest of each row, largest first; equal ones in index order (torch: in no documented order)."""
     if k == 1:
         return q.argmax(axis=1)[:, None]
     return np.ascontiguousarray(np.argsort(-q, axis=1, kind="stable")[:, :k])

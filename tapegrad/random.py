@@ -1,1 +1,272 @@
-"""Random tensors."""
+"""Random tensors: torch's functions over a `Generator` that draws torch's own CPU streams (`generator.py`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import core, creation, dtypes, modes
+from tapegrad.creation import check_dtype, size_of
+from tapegrad.dtypes import BY_NUMPY
+from tapegrad.generator import Generator as _Stream
+from tapegrad.ops.public import function, method
+
+DEFAULT_SEED = 67280421310721  # torch's, until manual_seed or seed is called
+
+
+class Generator:
+    """A stream of random numbers of its own.
+
+    >>> import tapegrad as tg
+    >>> g = tg.Generator().manual_seed(0)
+    >>> tg.rand(2, generator=g)
+    tensor([0.4963, 0.7682])
+    """
+
+    def __init__(self, device="cpu"):
+        from tapegrad.device import check
+
+        check(device)
+        self._stream = _Stream()
+        self._stream.manual_seed(DEFAULT_SEED)
+
+    @property
+    def device(self):
+        from tapegrad.device import CPU
+
+        return CPU
+
+    def manual_seed(self, seed):
+        """Start the stream that belongs to `seed`; returns the generator."""
+        self._stream.manual_seed(seed)
+        return self
+
+    def seed(self):
+        """Start a stream from the operating system's randomness; returns the seed."""
+        return self._stream.seed()
+
+    def initial_seed(self):
+        """The seed of the stream."""
+        return self._stream.initial_seed()
+
+    def get_state(self):
+        """The state as a uint8 tensor."""
+        return creation.from_array(self._stream.get_state(), dtypes.uint8)
+
+    def set_state(self, new_state):
+        """Continue from a state."""
+        if not hasattr(new_state, "_slot") or new_state.dtype is not dtypes.uint8:
+            raise TypeError("expected a tapegrad.ByteTensor, but got " + type(new_state).__name__)
+        self._stream.set_state(new_state._array())
+        return self
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed):
+    """Start the default generator's stream for `seed`; the generator is returned."""
+    return default_generator.manual_seed(seed)
+
+
+def seed():
+    """Seed the default generator from the operating system; returns the seed."""
+    return default_generator.seed()
+
+
+def initial_seed():
+    """The seed of the default generator."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state():
+    """The state of the default generator."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state):
+    """Continue the default generator from a state."""
+    default_generator.set_state(new_state)
+
+
+def stream_of(generator) -> _Stream:
+    return (generator or default_generator)._stream
+
+
+def float_dtype(name, dtype):
+    d = check_dtype(dtype, name) or dtypes.default_dtype()
+    if not d.is_floating_point:
+        raise NotImplementedError(f'"{name}" not implemented for \'{d.scalar_name}\'')
+    return d
+
+
+def finished(array, shape, requires_grad, out=None):
+    t = creation.from_array(array.reshape(shape), BY_NUMPY[array.dtype])
+    if out is not None:
+        from tapegrad.dispatch import write_out
+
+        return write_out(t, out)
+    return creation.finish(t, requires_grad)
+
+
+def count(shape) -> int:
+    n = 1
+    for size in shape:
+        n *= size
+    return n
+
+
+@function()
+def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
+    """Uniform on [0, 1)."""
+    shape = size_of("rand", named.get("size", size))
+    d = float_dtype("check_uniform_bounds", dtype)
+    return finished(stream_of(generator).uniform(count(shape), d.numpy), shape, requires_grad, out)
+
+
+@function()
+def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
+    """Standard normal."""
+    shape = size_of("randn", named.get("size", size))
+    d = float_dtype("normal_kernel_cpu", dtype)
+    return finished(stream_of(generator).normal(count(shape), d.numpy), shape, requires_grad, out)
+
+
+@function()
+def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, **named):
+    """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
+    values = list(bounds)
+    shape = named.get("size")
+    if shape is None:
+        shape = values.pop()
+    low, high = (0, values[0]) if len(values) == 1 and "high" not in named else (named.get("low", values[0] if values else 0), named.get("high", values[-1] if len(values) > 1 else None))
+    d = check_dtype(dtype, "randint") or dtypes.int64
+    shape = size_of("randint", (shape,))
+    return finished(stream_of(generator).randint(count(shape), low, high, d.numpy), shape, requires_grad, out)
+
+
+@function()
+def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False):
+    """A random permutation of 0 .. n - 1."""
+    d = check_dtype(dtype, "randperm") or dtypes.int64
+    if n < 0:
+        raise RuntimeError(f"n must be non-negative, got{n}")
+    return finished(stream_of(generator).randperm(n, d.numpy), (n,), requires_grad, out)
+
+
+def _like(name, draw):
+    def run(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+        d = check_dtype(dtype, name) or input.dtype
+        return draw(tuple(input.shape), dtype=d, requires_grad=requires_grad)
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"`{name[:-5]}` of the shape and dtype of `input`."
+    return function(name=name)(run)
+
+
+_like("rand_like", rand)
+_like("randn_like", randn)
+
+
+@function()
+def randint_like(input, low, high=None, *, dtype=None, requires_grad=False):
+    """`randint` of the shape and dtype of `input`."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+@function()
+def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None):
+    """Normal with tensor (or number) mean and standard deviation."""
+    stream = stream_of(generator)
+    if hasattr(mean, "_slot") or hasattr(std, "_slot"):
+        if hasattr(std, "_slot") and not hasattr(mean, "_slot"):
+            mean = creation.full_like(std, float(mean))
+        if hasattr(mean, "_slot") and not hasattr(std, "_slot"):
+            if std < 0:
+                raise RuntimeError(f"normal expects std >= 0.0, but found std {float(std)}")
+            std = creation.full_like(mean, float(std))
+        from tapegrad.geometry import broadcast_shapes
+
+        shape = broadcast_shapes(tuple(mean.shape), tuple(std.shape))
+        values = stream.normal_arrays(np.broadcast_to(mean.detach()._array(), shape), np.broadcast_to(std.detach()._array(), shape))
+        return finished(np.ascontiguousarray(values), shape, False, out)
+    shape = size_of("normal", (size,))
+    return finished(stream.normal(count(shape), float_dtype("normal", dtype).numpy, float(mean), float(std)), shape, False, out)
+
+
+@function(method=True)
+def bernoulli(input, p=None, *, generator=None, out=None):
+    """0 or 1 with the probabilities in `input` (or `p` everywhere)."""
+    stream = stream_of(generator)
+    shape, d = tuple(input.shape), input.dtype
+    if p is not None:
+        return finished(stream.bernoulli(count(shape), d.numpy, p), shape, False, out)
+    return finished(np.asarray(stream.bernoulli_array(np.ascontiguousarray(input.detach()._array()), d.numpy)), shape, False, out)
+
+
+@function(method=True)
+def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
+    """Indices drawn with the weights in each row of `input`."""
+    if input.ndim not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    values = stream_of(generator).multinomial(np.ascontiguousarray(input.detach()._array()), num_samples, replacement)
+    return finished(np.asarray(values, np.int64), values.shape, False, out)
+
+
+# --- in place ---------------------------------------------------------------------------------------------------------
+def filler(name, draw, doc):
+    """A method that overwrites a tensor with draws."""
+
+    def run(self, *args, generator=None, **kwargs):
+        from tapegrad.autograd import inplace
+
+        inplace.check_writable(self)
+        values = draw(stream_of(generator), self, *args, **kwargs)
+        with modes.no_grad():
+            fresh = creation.from_array(np.asarray(values).reshape(tuple(self.shape)), self.dtype)
+            recorded = self.requires_grad and not self.is_leaf
+            core.assign(self._slot, fresh._slot)
+        core.bump_version(self._slot, 1)
+        if recorded and modes.is_grad_enabled():
+            inplace.settle_target(self, core.wrap(core.share_slot(self._slot)))
+        else:
+            inplace.refresh_flag(self)
+        return self
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = doc
+    method(name=name)(run)
+
+
+def _uniform(stream, t, from_=0.0, to=1.0, **named):
+    low, high = float(named.get("from", named.get("a", from_))), float(named.get("b", to))
+    return stream.uniform(t.numel(), t.dtype.numpy, low, high)
+
+
+filler("uniform_", _uniform, "Uniform on [from, to).")
+filler("normal_", lambda s, t, mean=0.0, std=1.0: s.normal(t.numel(), t.dtype.numpy, float(mean), float(std), t.is_contiguous()),
+       "Normal with a mean and standard deviation.")
+filler("exponential_", lambda s, t, lambd=1.0: s.exponential(t.numel(), t.dtype.numpy, float(lambd)), "Exponential with a rate.")
+filler("cauchy_", lambda s, t, median=0.0, sigma=1.0: s.cauchy(t.numel(), t.dtype.numpy, float(median), float(sigma)), "Cauchy.")
+filler("log_normal_", lambda s, t, mean=1.0, std=2.0: s.log_normal(t.numel(), t.dtype.numpy, float(mean), float(std)),
+       "exp of a normal.")
+filler("geometric_", lambda s, t, p: s.geometric(t.numel(), t.dtype.numpy, p), "The number of trials until the first success.")
+
+
+def _bernoulli(stream, t, p=0.5):
+    if hasattr(p, "_slot"):
+        return stream.bernoulli_array(np.ascontiguousarray(np.broadcast_to(p.detach()._array(), tuple(t.shape))), t.dtype.numpy)
+    return stream.bernoulli(t.numel(), t.dtype.numpy, p)
+
+
+filler("bernoulli_", _bernoulli, "0 or 1 with probability `p` of 1.")
+
+
+def _random(stream, t, from_=None, to=None):
+    if from_ is None and to is None:
+        return stream.random(t.numel(), t.dtype.numpy)
+    low, high = (0, from_) if to is None else (from_, to)
+    return stream.randint(t.numel(), low, high, t.dtype.numpy)
+
+
+filler("random_", _random, "Integers over the dtype's whole range, or in [from, to).")
