@@ -7,6 +7,7 @@ warm cache; compiling it takes seconds once per machine), so importing tapegrad 
 from __future__ import annotations
 
 import ctypes
+import os
 
 from tapegrad import dtypes, geometry
 from tapegrad.engine import bind, layout
@@ -62,6 +63,7 @@ def start() -> None:
     globals()["apply"] = engine.function("py_apply", "apply", keywords=True)
     globals()["engine"] = engine
     _started = True
+    state_cell("check").value = 64 if os.environ.get("TAPEGRAD_CHECK", "0") not in ("", "0") else 0
     sizes = (ctypes.c_int64 * layout.DTYPES).from_address(state_cell("itemsize").value)
     for d in dtypes.BY_CODE:
         sizes[d.code] = d.itemsize

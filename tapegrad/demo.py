@@ -28,8 +28,6 @@ import tapegrad as tg
 NAMES = ("alpha", "beta", "gamma", "delta", "hare(1900)", "lynx(1900)", "sigma hare", "sigma lynx")
 # Posterior means of the same model with weakly informative priors (posteriordb, hudson_lynx_hare-lotka_volterra).
 PUBLISHED = (0.547, 0.0277, 0.800, 0.0241, 34.0, 5.94, 0.248, 0.251)
-# Where the search begins: rates of the priors' order of magnitude, the first counts, errors of e^-1.
-START = (1.0, 0.05, 1.0, 0.05, 30.0, 4.0, 0.37, 0.37)
 STEPS = 8  # Runge-Kutta steps per year; the estimates agree with those of an adaptive solver to 5 digits
 
 
@@ -41,40 +39,46 @@ def load() -> tuple[list[int], list[list[float]]]:
     return [int(row["year"]) for row in rows], [[float(row["hare_thousands"]), float(row["lynx_thousands"])] for row in rows]
 
 
-def trajectory(m, growth, coupling, start, years: int, steps: int = STEPS):
+def trajectory(m, rates, start, years: int, steps: int = STEPS):
     """The populations at the end of each year, the first one included: (years + 1, 2).  The classical Runge-Kutta method."""
-
-    def rate(y):
-        return y * (growth + coupling * y.flip(0))
-
+    alpha, beta, gamma, delta = rates
     h = 1.0 / steps
-    y = start
-    states = [y]
+
+    def slope(u, v):
+        return (alpha - beta * v) * u, (delta * u - gamma) * v
+
+    u, v = start
+    states = [u, v]
     for _ in range(years):
         for _ in range(steps):
-            k1 = rate(y)
-            k2 = rate(y + h / 2 * k1)
-            k3 = rate(y + h / 2 * k2)
-            k4 = rate(y + h * k3)
-            y = y + h / 6 * (k1 + 2 * (k2 + k3) + k4)
-        states.append(y)
-    return m.stack(states)
-
-
-def simulate(m, theta, years: int, steps: int = STEPS):
-    """The populations for parameters given by their logarithms `theta`: (8,)."""
-    p = m.exp(theta)
-    growth = m.stack([p[0], -p[2]])  # alpha, -gamma
-    coupling = m.stack([-p[1], p[3]])  # -beta, delta
-    return trajectory(m, growth, coupling, p[4:6], years, steps)
+            a1, b1 = slope(u, v)
+            a2, b2 = slope(u + h / 2 * a1, v + h / 2 * b1)
+            a3, b3 = slope(u + h / 2 * a2, v + h / 2 * b2)
+            a4, b4 = slope(u + h * a3, v + h * b3)
+            u = u + h / 6 * (a1 + 2 * (a2 + a3) + a4)
+            v = v + h / 6 * (b1 + 2 * (b2 + b3) + b4)
+        states += [u, v]
+    return m.stack(states).reshape(years + 1, 2)
 
 
 def negative_log_likelihood(m, theta, log_counts, steps: int = STEPS):
-    """Minus the log-likelihood, up to a constant: the sum of log(sigma) + ((log y - log u) / sigma)^2 / 2 over counts `y`."""
-    log_sigma = theta[6:8]
-    years = log_counts.shape[0] - 1
-    residuals = (log_counts - m.log(simulate(m, theta, years, steps))) / m.exp(log_sigma)
-    return log_counts.shape[0] * log_sigma.sum() + 0.5 * (residuals * residuals).sum()
+    """Minus the log-likelihood, up to a constant: the sum of log(sigma) + ((log y - log u) / sigma)^2 / 2 over the counts `y`.
+
+    theta: the logarithms of the eight parameters, (8,), so that every value is allowed.  log_counts: (years, 2).
+    """
+    count = log_counts.shape[0]
+    p = m.exp(theta)
+    populations = trajectory(m, p[:4].unbind(), p[4:6].unbind(), count - 1, steps)
+    residuals = (log_counts - m.log(populations)) / p[6:]
+    return count * theta[6:].sum() + 0.5 * (residuals**2).sum()
+
+
+def first_guess(counts) -> list[float]:
+    """Rough parameters: the average counts are near the equilibrium gamma/delta, alpha/beta, and the period of ten years is
+    near 2 pi / sqrt(alpha gamma)."""
+    hare, lynx = np.mean(counts, axis=0)
+    rate = 2 * np.pi / 10
+    return [rate, rate / lynx, rate, rate / hare, *counts[0], 0.5, 0.5]
 
 
 # --- fitting --------------------------------------------------------------------------------------------------------
@@ -164,7 +168,8 @@ def save_picture(path: Path, years, counts, times, fitted) -> bool:
 def run(save: str | Path | None = "lynx_hare.png", report=print) -> dict[str, float]:
     """Fit the model, report on it line by line, and return the estimates by name."""
     years, counts = load()
-    report(f"Hares and lynxes, {years[0]}-{years[-1]}: {2 * len(years)} counts, {len(NAMES)} parameters, {STEPS * (len(years) - 1)} Runge-Kutta steps")
+    steps = STEPS * (len(years) - 1)
+    report(f"Hares and lynxes, {years[0]}-{years[-1]}: {2 * len(years)} counts, {len(NAMES)} parameters, {steps} Runge-Kutta steps")
 
     begin = time.perf_counter()
     log_counts = tg.log(tg.tensor(counts, dtype=tg.float64))
@@ -172,7 +177,7 @@ def run(save: str | Path | None = "lynx_hare.png", report=print) -> dict[str, fl
     def loss(theta):
         return negative_log_likelihood(tg, theta, log_counts)
 
-    theta = tg.log(tg.tensor(START, dtype=tg.float64)).requires_grad_()
+    theta = tg.log(tg.tensor(first_guess(counts), dtype=tg.float64)).requires_grad_()
     loss(theta).backward()
     report(f"  first gradient after {time.perf_counter() - begin:.2f} s (what the cache does not hold yet is compiled)")
     begin = time.perf_counter()
@@ -193,11 +198,9 @@ def run(save: str | Path | None = "lynx_hare.png", report=print) -> dict[str, fl
 
     if save is not None:
         with tg.no_grad():
-            growth = tg.tensor([estimates[0], -estimates[2]], dtype=tg.float64)
-            coupling = tg.tensor([-estimates[1], estimates[3]], dtype=tg.float64)
-            start = tg.tensor(estimates[4:6], dtype=tg.float64)
-            # A tenth of a year is a "year" of rates divided by ten.
-            fitted = trajectory(tg, growth / 10, coupling / 10, start, 10 * (len(years) - 1), steps=1).numpy()
+            p = tg.tensor(estimates, dtype=tg.float64)
+            # Ten points a year: a "year" of a tenth, at a tenth of the rates.
+            fitted = trajectory(tg, (p[:4] / 10).unbind(), p[4:6].unbind(), 10 * (len(years) - 1), steps=1).numpy()
         times = np.linspace(years[0], years[-1], len(fitted))
         drawn = save_picture(Path(save), years, counts, times, fitted)
         report(f"  picture saved to {save}" if drawn else "  no picture: matplotlib is not installed")
@@ -206,11 +209,6 @@ def run(save: str | Path | None = "lynx_hare.png", report=print) -> dict[str, fl
     report(f"  time per gradient\n  tapegrad {tg.__version__:<6s}{own:8.2f} ms")
     compare_with_torch(result.x, counts, own, report=report)  # last: importing torch takes longer than the fit
     return dict(zip(NAMES, estimates.tolist(), strict=True))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--save", metavar="PATH", default="lynx_hare.png", help="where to save the picture (default: %(default)s)")
-    parser.add_argument("--no-plot", action="store_true", help="draw no picture")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -184,6 +184,11 @@ def signature(op: Elementwise, method: bool) -> str:
     return f"{op.name}({', '.join(names)}, /)\n--\n\n"
 
 
+def check_failed(slot: int, *_) -> None:
+    """Called in checking mode (TAPEGRAD_CHECK=1) when memory behind a tensor has been overwritten."""
+    raise RuntimeError(f"TAPEGRAD_CHECK: slot {slot} was written past its end")
+
+
 def resume(status: int, before: int) -> None:
     """Go on with a backward that compiled code began."""
     from tapegrad.autograd.engine import Sweep
@@ -201,6 +206,7 @@ def start(engine) -> None:
         ("need_broadcast", geometry.fill_broadcast),
         ("raise_memory", dispatch.raise_memory),
         ("switch_thread", modes.load_thread),
+        ("check_failed", check_failed),
         ("slow_backward", Tensor.backward),
         ("resume_backward", resume),
     ):

@@ -48,8 +48,8 @@ def start() -> None:
     _owner.value = _thread_state()
 
 
-def load_thread() -> None:
-    """Make the running thread's mode word the loaded one."""
+def load_thread(*_) -> None:
+    """Make the running thread's mode word the loaded one; compiled code calls it with arguments of no meaning."""
     global _loaded
     current = _thread_state()
     if _owner.value == current and _loaded is _local.word:

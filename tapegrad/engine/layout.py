@@ -96,7 +96,7 @@ BUFFER = Struct(
     references="i32",
     version="i32",
     size_class="i32",
-    flags="i32",
+    guard="i32",  # bytes of known content behind the memory, in checking mode
 )
 
 GEOMETRY = Struct(
@@ -299,6 +299,8 @@ STATE = Struct(
     multiply="i64",  # op code of multiplication
     add="i64",  # op code of addition, for accumulating
     convert="i64",  # op code of the conversion to dtype code 0; the others follow
+    check="i64",  # TAPEGRAD_CHECK: bytes of guard behind every buffer, 0 when off
+    check_failed="i64",  # Python callable that raises for a buffer written past its end
     error="i64",  # detail of the last failure, for the Python side
     error_a="i64",
     error_b="i64",
@@ -308,4 +310,3 @@ STATE = Struct(
 # state.mode bits
 GRAD = 1
 SLOW = 2  # a feature is active that only the Python dispatcher knows (anomaly, saved-tensor hooks, transforms, inference ...)
-CHECK = 4  # TAPEGRAD_CHECK: verify after every kernel

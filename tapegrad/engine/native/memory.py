@@ -8,11 +8,12 @@ references are slots; foreign memory (`owner`) is released by dropping our refer
 from tapegrad.engine import layout
 from tapegrad.engine.native.capi import py_decref, raw_free, raw_malloc, raw_realloc
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.pointers import buffer_row, leading_zeros, load_i64, store_i64, the_state, zero_bytes
+from tapegrad.engine.native.pointers import buffer_row, leading_zeros, load_i64, load_u8, store_i64, store_u8, the_state, zero_bytes
 
 BUFFER_SIZE = layout.BUFFER.size
 SMALL_CLASSES = 7
 SLAB = 1 << 18
+POISON, GUARD = 0xFF, 0xA5
 
 
 @native("ii")
@@ -97,15 +98,16 @@ def new_buffer(nbytes):
         st.error_a = nbytes
         return 0
     b = buffer_index()
-    k = size_class(nbytes, 0)
+    guard = st.check
+    k = size_class(nbytes + guard, 0)
     head = st.free_lists + k * 8
     address = load_i64(head)
     if address:
         store_i64(head, load_i64(address))
         if k >= SMALL_CLASSES:
-            st.cached_bytes = st.cached_bytes - size_class(nbytes, 1)
+            st.cached_bytes = st.cached_bytes - size_class(nbytes + guard, 1)
     else:
-        address = fresh_memory(nbytes)
+        address = fresh_memory(nbytes + guard)
     if b == 0 or address == 0:
         st.error_a = nbytes
         if b:
@@ -119,13 +121,33 @@ def new_buffer(nbytes):
     row.references = 1
     row.version = 0
     row.size_class = k
-    row.flags = 0
+    row.guard = guard
+    if guard:
+        poison(address, nbytes, POISON)
+        poison(address + nbytes, guard, GUARD)
     st.allocations = st.allocations + 1
     live = st.bytes_live + nbytes
     st.bytes_live = live
     if live > st.bytes_peak:
         st.bytes_peak = live
     return b
+
+
+@native("viii")
+def poison(address, count, byte):
+    """Fill with a byte: 0xFF reads as NaN, so that the use of memory nobody has written shows."""
+    for k in range(count):
+        store_u8(address + k, byte)
+
+
+@native("ii")
+def guard_holds(b):
+    """Whether what lies behind buffer `b` is as it was put there."""
+    row = buffer_row(the_state().buffers, b)
+    for k in range(row.guard):
+        if load_u8(row.memory + row.nbytes + k) != GUARD:
+            return 0
+    return 1
 
 
 @native("iiii")
@@ -140,7 +162,7 @@ def foreign_buffer(address, nbytes, owner):
     row.references = 1
     row.version = 0
     row.size_class = -1
-    row.flags = 0
+    row.guard = 0
     return b
 
 
@@ -175,9 +197,11 @@ def free_buffer(b):
         bury(row.owner)
     else:
         st.bytes_live = st.bytes_live - row.nbytes
+        if row.guard:
+            poison(address, row.nbytes + row.guard, POISON)
         keep = k < SMALL_CLASSES
         if not keep:
-            size = size_class(row.nbytes, 1)
+            size = size_class(row.nbytes + row.guard, 1)
             if st.cached_bytes + size <= st.cached_limit:
                 st.cached_bytes = st.cached_bytes + size
                 keep = True

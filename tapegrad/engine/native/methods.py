@@ -54,7 +54,7 @@ from tapegrad.engine.native.elementwise import (
     kernel_of,
     run_kernel,
 )
-from tapegrad.engine.native.memory import bury, drain_graveyard
+from tapegrad.engine.native.memory import bury, drain_graveyard, guard_holds
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
     Call,
@@ -109,6 +109,9 @@ def wrap(s):
     st = the_state()
     slot = slot_row(st.slots, s)
     slot.handles = slot.handles + 1
+    if st.check != 0 and slot.buffer != 0 and guard_holds(slot.buffer) == 0:
+        ask_python(st.check_failed, s, 0, 0)
+        return 0
     tensor = py_type_alloc(st.tensor_type, 0)
     if tensor:
         store_i64(tensor + HANDLE_SLOT, s)
@@ -404,6 +407,8 @@ def unary(code, self, args, count, names):
 def apply(code, self, args, count, names):
     """apply(plan, *tensors): run a structural op as its plan says, record it, return its output or a tuple of outputs."""
     st = the_state()
+    if st.thread != py_thread_state():
+        ask_python(st.switch_thread, 0, 0, 0)
     plan = Plan(py_long_as_i64(load_i64(args)))
     inputs = count - 1
     words = kernel_words()
