@@ -340,7 +340,7 @@ def fill(t, value) -> None:
     if t.numel() <= 64:
         t._array()[...] = value
     else:
-        core.assign(t._slot, scalar(value, d)._slot)
+        core.assign(t, scalar(value, d))
 
 
 @function()

@@ -233,7 +233,7 @@ def write_out(result, out):
             )
         fresh = core.new_slot(geometry.geometry(tuple(result.shape)), out.dtype.code)
         core.move_handle(out, fresh)
-    core.assign(out._slot, result._slot)
+    core.assign(out, result)
     core.bump_version(out._slot, 1)
     return out
 
@@ -310,7 +310,7 @@ def function(op: Elementwise):
 
 def rounded_division(mode: str) -> Elementwise:
     if mode == "floor":
-        return OPS["floor_divide"]
+        return OPS["round_divide"]
     if mode == "trunc":
         return OPS["trunc_divide"]
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'")

@@ -50,7 +50,7 @@ def source(op: Elementwise, dtype, which: int) -> str:
     """The text of a kernel: which 0 is forward, 1 + k the derivative for input k."""
     text = expression(op, dtype, which)
     used = names_in(op.formula(which, kind_of(dtype)))
-    result = "bool" if op.result == "bool" and which == 0 else dtype.name
+    result = op.result if op.result and which == 0 else dtype.name
     offset = 1 if which == 0 else 2
     places = {name: offset + k for k, name in enumerate(op.inputs)} | {"g": 1, "out": 5}
     lines = ["def kernel(args, start, stop):", "    result = load_i64(args)"]
@@ -66,8 +66,10 @@ def source(op: Elementwise, dtype, which: int) -> str:
 
 @functools.cache
 def support_digest() -> str:
+    """What every kernel's code depends on besides its own text."""
     folder = Path(__file__).parent
-    return library.source_digest() + (folder / "engine" / "native" / "elements.py").read_text() + (folder / "engine" / "native" / "pointers.py").read_text()
+    files = (Path(__file__), folder / "engine" / "build.py", folder / "engine" / "native" / "elements.py", folder / "engine" / "native" / "pointers.py")
+    return library.source_digest() + "".join(f.read_text() for f in files)
 
 
 def machine_code(op: Elementwise, dtype, which: int) -> bytes:
@@ -76,7 +78,7 @@ def machine_code(op: Elementwise, dtype, which: int) -> bytes:
     name = "kernel-" + build.key(text, dtype.name, support_digest())
     body = build.load_cached(name)
     if body is None:
-        body = compile_kernel(text, dtype)
+        body = compile_kernel(text, dtype, result=dtypes.BY_NAME.get(op.result or dtype.name))
         build.store_cached(name, body)
     return body
 
@@ -97,8 +99,8 @@ def compile_kernel(text: str, dtype, reassociate: bool = False, result=None) -> 
     code = compile(text, "<kernel>", "exec")
     exec(code, namespace)
     kernel = namespace["kernel"]
-    if reassociate:
-        kernel.fastmath = {"contract", "reassoc", "nsz"}
+    # A formula rounds after every operation, as its operations one by one would; only the maths functions contract.
+    kernel.fastmath = {"contract", "reassoc", "nsz"} if reassociate else False
     return build.compile_functions({"kernel": (kernel, VOID, [I64, I64, I64])})
 
 

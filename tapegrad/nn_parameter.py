@@ -16,7 +16,7 @@ class Parameter(Tensor):
         if data is None:
             data = creation.empty(0)
         self = Tensor.__new__(cls)
-        core.move_handle(self, core.share_slot(data.detach()._slot))
+        core.move_handle(self, core.share_slot(data.detach()))
         if requires_grad:
             self.requires_grad_()
         return self

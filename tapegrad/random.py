@@ -225,10 +225,10 @@ def filler(name, draw, doc):
         with modes.no_grad():
             fresh = creation.from_array(np.asarray(values).reshape(tuple(self.shape)), self.dtype)
             recorded = self.requires_grad and not self.is_leaf
-            core.assign(self._slot, fresh._slot)
+            core.assign(self, fresh)
         core.bump_version(self._slot, 1)
         if recorded and modes.is_grad_enabled():
-            inplace.settle_target(self, core.wrap(core.share_slot(self._slot)))
+            inplace.settle_target(self, core.wrap(core.share_slot(self)))
         else:
             inplace.refresh_flag(self)
         return self

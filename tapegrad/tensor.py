@@ -371,7 +371,7 @@ class Tensor(Handle, metaclass=_TensorType):
 
     def detach(self):
         """The same memory, apart from the graph."""
-        out = core.wrap(core.share_slot(self._slot))
+        out = core.wrap(core.share_slot(self))
         flags = core.get_field(self._slot, FLAGS) & layout.INFERENCE
         if flags or modes.is_inference_mode_enabled():
             core.set_field(out._slot, FLAGS, layout.INFERENCE)
@@ -403,7 +403,7 @@ class Tensor(Handle, metaclass=_TensorType):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
         flags = core.get_field(self._slot, FLAGS)
         held = core.get_field(self._slot, GRAD)
-        fresh = core.share_slot(value._slot)
+        fresh = core.share_slot(value)
         core.set_field(fresh, FLAGS, flags & (layout.REQUIRES_GRAD | layout.LEAF_GRAD))
         if held:
             core.hold(held)

@@ -330,8 +330,9 @@ def own_copy(slot, g, create: bool):
     if not geometry.flags_of(layout_of) & layout.DENSE:
         layout_of = geometry.geometry(tuple(geometry.shapes[layout_of]))
     fresh = core.new_slot(layout_of, core.get_field(g._slot, core.DTYPE))
-    core.assign(fresh, g._slot)
-    return core.wrap(fresh)
+    result = core.wrap(fresh)
+    core.assign(result, g)
+    return result
 
 
 def retain_into(tensor, g, create: bool) -> None:

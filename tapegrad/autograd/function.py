@@ -206,10 +206,10 @@ class Function:
                 continue
             places.append(k)
             if id(out) in dirty:
-                holders.append(core.wrap(core.share_slot(out._slot)))
+                holders.append(core.wrap(core.share_slot(out)))
                 fresh.append(out)
             else:
-                holder = core.wrap(core.share_slot(out._slot)) if any(out is t for t in tensors) or out.requires_grad or not out.is_leaf else out
+                holder = core.wrap(core.share_slot(out)) if any(out is t for t in tensors) or out.requires_grad or not out.is_leaf else out
                 holders.append(holder)
                 fresh.append(holder)
         attributes = _Attributes(cls, ctx, {k: tuple(t.shape) for k, t in enumerate(args) if isinstance(t, Tensor)}, len(outputs))

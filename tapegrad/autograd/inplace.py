@@ -75,7 +75,7 @@ def run_elementwise(op, target, values, d):
     if not is_recorded(target, values):
         with modes.no_grad():
             result = dispatch.finish(op, tensors)
-        core.assign(target._slot, result._slot)
+        core.assign(target, result)
         core.bump_version(target._slot, 1)
         refresh_flag(target)
         return target
@@ -97,9 +97,9 @@ def replace(target, result) -> None:
     if tuple(result.shape) != tuple(target.shape):
         result = result.expand(tuple(target.shape))
     before = target._slot
-    core.assign(before, result._slot)
+    core.assign(target, result)
     core.bump_version(before, 1)
-    moved = core.share_slot(before)
+    moved = core.share_slot(target)
     holder = core.wrap(moved)
     adopt_producer(result, holder)
     settle_target(target, holder)
@@ -137,7 +137,7 @@ def settle_target(target, holder) -> None:
         target._node_changed()
         return
     view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | layout.NO_GRAD_VIEW | layout.MULTI_VIEW)
-    new_base = core.wrap(core.share_slot(base._slot))
+    new_base = core.wrap(core.share_slot(base))
     record(copy_slices, [base, holder], [new_base], plans.Plan(copy_slices, [], graph_name="CopySlices", chain=view_chain(target)))
     core.move_handle(base, new_base._slot)
     base._node_changed()
@@ -207,7 +207,7 @@ def put_part_op(node, g):
 
 def put_part(out, g, chain):
     with modes.no_grad():
-        core.assign(through(chain, out)._slot, g._slot)
+        core.assign(through(chain, out), g)
     record(put_part_op, [g], [out], plans.Plan(put_part_op, [], chain=chain))
     return out
 
@@ -226,7 +226,7 @@ def refresh_view(view) -> None:
     if flags & layout.NO_GRAD_VIEW:
         core.set_field(view._slot, core.VERSION, version)
         return
-    fresh = core.wrap(core.share_slot(view._slot))
+    fresh = core.wrap(core.share_slot(view))
     with modes.enable_grad():
         record(as_strided_view, [base], [fresh], plans.Plan(as_strided_view, [], chain=view_chain(view), graph_name="AsStridedBackward0"))
     core.set_field(fresh._slot, core.FLAGS, flags_of(fresh) | flags)
@@ -256,14 +256,14 @@ def copy_into(target, source) -> None:
     if core.get_field(plain._slot, core.BUFFER) == core.get_field(target._slot, core.BUFFER):
         plain = plain.clone()  # overlapping memory is read before it is written
     if not is_recorded(target, [source]):
-        core.assign(target._slot, plain._slot)
+        core.assign(target, plain)
         core.bump_version(target._slot, 1)
         refresh_flag(target)
         return
     with modes.no_grad():
-        core.assign(target._slot, plain._slot)
+        core.assign(target, plain)
     core.bump_version(target._slot, 1)
-    holder = core.wrap(core.share_slot(target._slot))
+    holder = core.wrap(core.share_slot(target))
     if source.requires_grad:
         record(copy_op, [source], [holder], plans.Plan(copy_op, [], graph_name="CopyBackwards"))
     settle_target(target, holder)
@@ -297,7 +297,7 @@ def put_into(target, advanced, values, accumulate) -> None:
     if not recorded:
         refresh_flag(target)
         return
-    holder = core.wrap(core.share_slot(target._slot))
+    holder = core.wrap(core.share_slot(target))
     plan = plans.Plan(indexing.index_put_op, [], indices=tuple(advanced), accumulate=accumulate, values_shape=tuple(values.shape))
     record(indexing.index_put_op, [target, values], [holder], plan)
     settle_target(target, holder)
@@ -312,7 +312,7 @@ def detach_inplace(tensor):
             "gradients. To fix this error, please refer to the Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution."
         )
     if core.get_field(tensor._slot, core.ENTRY) >= 0 or flags_of(tensor) & layout.REQUIRES_GRAD:
-        core.move_handle(tensor, core.share_slot(tensor._slot))
+        core.move_handle(tensor, core.share_slot(tensor))
         tensor._node_changed()
     return tensor
 
@@ -343,7 +343,7 @@ def by_function(function):
                 result = result.clone()
             replace(self, dispatch.convert(result, self.dtype))
         else:
-            core.assign(self._slot, result._slot)
+            core.assign(self, result)
             core.bump_version(self._slot, 1)
             refresh_flag(self)
         return self

@@ -159,7 +159,8 @@ def _object(name: str, make) -> bytes:
 
 
 # --- thunks ---------------------------------------------------------------------------------------------------------
-# What Python may call: name -> kinds of the arguments and of the result.  i: int; t: a Tensor, passed as its slot; o: any object,
+# What Python may call: name -> kinds of the arguments and of the result.  i: int; t: a Tensor, passed as its slot (a temporary one lives
+# as long as the call, which a bare slot number would not guarantee); o: any object,
 # passed as its address; result v: None, i: int, o: an object.
 EXPORTS = {
     "new_slot": "ii:i",
@@ -194,7 +195,7 @@ EXPORTS = {
     "compact_tape": ":v",
     "flush_graveyard": ":v",
     "ordered": "ii:i",
-    "assign": "ii:i",
+    "assign": "tt:i",
     "hold": "i:v",
     "get_field": "ii:i",
     "set_field": "iii:v",
@@ -207,7 +208,7 @@ EXPORTS = {
     "entry_field": "ii:i",
     "payload_of": "i:o",
     "move_handle": "oi:i",
-    "share_slot": "i:i",
+    "share_slot": "t:i",
     "set_entry_flags": "ii:v",
     "retarget": "iiiii:v",
     "wants": "ii:i",
@@ -231,6 +232,9 @@ def _export_ir(name: str, kinds: str) -> str:
         if kind == "i":
             lines.append(f"  %a{k} = call i64 @PyLong_AsLongLong(i64 %o{k})")
             values.append(f"i64 %a{k}")
+        elif kind == "t":
+            lines.append(f"  %h{k} = add i64 %o{k}, {HANDLE_SLOT}\n  %q{k} = inttoptr i64 %h{k} to ptr\n  %a{k} = load i64, ptr %q{k}")
+            values.append(f"i64 %a{k}")
         else:
             values.append(f"i64 %o{k}")
     back = "void" if result == "v" else "i64"
@@ -238,7 +242,9 @@ def _export_ir(name: str, kinds: str) -> str:
     if result == "v":
         lines.append(f"  {call}\n  call void @Py_IncRef(i64 {id(None)})\n  ret i64 {id(None)}\n}}".replace(str(id(None)), "ptrtoint (ptr @_Py_NoneStruct to i64)"))
     elif result == "i":
-        lines.append(f"  %r = {call}\n  %q = call i64 @PyLong_FromLongLong(i64 %r)\n  ret i64 %q\n}}")
+        # A Python callback may have failed on the way.
+        lines.append(f"  %r = {call}\n  %f = call i64 @PyErr_Occurred()\n  %clean = icmp eq i64 %f, 0\n  br i1 %clean, label %good, label %raise")
+        lines.append("raise:\n  ret i64 0\ngood:\n  %q = call i64 @PyLong_FromLongLong(i64 %r)\n  ret i64 %q\n}")
     else:
         lines.append(f"  %r = {call}\n  ret i64 %r\n}}")
     declared = ", ".join("i64" for _ in arguments)
@@ -255,6 +261,7 @@ def _method_ir(symbol: str, target: str, code: int) -> str:
 _PRELUDE = """
 @_Py_NoneStruct = external global i64
 declare i64 @PyErr_BadArgument()
+declare i64 @PyErr_Occurred()
 declare i64 @PyLong_AsLongLong(i64)
 declare i64 @PyLong_FromLongLong(i64)
 declare void @Py_IncRef(i64)

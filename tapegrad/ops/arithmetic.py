@@ -17,6 +17,8 @@ Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / 
             operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)))
 Elementwise("floor_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(None, None), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
+Elementwise("round_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
+            method=False, function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
 Elementwise("trunc_divide", inputs=XY, forward="trunc(x / y)", forward_int="trunc_divide(x, y)", grads=("0", "0"), kinds="FI", method=False,
             function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
 Elementwise("remainder", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",

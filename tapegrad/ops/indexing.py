@@ -234,7 +234,7 @@ def take_elements(x, advanced):
     from tapegrad.creation import from_array
 
     where = arrays_of(advanced, x.shape)
-    result = from_array(np.ascontiguousarray(x.detach()._array()[where]), x.dtype)
+    result = from_array(x.detach()._array()[where], x.dtype)
     record(index_op, [x], [result], plans.Plan(index_op, [], shape=tuple(x.shape), indices=tuple(advanced)))
     return result
 
@@ -322,8 +322,10 @@ def index_put_(self, indices, values, accumulate=False):
 # --- gather and scatter ---------------------------------------------------------------------------------------------
 def index_array(name, x, dim, index):
     """The NumPy index of gather/scatter along `dim`, range-checked."""
-    if index.dtype not in (dtypes.int64, dtypes.int32):
+    if index.dtype not in (dtypes.int64, dtypes.int32) and index.numel():
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+    if not index.numel():
+        return np.empty(tuple(index.shape), np.int64)
     array = index.detach()._array()
     size = x.shape[dim] if x.ndim else 1
     if array.size and (array.min() < 0 or array.max() >= size):
@@ -333,7 +335,7 @@ def index_array(name, x, dim, index):
 
 
 def check_index_shape(name, x, dim, index):
-    if max(index.ndim, 1) != max(x.ndim, 1):
+    if max(index.ndim, 1) != max(x.ndim, 1) and index.numel():
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for d in range(x.ndim):
         if d != dim and index.shape[d] > x.shape[d]:

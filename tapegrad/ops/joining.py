@@ -80,7 +80,7 @@ def cat(tensors, dim=0, *, out=None, axis=None):
         if s == (0,) and len(model) != 1 or 0 in s:
             continue
         part = core.wrap(core.view_slot(result._slot, geometry.geometry(s, step), at * step[dim] * result.dtype.itemsize))
-        core.assign(part._slot, x._slot)
+        core.assign(part, x)
         at += s[dim]
     record(cat_op, tensors, [result], plans.Plan(cat_op, [], dim=dim, shapes=shapes, shape=shape))
     if out is not None:
@@ -117,7 +117,7 @@ def stack(tensors, dim=0, *, out=None):
     place = geometry.geometry(first, step[:dim] + step[dim + 1 :])
     for k, x in enumerate(tensors):
         part = core.wrap(core.view_slot(result._slot, place, k * step[dim] * result.dtype.itemsize))
-        core.assign(part._slot, x._slot)
+        core.assign(part, x)
     record(stack_op, tensors, [result], plans.Plan(stack_op, [], dim=dim))
     if out is not None:
         from tapegrad.dispatch import check_out, write_out
@@ -206,9 +206,11 @@ def flip_op(node, g):
 
 
 @function(method=True)
-def flip(input, *dims):
+def flip(input, *axes, dims=None):
     """Reversed along dims (a copy)."""
     from tapegrad.creation import from_array
+
+    dims = axes if dims is None else (dims,)
 
     dims = tuple(wrap_dim(d, input.ndim) for d in ints("flip", dims, "dims"))
     result = from_array(np.flip(input.detach()._array(), dims), input.dtype)
@@ -316,6 +318,6 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
 
     with modes.no_grad():
         result = creation.zeros(tuple(shape), dtype=input.dtype)
-        core.assign(result.diagonal(offset, a, b)._slot, input._slot)
+        core.assign(result.diagonal(offset, a, b), input)
     record(diag_embed_op, [input], [result], plans.Plan(diag_embed_op, [], offset=offset, dim1=a, dim2=b))
     return result

@@ -208,7 +208,7 @@ def matmul(input, other, *, out=None):
         return out_of("matmul", out, input.mm(other))
     if nb <= 2:
         # Batches of rows against one matrix: fold the batch into the rows.
-        rows = input.reshape(-1, input.shape[-1])
+        rows = input.flatten(0, -2)
         folded = rows.mv(other) if nb == 1 else rows.mm(other)
         return out_of("matmul", out, folded.reshape(tuple(input.shape[:-1]) + tuple(other.shape[1:])))
     a = input.unsqueeze(0) if na == 1 else input

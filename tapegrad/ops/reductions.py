@@ -288,7 +288,7 @@ def with_indices(name, graph_name, result, input, dim, keepdim, pick):
         values = np.take_along_axis(array, index, dim)
         if not keepdim:
             index, values = index.squeeze(dim), values.squeeze(dim)
-    outputs = from_array(np.ascontiguousarray(values), input.dtype), from_array(np.ascontiguousarray(index), dtypes.int64)
+    outputs = from_array(values, input.dtype), from_array(index, dtypes.int64)
     plan = plans.Plan(pick_along, [], dim=dim, keepdim=keepdim, shape=tuple(input.shape), graph_name=graph_name)
     record(pick_along, [input], outputs, plan, saves=0b100, differentiable=1)
     return result(*outputs)

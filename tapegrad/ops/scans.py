@@ -83,7 +83,7 @@ def ordered(name, result, x, dim, index):
 
     array = x.detach()._array()
     values = np.take_along_axis(array, index, dim) if array.ndim else array.copy()
-    outputs = from_array(np.ascontiguousarray(values), x.dtype), from_array(np.ascontiguousarray(index), dtypes.int64)
+    outputs = from_array(values, x.dtype), from_array(index, dtypes.int64)
     plan = plans.Plan(pick_along, [], dim=dim, keepdim=True, shape=tuple(x.shape), graph_name=name + "Backward0")
     record(pick_along, [x], outputs, plan, saves=0b100, differentiable=1)
     return result(*outputs)

@@ -28,7 +28,7 @@ def clone(input, *, memory_format=None):
 
     slot = core.new_slot(geometry.geometry(tuple(input.shape), steps), input.dtype.code)
     result = core.wrap(slot)
-    core.assign(slot, input._slot)
+    core.assign(result, input)
     record(clone_op, [input], [result])
     creation.finish(result)
     return result if type(input) in plans.PLAIN else plans.adapt(result, type(input))
@@ -40,7 +40,8 @@ def contiguous(self, memory_format=None):
     if self.is_contiguous():
         return self
     result = creation.empty_of(tuple(self.shape), self.dtype)
-    core.assign(result._slot, plans.settled(self))
+    plans.settled(self)
+    core.assign(result, self)
     record(clone_op, [self], [result])
     return result
 

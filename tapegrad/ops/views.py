@@ -58,7 +58,7 @@ def embed_gradient(node, g):
     target, steps, offset, _ = a.make(shape, contiguous_strides(shape))
     region = core.view_slot(out._slot, geometry.geometry(tuple(target), tuple(steps)), offset * out.dtype.itemsize)
     holder = core.wrap(region)
-    core.assign(holder._slot, g._slot)
+    core.assign(holder, g)
     from tapegrad.autograd.node import record
 
     record(embed, [g], [out], plans.Plan(embed, [], view_op=a.op, view_key=a.key, view_make=a.make))

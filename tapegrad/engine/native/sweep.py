@@ -519,7 +519,8 @@ def derivative(e, k, g, plan, plain, into):
             if plan:
                 mode = broadcast_get(cast, "mode", j)
                 walk = broadcast_get(cast, "walk", j)
-            set_operand(words, 2 + j, slot_row(st.slots, operand_row(st.operands, first + j).slot).data, mode, walk, size)
+            operand = slot_row(st.slots, operand_row(st.operands, first + j).slot)
+            set_operand(words, 2 + j, operand.data, mode, walk, load_i64(st.itemsize + operand.dtype * 8))
     if (reads >> inputs) & 1:
         set_operand(words, 5, slot_row(st.slots, operand_row(st.operands, first + inputs).slot).data, DIRECT, 0, size)
     run_kernel(address_of_run_blocks(), words, n, row.cost, 0)
@@ -568,7 +569,7 @@ def sweep_elementwise(e):
         rule = op_get(op_row(st.ops, entry.op), "rule", k)
         shape = geometry_row(st.geometries, slot.geometry)
         reduced = shape.numel != n
-        moved = plan != 0 and (reduced or shape.ndim != geometry_row(st.geometries, geometry).ndim)
+        moved = plan != 0 and (reduced or n == 0 or shape.ndim != geometry_row(st.geometries, geometry).ndim)
         if moved and (shape.contiguous == 0 or not plain or (reduced and (shape.flags & CONTIGUOUS) == 0)):
             return NEEDS_PYTHON
         if rule == DERIVATIVE_KERNEL:

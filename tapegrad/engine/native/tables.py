@@ -7,7 +7,7 @@ middle are closed by `compact_tape` when the table would have to grow, so positi
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import ALIVE, FREED, HAS_SAVED, LEAF_GRAD, SAVED_ALL, SAVED_INPUT, SCALAR
+from tapegrad.engine.layout import ALIVE, FREED, HAS_SAVED, LEAF_GRAD, REQUIRES_GRAD, SAVED_ALL, SAVED_INPUT, SCALAR
 from tapegrad.engine.native.capi import raw_malloc, raw_realloc
 from tapegrad.engine.native.memory import bury, new_buffer, release_buffer
 from tapegrad.engine.native.native import native
@@ -164,7 +164,13 @@ def bury_entry(e, dying):
     for k in range(entry.nout):
         s = operand_row(st.operands, first + inputs + k).slot
         if s and s != dying:
-            free_slot(st, s, slot_row(st.slots, s))
+            output = slot_row(st.slots, s)
+            if output.handles > 0:  # Python is looking at a saved output: it stays, as a leaf
+                output.entry = -1
+                output.saves = 0
+                output.flags = output.flags & ~(ZOMBIE | REQUIRES_GRAD)
+            else:
+                free_slot(st, s, output)
     if entry.payload:
         bury(entry.payload)
         entry.payload = 0
