@@ -456,7 +456,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
 def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """Values from `start` to `end` inclusive (deprecated, as in torch)."""
     warnings.warn(
-        "tapegrad.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range builtin. "
+        "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range builtin. "
         "Instead, use tapegrad.arange, which produces values in [start, end).",
         UserWarning,
         stacklevel=2,

@@ -146,7 +146,7 @@ def compare_with_torch(point, counts, value: float, own_gradient, own: float, re
         report("  torch finds another value or gradient: please report this as a bug of tapegrad")
         return
     theirs = milliseconds_per_gradient(torch, theta, log_counts, repeats=9)
-    report(f"  torch {torch.__version__:<9s}{theirs:8.2f} ms   (the same function, value and gradient; tapegrad is {theirs / own:.1f} times as fast)")
+    report(f"  {'torch ' + torch.__version__:24s}{theirs:8.2f} ms   the same value and gradient; tapegrad is {theirs / own:.1f} times as fast")
 
 
 def save_picture(path: Path, years, counts, times, fitted) -> bool:
@@ -210,7 +210,8 @@ def run(save: str | Path | None = "lynx_hare.png", report=print) -> dict[str, fl
         report(f"  picture saved to {save}" if drawn else "  no picture: matplotlib is not installed")
 
     own = milliseconds_per_gradient(tg, theta, log_counts, repeats=21)
-    report(f"  time per gradient\n  tapegrad {tg.__version__:<6s}{own:8.2f} ms")
+    report("  time per gradient")
+    report(f"  {'tapegrad ' + tg.__version__:24s}{own:8.2f} ms")
     compare_with_torch(result.x, counts, result.fun, result.jac, own, report=report)  # last: importing torch takes longer than the fit
     return dict(zip(NAMES, estimates.tolist(), strict=True))
 

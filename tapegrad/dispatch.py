@@ -219,6 +219,10 @@ def check_out(name, tensors, out):
 def write_out(result, out):
     """Put `result` into `out`, resizing it with torch's warning where it has elements."""
     can_store(result.dtype, out.dtype)
+    if geometry.flags_of(core.get_field(out._slot, core.GEOMETRY)) & layout.OVERLAPS:
+        from tapegrad.autograd.inplace import OVERLAP
+
+        raise RuntimeError(OVERLAP)
     if out.shape != result.shape:
         if out.numel():
             import warnings

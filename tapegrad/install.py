@@ -13,7 +13,7 @@ from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 from tapegrad.ops import plan as plans
-from tapegrad.ops import table
+from tapegrad.ops import checks, table
 from tapegrad.ops.public import FUNCTIONS as PUBLIC
 from tapegrad.ops.public import METHODS
 from tapegrad.nn_parameter import Parameter
@@ -146,6 +146,7 @@ def fill_rows() -> None:
         row["kinds"] = sum(1 << code for kind in op.kinds for code in KIND_BITS[kind])
         row["cost"] = op.cost
         row["no_scalars"] = not op.scalars
+        row["checked"] = op.check is checks.nonzero_divisor
         reads, rules = [0] * 4, [0] * 4
         names = [*op.inputs, "out"]
         for k, text in enumerate(op.grads):

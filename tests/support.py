@@ -34,7 +34,7 @@ def leaf(m, array, requires_grad=True):
     dense = array.size and all(s > 0 for s, n in zip(steps, array.shape) if n > 1)
     order = sorted(range(array.ndim), key=lambda k: -abs(steps[k])) if dense else list(range(array.ndim))
     back = [order.index(k) for k in range(array.ndim)]
-    base = m.tensor(np.ascontiguousarray(array.transpose(order)), dtype=dtype)
+    base = m.tensor(np.array(array.transpose(order), order="C"), dtype=dtype)
     base = base.detach().permute(back) if order != back or order != sorted(order) else base
     base = base.detach()
     return base.requires_grad_() if requires_grad and array.dtype.kind == "f" else base

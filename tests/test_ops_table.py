@@ -62,7 +62,7 @@ def operands(op: Elementwise, dtype: str, layout: str, rng) -> list:
 def view(m, array):
     """A tensor of module `m` that shares the layout of the array, strides included."""
     whole = array if array.base is None else array.base
-    base = m.tensor(np.ascontiguousarray(whole), dtype=getattr(m, whole.dtype.name))
+    base = m.tensor(np.array(whole, order="C"), dtype=getattr(m, whole.dtype.name))
     if array.base is None or whole.shape == array.shape and whole.strides == array.strides:
         return base
     if whole.shape == array.shape[::-1] and array.ndim == 2 and whole.shape[0] == array.shape[1] and array.strides == whole.strides[::-1]:

@@ -79,6 +79,9 @@ def run_elementwise(op, target, values, d):
         core.bump_version(target._slot, 1)
         refresh_flag(target)
         return target
+    if any(op.inputs[0] in op.reads(k) for k, t in enumerate(tensors) if t.requires_grad):
+        # The derivative reads the value that is about to be overwritten: it reads a copy (torch saves one too).
+        tensors[0] = tensors[0].clone()
     result = dispatch.finish(op, tensors)
     if result.dtype is not target.dtype:
         result = dispatch.convert(result, target.dtype)
@@ -335,7 +338,8 @@ def by_function(function):
         plans.settled(self)
         tensors = [a for a in args if hasattr(a, "_slot")]
         check_writable(self, tensors)
-        result = function(self, *args, **kwargs)
+        source = self.clone() if is_recorded(self, tensors) else self
+        result = function(source, *args, **kwargs)
         if result.dtype is not self.dtype:
             dispatch.can_store(result.dtype, self.dtype)
         if is_recorded(self, tensors) and result.requires_grad:

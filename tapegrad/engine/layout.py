@@ -129,6 +129,7 @@ OP = Struct(
     result="i32",  # dtype code of the result, -1: the compute dtype
     mask="i32",  # the first operand is a bool mask; the second one's dtype decides
     kinds="i32",  # bit per dtype code: computed as it is (others are promoted in Python)
+    checked="i32",  # operands of integer dtypes are looked at in Python first (division by zero)
     no_scalars="i32",  # Python-number operands are Python's business (pow picks another op for some exponents)
     cost="i32",  # ns per 16 elements, rough: decides when threads pay
 )

@@ -370,5 +370,6 @@ def pow(x, y):
     z = s * s
     p = ((0.28294267812560553 * z + 0.3199161127535596) * z + 0.4122085369138821) * z + 0.577077956133406
     p = p * z + 0.9617966940306364
-    exponent = w * (_as_float(k) + s * (2.8853900817779268 + z * p))
+    # A finite y, for the sake of log 1 = 0: this large it decides between 0, 1 and inf whatever its value.
+    exponent = _clamp(w, -1e30, 1e30) * (_as_float(k) + s * (2.8853900817779268 + z * p))
     return narrow(_pow_special(v, w, _exp2(_clamp(exponent, -200.0, 200.0))))

@@ -335,8 +335,9 @@ def index_array(name, x, dim, index):
 
 
 def check_index_shape(name, x, dim, index):
+    who = "input" if name == "gather" else "self"
     if max(index.ndim, 1) != max(x.ndim, 1) and index.numel():
-        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
+        raise RuntimeError(f"Index tensor must have the same number of dimensions as {who} tensor")
     for d in range(x.ndim):
         if d != dim and index.shape[d] > x.shape[d]:
             raise RuntimeError(
@@ -358,12 +359,14 @@ def gather_op(node, g):
 def gather(input, dim, index, *, sparse_grad=False, out=None):
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
     dim = wrap_dim(dim, input.ndim)
-    array = index_array("gather", input, dim, index)
     check_index_shape("gather", input, dim, index)
+    array = index_array("gather", input, dim, index)
     from tapegrad.creation import from_array
 
     source = input.detach()._array()
-    if not input.ndim:
+    if not array.size:
+        result = from_array(np.empty(array.shape, input.dtype.numpy), input.dtype)
+    elif not input.ndim:
         result = from_array(source.reshape(1)[array.reshape(-1)].reshape(array.shape), input.dtype)
     else:
         result = from_array(source[along(array, dim)], input.dtype)

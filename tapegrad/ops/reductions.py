@@ -151,7 +151,7 @@ def mean(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
         input = input.to(dtype)
     if not input.dtype.is_floating_point:
         raise RuntimeError(
-            f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {input.dtype.scalar_name}"
+            f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be either a floating point or complex dtype. Got: {input.dtype.scalar_name}"
         )
     return into(out, reduce(mean_op, input, dims_of(axis if dim is None else dim, input.ndim), builtins.bool(keepdim), "mean", input.dtype))
 
@@ -220,6 +220,10 @@ def extremum(name, input, dim, keepdim, graph_name):
         if dim is None:
             raise RuntimeError(
                 f"{graph_name.lower()}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+            )
+        if dim == ():
+            raise RuntimeError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
             )
         raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
     out = reduce(OPS[graph_name], input, dims, keepdim, name, input.dtype, saves=0b11)

@@ -306,10 +306,12 @@ def movedim(input, source, destination):
             f"movedim: Invalid source or destination dims: source ({list(source)} dims) should contain the same number of dims as destination "
             f"({list(destination)} dims)"
         )
+    given_source, given_destination = source, destination
     source = [wrap_dim(d, input.ndim) for d in source]
     destination = [wrap_dim(d, input.ndim) for d in destination]
-    if len(set(source)) != len(source) or len(set(destination)) != len(destination):
-        raise RuntimeError("movedim: repeated dim in `source` or `destination`")
+    for name, dims, given in (("source", source, given_source), ("destination", destination, given_destination)):
+        if len(set(dims)) != len(dims):
+            raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(given)})")
     order: list[int] = [-1] * input.ndim
     for s, d in zip(source, destination, strict=True):
         order[d] = s
@@ -490,7 +492,7 @@ def narrow(input, dim, start, length):
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     if not -size <= start <= size:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size}], but got {start})")
+        raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], but got {start})")
     start = start + size if start < 0 else start
     if start + length > size:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")

@@ -42,7 +42,11 @@ def _element(name):
     @intrinsic
     def put(typingctx, base, index, value):
         def generate(context, builder, sig, args):
-            element = context.cast(builder, args[2], sig.args[2], kind)
+            element, given = args[2], sig.args[2]
+            if isinstance(given, types.Float) and isinstance(kind, types.Integer):
+                # By way of int64, so that negative numbers wrap in every narrower type.
+                element, given = context.cast(builder, element, given, types.int64), types.int64
+            element = context.cast(builder, element, given, kind)
             if name == "bool":
                 element = builder.zext(element, llvm_type)
             builder.store(element, pointer(builder, args[0], args[1]))
@@ -90,7 +94,7 @@ def copysign(typingctx, x, y):
     def generate(context, builder, sig, args):
         kind = args[0].type
         declared = builder.module.declare_intrinsic("llvm.copysign", [kind], ir.FunctionType(kind, [kind, kind]))
-        return builder.call(declared, args)
+        return builder.call(declared, [args[0], context.cast(builder, args[1], sig.args[1], x)])
 
     return x(x, y), generate
 
@@ -214,7 +218,7 @@ def floor_divide_float(x, y):
     q = where((r != 0) & ((r < 0) != (y < 0)), q - 1, q)
     whole = floor(q)
     whole = where(q - whole > 0.5, whole + 1, whole)
-    return where(y == 0, x / y, where(q == 0, copysign(0 * q, x / y), whole))
+    return where(y == 0, x / y, where(q == 0, copysign(q, x / y), whole))
 
 
 def floor_divide_int(x, y):

@@ -302,6 +302,10 @@ def binary(code, self, args, count, names):
             a = scalar
         if scalar == 0:
             return go_slow(slow, code, self, args, count, names)
+    if row.checked != 0 and slot_row(st.slots, a).dtype > FLOAT64:
+        if scalar:
+            drop(scalar)
+        return go_slow(slow, code, self, args, count, names)
     if code & INPLACE:
         status = inplace(op, a, b, x)
         if scalar:
