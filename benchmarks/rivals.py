@@ -229,8 +229,9 @@ def available():
 
 def verify_run(make, run, rtol=1e-9):
     """Raise unless `run` finds what tapegrad finds; returns the seconds that its first call took."""
-    import tapegrad as tg
     from compare import gradients
+
+    import tapegrad as tg
 
     start = time.perf_counter()
     found = run()

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import test_maths as checks  # noqa: E402
+
 from tapegrad.maths import library  # noqa: E402
 
 ELEMENTS = 4096

@@ -9,6 +9,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import generate_reference  # noqa: E402
+
 import tapegrad  # noqa: E402
 
 generate_reference.write(HERE / "reference" / "generated")

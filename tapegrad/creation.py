@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 
 from tapegrad import core, dtypes, geometry, modes
-from tapegrad.dtypes import BY_NUMPY, dtype as Dtype
+from tapegrad.dtypes import BY_NUMPY
+from tapegrad.dtypes import dtype as Dtype
 from tapegrad.engine import layout
 from tapegrad.ops.public import function
 
@@ -180,7 +181,7 @@ def check_nested(data) -> tuple:
                 raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {item.shape[0] if item.ndim else 0})")
             return
         if not hasattr(item, "__len__"):
-            raise TypeError(f"not a sequence")
+            raise TypeError("not a sequence")
         if len(item) != shape[depth]:
             raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(item)})")
         for child in item:
@@ -237,7 +238,7 @@ def build(data, d: Dtype | None):
             raise RuntimeError("Overflow when unpacking long long")
         return scalar(data, d)
     if isinstance(data, str):
-        raise TypeError(f"new(): invalid data type 'str'")
+        raise TypeError("new(): invalid data type 'str'")
     if isinstance(data, range) or (hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (list, tuple))):
         if hasattr(data, "__array__"):
             return build(np.asarray(data), d)

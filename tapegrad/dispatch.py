@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import core, dtypes, geometry, modes
-from tapegrad.dtypes import BOOL, BY_CODE, BY_NAME, FLOAT, INTEGER
+from tapegrad.dtypes import BOOL, BY_CODE, FLOAT, INTEGER
 from tapegrad.engine import layout
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
@@ -79,7 +79,7 @@ def compute_dtype(op: Elementwise, values) -> dtypes.dtype:
     return d
 
 
-def number_slot(value, d: dtypes.dtype) -> "object":
+def number_slot(value, d: dtypes.dtype) -> object:
     """A 0-d tensor of dtype `d` with a Python number, weak in promotion."""
     from tapegrad.creation import scalar
 

@@ -12,11 +12,11 @@ from tapegrad import core, dispatch, dtypes, geometry, kernels, modes
 from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
-from tapegrad.ops import plan as plans
+from tapegrad.nn_parameter import Parameter
 from tapegrad.ops import checks, table
+from tapegrad.ops import plan as plans
 from tapegrad.ops.public import FUNCTIONS as PUBLIC
 from tapegrad.ops.public import METHODS
-from tapegrad.nn_parameter import Parameter
 from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise, Structural
 from tapegrad.tensor import Tensor
 

@@ -18,7 +18,7 @@ from tapegrad.engine import build
 from tapegrad.maths import library
 from tapegrad.ops.registry import Elementwise, names_in
 
-MATHS = {*library.UNARY, *library.BINARY}
+MATHS = {*library.UNARY, *library.BINARY, *(f"{name}_fixup" for name in library.FIXUP)}
 NAMES = {"pi": np.pi, "ln2": np.log(2.0), "ln10": np.log(10.0), "inf": np.inf, "nan": np.nan}
 
 
@@ -60,8 +60,32 @@ def source(op: Elementwise, dtype, which: int) -> str:
             lines.append(f"    at_{name} = load_i64(args + {8 * place})")
             kind = "bool" if op.mask and name == op.inputs[0] else dtype.name
             loads.append(f"        {name} = get_{kind}(at_{name}, i)")
-    lines += ["    for i in range(start, stop):", *loads, f"        put_{result}(result, i, {text})"]
+    loop = ["    for i in range(start, stop):", *loads]
+    bounded = _Bounded()
+    exact = ast.unparse(bounded.visit(ast.parse(text, mode="eval")))
+    if bounded.limits:
+        # sin, cos and tan of huge arguments need a branch, which would keep the loop from being vectorised: such a range takes another.
+        lines += ["    huge = False", *loop, *(f"        huge = huge | {test}" for test in bounded.limits), "    if huge:"]
+        lines += ["    " + line for line in [*loop, f"        put_{result}(result, i, {exact})"]]
+        lines += ["        return"]
+    lines += [*loop, f"        put_{result}(result, i, {text})"]
     return "\n".join(lines) + "\n"
+
+
+class _Bounded(ast.NodeTransformer):
+    """Rewrites sin(u) as sin_fixup(u, sin(u)), right for every u, and collects the tests that say when this is needed."""
+
+    def __init__(self):
+        self.limits: list[str] = []
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        name = getattr(node.func, "id", None)
+        if name not in library.FIXUP:
+            return node
+        argument = ast.unparse(node.args[0])
+        self.limits.append(f"(fabs({argument}) > {library.FIXUP[name][1]!r})")
+        return ast.Call(ast.Name(f"{name}_fixup", ast.Load()), [node.args[0], node], [])
 
 
 @functools.cache

@@ -93,7 +93,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     if inputs is not None:
         for k, x in enumerate(inputs):
             if not x.requires_grad:
-                raise RuntimeError(f"One of the differentiated Tensors does not require grad")
+                raise RuntimeError("One of the differentiated Tensors does not require grad")
         captured = [x._settle() for x in inputs]
     Sweep(bool(retain), bool(create_graph)).run(outputs, seeds, captured)
 

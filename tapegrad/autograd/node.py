@@ -9,8 +9,8 @@ from __future__ import annotations
 import weakref
 
 from tapegrad import core
-from tapegrad.engine.bind import Handle
 from tapegrad.engine import layout
+from tapegrad.engine.bind import Handle
 from tapegrad.ops.registry import BY_CODE, Elementwise
 
 
@@ -60,9 +60,9 @@ class SlotReference(Handle):
         self._slot = slot
 
 
-_nodes: "weakref.WeakValueDictionary[int, Node]" = weakref.WeakValueDictionary()
+_nodes: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
 _classes: dict[str, type] = {}
-_leaves: "weakref.WeakValueDictionary[int, object]" = weakref.WeakValueDictionary()  # leaf slot -> its Tensor
+_leaves: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()  # leaf slot -> its Tensor
 
 
 class Node:
@@ -224,7 +224,7 @@ class AccumulateGrad:
         return f"<AccumulateGrad object at {id(self):#x}>"
 
 
-_accumulators: "weakref.WeakValueDictionary[int, AccumulateGrad]" = weakref.WeakValueDictionary()
+_accumulators: weakref.WeakValueDictionary[int, AccumulateGrad] = weakref.WeakValueDictionary()
 
 
 def gradient_node(slot: int):

@@ -19,7 +19,7 @@ def _code(text: str):
 
 @functools.cache
 def _namespace() -> dict:
-    from tapegrad import dispatch, creation
+    from tapegrad import creation, dispatch
 
     space = dict(NAMES)
 

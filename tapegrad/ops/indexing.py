@@ -521,7 +521,7 @@ def argwhere(input):
 def masked_select(input, mask, *, out=None):
     """The elements where `mask` is True, as a vector."""
     if mask.dtype is not dtypes.bool_:
-        raise RuntimeError(f"masked_select: expected BoolTensor for mask")
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
     shape = geometry.broadcast_shapes(tuple(input.shape), tuple(mask.shape))
     return input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)]
 

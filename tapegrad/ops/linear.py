@@ -11,7 +11,8 @@ import functools
 
 from tapegrad import geometry
 from tapegrad.engine.layout import SWEEP_APPLY
-from tapegrad.ops import loops, plan as plans
+from tapegrad.ops import loops
+from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument

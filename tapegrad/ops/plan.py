@@ -12,7 +12,7 @@ from tapegrad import core, geometry, modes
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine import layout
 
-_cache: dict[tuple, "Plan"] = {}
+_cache: dict[tuple, Plan] = {}
 DTYPE, GEOMETRY, FLAGS = core.DTYPE, core.GEOMETRY, core.FLAGS
 VIEW = layout.VIEW
 

@@ -14,7 +14,8 @@ import numpy as np
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
 from tapegrad.engine.layout import SWEEP_VIEW
-from tapegrad.ops import loops, plan as plans
+from tapegrad.ops import loops
+from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim

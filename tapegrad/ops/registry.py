@@ -13,8 +13,8 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-BY_NAME: dict[str, "Op"] = {}
-BY_CODE: list["Op | None"] = [None]  # code 0 is no op
+BY_NAME: dict[str, Op] = {}
+BY_CODE: list[Op | None] = [None]  # code 0 is no op
 
 
 @dataclass(eq=False)
@@ -119,7 +119,7 @@ class Structural(Op):
     sweep: str = ""
 
 
-def structural(name: str, graph_name: str = "", sweep: str = "") -> Callable[[Callable], "Structural"]:
+def structural(name: str, graph_name: str = "", sweep: str = "") -> Callable[[Callable], Structural]:
     """Decorate the derivative of a structural op; the record takes its place."""
 
     def register(derivative):

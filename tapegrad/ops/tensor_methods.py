@@ -8,7 +8,8 @@ from tapegrad import core, creation, dtypes, geometry
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
-from tapegrad.ops import indexing, joining, plan as plans, scans, views
+from tapegrad.ops import indexing, joining, scans, views
+from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 

@@ -14,12 +14,10 @@ from tapegrad.engine.layout import (
     DIRECT,
     GRAD,
     HAS_SAVED,
-    LEAF_GRAD,
     REQUIRES_GRAD,
     SAVED_INPUT,
     SCALAR,
     STRIDED,
-    WRAPPED,
 )
 from tapegrad.engine.native.capi import call_kernel, py_decref, py_long_from_i64, py_vectorcall
 from tapegrad.engine.native.native import native
@@ -28,7 +26,6 @@ from tapegrad.engine.native.pointers import (
     VOID,
     broadcast_get,
     broadcast_row,
-    buffer_row,
     copy_bytes,
     geometry_row,
     least,

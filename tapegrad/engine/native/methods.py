@@ -23,9 +23,9 @@ from tapegrad.engine.layout import (
     VIEW,
     WRAPPED,
 )
-from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 from tapegrad.engine.native.capi import (
     call_kernel,
+    py_bool_from_i64,
     py_decref,
     py_error_clear,
     py_error_fetch,
@@ -33,7 +33,6 @@ from tapegrad.engine.native.capi import (
     py_error_restore,
     py_float_as_f64,
     py_float_from_f64,
-    py_bool_from_i64,
     py_incref,
     py_long_as_i64,
     py_long_from_i64,
@@ -45,7 +44,6 @@ from tapegrad.engine.native.capi import (
 )
 from tapegrad.engine.native.elementwise import (
     FAILED,
-    NO_MEMORY,
     ask_python,
     drop_unheld,
     elementwise,
@@ -57,10 +55,10 @@ from tapegrad.engine.native.elementwise import (
 from tapegrad.engine.native.memory import bury, drain_graveyard, guard_holds
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
-    Call,
     I64,
-    Plan,
     VOID,
+    Call,
+    Plan,
     broadcast_row,
     buffer_row,
     call_at,
@@ -85,7 +83,7 @@ from tapegrad.engine.native.pointers import (
     the_state,
 )
 from tapegrad.engine.native.tables import drop, link_input, link_output, new_slot, open_entry, view_slot
-
+from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 
 HANDLE_SLOT = 16  # byte offset of the slot number in a Tensor object
 TYPE_FREE = 320  # byte offset of tp_free in a PyTypeObject, verified when the engine starts
@@ -213,7 +211,6 @@ def scalar_slot(value, dtype):
 @native("iiiiiii")
 def go_slow(callable_, code, self, args, count, names):
     """Hand a call to Python: with `self` in front if there is one, swapped if reflected."""
-    st = the_state()
     extra = 0
     if names:
         extra = load_i64(names + 16)  # ob_size of the tuple of keyword names

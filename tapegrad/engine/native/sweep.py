@@ -14,7 +14,6 @@ from tapegrad.engine.layout import (
     DERIVATIVE_KERNEL,
     DERIVATIVE_SAME,
     DIRECT,
-    DTYPES,
     ELEMENTWISE,
     FREED,
     HAS_SAVED,

@@ -7,8 +7,8 @@ middle are closed by `compact_tape` when the table would have to grow, so positi
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import ALIVE, FREED, HAS_SAVED, LEAF_GRAD, REQUIRES_GRAD, SAVED_ALL, SAVED_INPUT, SCALAR
-from tapegrad.engine.native.capi import raw_malloc, raw_realloc
+from tapegrad.engine.layout import ALIVE, FREED, HAS_SAVED, LEAF_GRAD, REQUIRES_GRAD, SAVED_ALL, SAVED_INPUT
+from tapegrad.engine.native.capi import raw_realloc
 from tapegrad.engine.native.memory import bury, new_buffer, release_buffer
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
@@ -16,7 +16,6 @@ from tapegrad.engine.native.pointers import (
     copy_bytes,
     entry_row,
     geometry_row,
-    load_i32,
     load_i64,
     operand_row,
     slot_row,

@@ -1,0 +1,197 @@
+"""Owns the behaviour of backward, grad, hooks, custom functions, versions, views and in-place operations."""
+
+from __future__ import annotations
+
+import pytest
+
+import tapegrad as tg
+
+
+def leaf(*values):
+    return tg.tensor(values, dtype=tg.float64, requires_grad=True)
+
+
+def test_gradients_accumulate_until_they_are_cleared():
+    x = leaf(1.0, 2.0)
+    for _ in range(2):
+        (x * x).sum().backward()
+    assert x.grad.tolist() == [4.0, 8.0]
+    x.grad = None
+    (x * 3).sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_second_backward_needs_retain_graph():
+    x = leaf(2.0)
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.tolist() == [8.0]
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        y.backward()
+    assert x.grad.tolist() == [8.0]
+
+
+def test_inputs_limits_accumulation():
+    x, y = leaf(2.0), leaf(3.0)
+    (x * y).sum().backward(inputs=[x])
+    assert x.grad.tolist() == [3.0] and y.grad is None
+
+
+def test_unused_inputs():
+    x, y = leaf(2.0), leaf(3.0)
+    with pytest.raises(RuntimeError, match="not have been used"):
+        tg.autograd.grad((x * 2).sum(), [x, y])
+    assert tg.autograd.grad((x * 2).sum(), [x, y], allow_unused=True)[1] is None
+    assert tg.autograd.grad((x * 2).sum(), [x, y], materialize_grads=True)[1].tolist() == [0.0]
+
+
+def test_scalar_root_or_gradient():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="scalar outputs"):
+        (x * 2).backward()
+    (x * 2).backward(tg.tensor([1.0, 10.0], dtype=tg.float64))
+    assert x.grad.tolist() == [2.0, 20.0]
+
+
+def test_create_graph_to_third_order():
+    x = leaf(2.0)
+    y, expected = x**4, [32.0, 48.0, 48.0]
+    for value in expected:
+        (y,) = tg.autograd.grad(y.sum(), x, create_graph=True)
+        assert y.tolist() == [value]
+
+
+def test_gradient_of_an_intermediate():
+    x = leaf(2.0)
+    y = x * x
+    (g,) = tg.autograd.grad((y * y).sum(), y)
+    assert g.tolist() == [8.0]
+
+
+def test_retain_grad():
+    x = leaf(2.0)
+    y = x * x
+    y.retain_grad()
+    (y * 3).sum().backward()
+    assert y.grad.tolist() == [3.0] and y.retains_grad
+
+
+def test_tensor_hooks_change_gradients_and_can_be_removed():
+    x = leaf(1.0)
+    seen = []
+    handle = x.register_hook(lambda g: g * 10)
+    y = x * 2
+    y.register_hook(lambda g: seen.append(g.tolist()))
+    y.sum().backward()
+    assert x.grad.tolist() == [20.0] and seen == [[1.0]]
+    handle.remove()
+    x.grad = None
+    (x * 2).sum().backward()
+    assert x.grad.tolist() == [2.0]
+
+
+def test_post_accumulate_hook():
+    x = leaf(1.0)
+    seen = []
+    x.register_post_accumulate_grad_hook(lambda t: seen.append(t.grad.tolist()))
+    (x * 2).sum().backward()
+    assert seen == [[2.0]]
+
+
+class Cube(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, scale):
+        ctx.save_for_backward(x)
+        ctx.scale = scale
+        return scale * x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * 3 * ctx.scale * x**2, None
+
+
+def test_custom_function_first_and_second_derivative():
+    x = leaf(2.0)
+    y = Cube.apply(x, 2.0)
+    assert y.tolist() == [16.0]
+    (g,) = tg.autograd.grad(y.sum(), x, create_graph=True)
+    assert g.tolist() == [24.0]
+    assert tg.autograd.grad(g.sum(), x)[0].tolist() == [24.0]
+
+
+def test_saved_value_changed_in_place_is_refused():
+    x = leaf(2.0)
+    y = x * 1.0
+    z = y * y
+    y.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()
+
+
+def test_value_that_is_not_saved_may_change():
+    x = leaf(2.0)
+    y = x * 3.0
+    z = y + 1
+    y.mul_(2)
+    (z + y).sum().backward()
+    assert x.grad.tolist() == [9.0]
+
+
+def test_leaf_is_not_changed_in_place():
+    x = leaf(2.0)
+    with pytest.raises(RuntimeError, match="leaf"):
+        x.add_(1)
+    with pytest.raises(RuntimeError, match="leaf"):
+        x[0] = 3
+    assert x.tolist() == [2.0] and x._version == 0
+
+
+def test_base_sees_what_happens_to_a_view():
+    x = leaf(1.0, 2.0, 3.0)
+    base = x * 1.0
+    base[1:].mul_(10)
+    (base * base).sum().backward()
+    assert x.grad.tolist() == [2.0, 400.0, 600.0]
+
+
+def test_view_sees_what_happens_to_its_base():
+    x = leaf(1.0, 2.0, 3.0)
+    base = x * 1.0
+    view = base[:2]
+    base.mul_(2)
+    (view * view).sum().backward()
+    assert x.grad.tolist() == [8.0, 16.0, 0.0]
+
+
+def test_versions_are_shared_by_views():
+    x = tg.zeros(4)
+    view = x[1:]
+    view.add_(1)
+    assert x._version == view._version == 1
+    assert x.detach()._version == 1
+
+
+def test_no_grad_and_detach():
+    x = leaf(2.0)
+    with tg.no_grad():
+        assert not (x * 2).requires_grad
+    y = x.detach() * x
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0]
+
+
+def test_multi_output_views_refuse_in_place():
+    x = leaf(1.0, 2.0)
+    a, _ = (x * 1.0).unbind(0)
+    with pytest.raises(RuntimeError, match="returns multiple views"):
+        a.mul_(2)
+
+
+def test_graph_reads_as_torch_writes_it():
+    x = leaf(1.0)
+    y = (x * 2).sum()
+    assert y.grad_fn.name() == "SumBackward0"
+    assert y.grad_fn.next_functions[0][0].name() == "MulBackward0"
+    assert x.grad_fn is None and x.is_leaf and not y.is_leaf
