@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 
+import enum
+
+
+class DLDeviceType(enum.IntEnum):
+    """Kinds of device by the numbers of the DLPack protocol."""
+
+    kDLCPU = 1
+
+    def __repr__(self):
+        return f"<DLDeviceType.{self.name}: {self.value}>"
+
+
 class device:
     """`device("cpu")`; any other name is refused."""
 

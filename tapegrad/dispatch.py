@@ -105,10 +105,8 @@ def finish(op: Elementwise, tensors):
     out = core.elementwise(op.code, slots[0], slots[1], slots[2], 0)
     if out > 0:
         result = core.wrap(out)
-        if modes.word() & modes.NEEDS_PYTHON:
-            from tapegrad.autograd import tracking
-
-            tracking.after(op, tensors, (result,))
+        if modes.word() & modes.INFERENCE:
+            core.set_field(result._slot, core.FLAGS, core.get_field(result._slot, core.FLAGS) | layout.INFERENCE)
         return result
     if out == -2:
         raise RuntimeError(f"{op.name}: the kernel could not be run")

@@ -500,7 +500,9 @@ class Tensor(Handle, metaclass=_TensorType):
         return self.numpy().__dlpack__(**kwargs)
 
     def __dlpack_device__(self):
-        return np.empty(0).__dlpack_device__()
+        from tapegrad.device import DLDeviceType
+
+        return DLDeviceType.kDLCPU, 0
 
     def as_subclass(self, cls):
         """The same slot as an object of a Tensor subclass."""
@@ -575,7 +577,8 @@ class Tensor(Handle, metaclass=_TensorType):
     def __contains__(self, element):
         return bool((self == element).any())
 
-    __hash__ = object.__hash__
+    def __hash__(self):
+        return id(self)
 
     def __reversed__(self):
         return self.flip(0) if self.ndim else self

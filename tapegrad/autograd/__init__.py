@@ -19,6 +19,17 @@ def _as_tuple(value):
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
+def _gradients(outputs, given) -> tuple:
+    """One gradient (or None) per output; what lies beyond the outputs is only looked at."""
+    gradients = (None,) * len(outputs) if given is None else (given,) if isinstance(given, Tensor) else tuple(given)
+    for g in gradients:
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+    if len(gradients) < len(outputs):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
+    return gradients[: len(outputs)]
+
+
 def _seed(outputs, gradients) -> list:
     """The gradient of each output: given, or 1 for a scalar."""
     result = []
@@ -33,8 +44,6 @@ def _seed(outputs, gradients) -> list:
             else:
                 result.append(None)
             continue
-        if not isinstance(g, Tensor):
-            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
         if g.shape != out.shape:
             raise RuntimeError(
                 f"Mismatch in shape: grad_output[{k}] has a shape of {g.shape} and output[{k}] has a shape of {out.shape}."
@@ -69,9 +78,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     outputs = _as_tuple(tensors)
     if grad_variables is not None and grad_tensors is None:
         grad_tensors = grad_variables
-    gradients = (None,) * len(outputs) if grad_tensors is None else _as_tuple(grad_tensors)
-    if len(gradients) != len(outputs):
-        raise RuntimeError(f"got {len(outputs)} tensors and {len(gradients)} gradients")
+    gradients = _gradients(outputs, grad_tensors)
     if inputs is not None:
         inputs = _as_tuple(inputs)
         if not inputs:
@@ -112,9 +119,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     allow_unused = materialize_grads if allow_unused is None else allow_unused
     outs = _as_tuple(outputs)
     wanted = _as_tuple(inputs)
-    gradients = (None,) * len(outs) if grad_outputs is None else _as_tuple(grad_outputs)
-    if len(gradients) != len(outs):
-        raise RuntimeError(f"got {len(outs)} tensors and {len(gradients)} gradients")
+    gradients = _gradients(outs, grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
         rows = [tuple(None if g is None else g[k] for g in gradients) for k in range(len(gradients[0]))]
@@ -169,4 +174,6 @@ class Variable(metaclass=_VariableType):
         return result
 
 
-from tapegrad.autograd.function import Function  # noqa: E402 (needs Tensor's autograd to be complete)
+from tapegrad.autograd import functional, graph  # noqa: E402 (they need Tensor's autograd to be complete)
+from tapegrad.autograd.function import Function  # noqa: E402
+from tapegrad.autograd.gradcheck import gradcheck, gradgradcheck  # noqa: E402

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from tapegrad import core, geometry, modes
 from tapegrad.autograd import hooks as hooking
+from tapegrad.autograd import inplace
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
 from tapegrad.ops import formulas
+from tapegrad.ops.plan import Plan
 from tapegrad.ops.registry import BY_CODE, Elementwise
 
 FREED_MESSAGE = (
@@ -34,6 +36,27 @@ def cotangent_sum(op, slot, g):
     return g
 
 
+_running: list = []  # the sweeps under way that Python drives, innermost last, and whether they have captured slots
+
+
+def will_run(slot: int) -> bool:
+    """Whether the sweep under way has yet to find (or to hand to its hooks) the gradient of `slot`."""
+    sweep, capturing = _running[-1] if _running else (None, False)
+    e = core.get_field(slot, core.ENTRY)
+    if e >= 0:
+        return core.last_mark(e + 1) == e
+    if capturing and not core.get_field(slot, core.FLAGS) & layout.CAPTURED:
+        return False
+    if core.get_field(slot, core.COTANGENT) or (sweep is not None and slot in sweep.cotangents):
+        return True
+    e = core.last_mark(core.entry_count.value)
+    while e >= 0:
+        if any(core.operand_slot(e, k) == slot for k in range(core.entry_field(e, core.ENTRY_INPUTS))):
+            return True
+        e = core.last_mark(e)
+    return False
+
+
 class Sweep:
     """One backward pass."""
 
@@ -49,6 +72,7 @@ class Sweep:
         if outer:
             core.leaves_count.value = 0
         core.sweeping.value += 1
+        _running.append((self, captured is not None))
         before = modes.set_bits(modes.GRAD, self.create)
         try:
             for root in roots:
@@ -69,6 +93,7 @@ class Sweep:
                 return result
             self._deposit()
         finally:
+            _running.pop()
             modes.restore(before)
             self._release_captured()
             core.end_sweep()
@@ -150,10 +175,12 @@ class Sweep:
 
     def resume(self, status: int, before: int) -> None:
         """Take over a plain backward that compiled code began: it came to a barrier, a failure, or leaves that Python must see to."""
+        _running.append((self, False))
         try:
             self._go_on(status)
             self._deposit()
         finally:
+            _running.pop()
             modes.restore(before)
             core.end_sweep()
 
@@ -325,13 +352,13 @@ class Sweep:
 def own_copy(slot, g, create: bool):
     """The gradient as a tensor that shares memory with nothing, laid out like the leaf where that is dense."""
     layout_of = core.get_field(slot, core.GEOMETRY)
-    if create and g.requires_grad:
-        return g.clone()
     if not geometry.flags_of(layout_of) & layout.DENSE:
         layout_of = geometry.geometry(tuple(geometry.shapes[layout_of]))
     fresh = core.new_slot(layout_of, core.get_field(g._slot, core.DTYPE))
     result = core.wrap(fresh)
     core.assign(result, g)
+    if create and g.requires_grad:
+        nodes.record(inplace.copy_op, [g], [result], Plan(inplace.copy_op, [], graph_name="CopyBackwards"))
     return result
 
 

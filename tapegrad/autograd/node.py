@@ -82,11 +82,12 @@ class Node:
         return BY_CODE[core.entry_field(self._entry, core.ENTRY_OP)]
 
     def name(self) -> str:
-        """The name that reprs show: 'MulBackward0'."""
-        return type(self).__name__
+        """'MulBackward0'; with a prefix for the nodes that are not a function's derivative."""
+        name = type(self).__name__
+        return f"tapegrad::autograd::{name}" if name in ("CopySlices", "CopyBackwards") else name
 
     def __repr__(self):
-        return f"<{self.name()} object at {id(self):#x}>"
+        return f"<{type(self).__name__} object at {id(self):#x}>"
 
     @property
     def attributes(self):
@@ -127,6 +128,9 @@ class Node:
 
     @property
     def saved_tensors(self):
+        context = getattr(self.attributes, "ctx", None)
+        if context is not None:
+            return context.saved_tensors
         check_saved(self._entry)
         return tuple(self.inputs)
 
@@ -145,7 +149,19 @@ class Node:
     def __getattr__(self, name: str):
         if name.startswith("_saved_"):
             return saved_value(self, name[len("_saved_") :])
+        # The node of a custom Function shows what `forward` and `backward` keep in their ctx.
+        context = getattr(self.attributes, "ctx", None) if not name.startswith("__") else None
+        if context is not None and hasattr(context, name):
+            return getattr(context, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+
+    def __setattr__(self, name: str, value):
+        context = getattr(self.attributes, "ctx", None) if name != "_reference" else None
+        if context is not None:
+            setattr(context, name, value)
+        else:
+            object.__setattr__(self, name, value)
 
 
 def saved_value(node: Node, name: str):

@@ -139,7 +139,7 @@ def _prepare_state() -> None:
 # --- the compiled engine --------------------------------------------------------------------------------------------
 def _native_sources() -> str:
     folder = Path(__file__).parent
-    files = [folder / "layout.py", *sorted((folder / "native").glob("*.py"))]
+    files = [folder / "layout.py", folder / "build.py", *sorted((folder / "native").glob("*.py"))]
     return "\n".join(f.read_text() for f in files)
 
 
@@ -147,7 +147,7 @@ def _compile_engine() -> bytes:
     from tapegrad.engine.native import backward, elementwise, memory, methods, sweep, tables, threads  # noqa: F401 (fills the registry)
     from tapegrad.engine.native.native import registry
 
-    return build.compile_functions_in_parallel({"tg_" + n: parts for n, parts in registry.items()}, {"tg_" + n for n in VISIBLE})
+    return build.pack(build.compile_in_parallel({"tg_" + name: parts for name, parts in registry.items()}))
 
 
 def _object(name: str, make) -> bytes:
@@ -283,7 +283,7 @@ class Engine:
         llvm.add_symbol("tg_state", STATE_ADDRESS)
         build.target()
         name = "engine-" + build.key(_native_sources())
-        self.address = build.load(_object(name, _compile_engine))
+        self.address = build.load(*build.unpack(_object(name, _compile_engine)))
         source = "\n".join(
             [_PRELUDE, *(_export_ir(n, k) for n, k in EXPORTS.items()), _method_ir("py_apply", "tg_apply", 0)]
             + [_method_ir(symbol, *target) for symbol, target in methods.items()]

@@ -105,14 +105,29 @@ def store_cached(name: str, body: bytes) -> None:
         return
 
 
+def pack(bodies: list[bytes]) -> bytes:
+    """Several objects as one cache entry."""
+    return b"".join(len(body).to_bytes(8, "little") + body for body in bodies)
+
+
+def unpack(blob: bytes) -> list[bytes]:
+    bodies = []
+    while blob:
+        size = int.from_bytes(blob[:8], "little")
+        bodies.append(blob[8 : 8 + size])
+        blob = blob[8 + size :]
+    return bodies
+
+
 # --- loading --------------------------------------------------------------------------------------------------------
 _engines = []  # loaded code must stay
 
 
-def load(body: bytes):
-    """Load an object; returns a function from symbol name to address."""
+def load(*bodies: bytes):
+    """Load objects, which may refer to each other; returns a function from symbol name to address."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(body))
+    for body in bodies:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(body))
     engine.finalize_object()
     _engines.append(engine)
     return engine.get_function_address
@@ -224,19 +239,18 @@ def compile_functions(functions: dict[str, tuple]) -> bytes:
     return _finish(_lower(functions), set(functions))
 
 
-def compile_functions_in_parallel(functions: dict[str, tuple], exports: set[str]) -> bytes:
-    """The same with half of the work in a forked child: most of it is numba's front end, which holds the interpreter."""
-    halves = [dict(list(functions.items())[k::2]) for k in range(2)]
+def compile_in_parallel(functions: dict[str, tuple]) -> list[bytes]:
+    """Two objects, each with half of the functions, the second compiled in a forked child: most of the work is numba's front end,
+    which holds the interpreter.  They call each other by symbol, so the functions that call each other most belong together."""
+    everything = list(functions.items())
+    halves = [dict(everything[: len(everything) // 2]), dict(everything[len(everything) // 2 :])]
     child = _fork_compile(halves[1])
-    module = _lower(halves[0] if child else functions)
-    if child:
-        bitcode = child()
-        module.link_in(llvm.parse_bitcode(bitcode) if bitcode else _lower(halves[1]))
-    return _finish(module, exports)
+    first = compile_functions(halves[0])
+    return [first, (child and child()) or compile_functions(halves[1])]
 
 
 def _fork_compile(functions):
-    """Start compiling in a child process; returns a function that waits for its bitcode, None where forking is not safe."""
+    """Start compiling in a child process; returns a function that waits for its object, None where forking is not safe."""
     if not hasattr(os, "fork") or threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
         return None
     _warm_up()
@@ -248,16 +262,16 @@ def _fork_compile(functions):
         try:
             os.close(reader)
             with os.fdopen(writer, "wb") as pipe:
-                pipe.write(_lower(functions).as_bitcode())
+                pipe.write(compile_functions(functions))
         finally:
             os._exit(0)
     os.close(writer)
 
     def wait() -> bytes:
         with os.fdopen(reader, "rb") as pipe:
-            bitcode = pipe.read()
-        os.waitpid(pid, 0)
-        return bitcode
+            body = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        return body if status == 0 else b""
 
     return wait
 

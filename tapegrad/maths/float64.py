@@ -13,16 +13,7 @@ arithmetic unsigned or floating.
 import numpy as np
 
 from tapegrad.maths.primitives import (
-    bits,
-    copysign,
-    fabs,
-    from_bits,
-    minus_product,
-    nearest,
-    product,
-    sqrt,
-    two_sum,
-    where,
+    bits, copysign, fabs, from_bits, minus_product, nearest, product, sqrt, two_sum, where,
 )
 
 INF = float("inf")
@@ -202,7 +193,8 @@ def log1p(x):
     u, error = two_sum(1.0, x)
     e = (bits(u) - SQRT_HALF_BITS) >> 52
     k = from_bits(e + MAGIC_BITS) - MAGIC
-    f = (from_bits(bits(u) - (e << 52)) - 1.0) + error * from_bits(ONE_BITS - (e << 52))
+    scale = where(u > 1e300, 0.0, from_bits(ONE_BITS - (e << 52)))  # 2^-e is no float64 for the largest u
+    f = (from_bits(bits(u) - (e << 52)) - 1.0) + error * scale
     y = k * LN2_HIGH + (f - (_log_rest(f) - k * LN2_LOW))
     return where(fabs(x) < 1e-17, x, _log_domain(u, y))
 
@@ -367,7 +359,7 @@ def asin(x):
     z = where(small, a * a, 0.5 * (1.0 - a))
     s = where(small, a, sqrt(z))
     tail = s * z * _asin_tail(z)
-    return copysign(where(small, a + tail, HALF_PI - (2.0 * (s + tail) - HALF_PI_2)), x)
+    return copysign(where(small, a + tail, (HALF_PI - 2.0 * s) - (2.0 * tail - HALF_PI_2)), x)
 
 
 def acos(x):
@@ -469,7 +461,7 @@ def erf(x):
 
 
 def erfc(x):
-    """For |x| >= 1/2 e^(-x^2) (x + 4)^-1 P((x - 4) / (x + 4)) (after Shepherd-Laframboise), else 1 - erf.
+    """For |x| >= 3/4 e^(-x^2) (x + 4)^-1 P((x - 4) / (x + 4)) (after Shepherd-Laframboise), else 1 - erf.
 
     The square is exact, and both quotients are corrected by their residuals over the exact divisor.
     """
@@ -497,7 +489,7 @@ def erfc(x):
     y = p * reciprocal
     rest = (minus_product(p, y, divisor) + (p_low - y * divisor_low)) * reciprocal
     tail = _times_power(y + (y * (r + r * r * _exp_tail(r)) + rest), shifted)
-    return where(a < 0.5, 1.0 - (x + x * _erf_small(x)), where(x < 0.0, 2.0 - tail, tail))
+    return where(a < 0.75, (1.0 - x) - x * _erf_small(x), where(x < 0.0, 2.0 - tail, tail))
 
 
 def _pow_positive(x, y):

@@ -128,6 +128,9 @@ def run(op, tensors, key, make):
     for t in tensors:
         settled(t)
     out = core.apply(cached(op, tensors, key, make).address, *tensors)
+    if modes.word() & modes.INFERENCE:
+        for t in out if isinstance(out, tuple) else (out,):
+            core.set_field(t._slot, FLAGS, core.get_field(t._slot, FLAGS) | layout.INFERENCE)
     for t in tensors:
         if type(t) not in PLAIN:
             return adapt(out, type(t))

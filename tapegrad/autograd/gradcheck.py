@@ -1,0 +1,308 @@
+"""gradcheck: derivatives compared with differences.
+
+The numerical Jacobian moves every element of every input by `eps` both ways; the analytical one applies the recorded derivative to
+every unit vector.  With `fast_mode` both are reduced to one number by random vectors.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from tapegrad import modes
+from tapegrad.tensor import Tensor
+
+__all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
+
+
+class GradcheckError(RuntimeError):
+    """A derivative that differs from its numerical estimate, or a check that could not be done."""
+
+
+def _as_tuple(value) -> tuple:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _differentiable(value) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _check_inputs(inputs, atol, rtol) -> None:
+    if not any(map(_differentiable, inputs)):
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True."
+        )
+    for k, x in enumerate(inputs):
+        if not _differentiable(x):
+            continue
+        if x.dtype.name != "float64":
+            warnings.warn(
+                f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will likely fail if all the "
+                "inputs are not of double precision floating point or complex. ",
+                UserWarning,
+                stacklevel=4,
+            )
+        if any(step == 0 and size > 1 for step, size in zip(x.stride(), x.shape, strict=True)):
+            raise RuntimeError(
+                f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to be able to compute "
+                "the numerical gradients correctly. You should call .contiguous on the input before passing it to gradcheck."
+            )
+        if not x.is_leaf:
+            x.retain_grad()
+
+
+def _outputs(func, inputs) -> list:
+    found = [out for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor) and out.requires_grad]
+    return found
+
+
+def _values(func, inputs) -> list:
+    """The outputs as float64 arrays, copied: an output may be a view of a perturbed input."""
+    with modes.no_grad():
+        return [np.array(out.detach()._array(), np.float64) for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
+
+
+def _numerical(func, inputs, k, eps, places) -> list:
+    """Per output (of those in `places`) the Jacobian by input `k`: input elements x output elements."""
+    x = inputs[k]
+    array = x._array()  # in place and unseen by the version counter: the graph of `x` stays as it is
+    columns: list[list] = [[] for _ in places]
+    for index in np.ndindex(*array.shape):
+        kept = array[index].copy()
+        try:
+            array[index] = kept + eps
+            above = _values(func, inputs)
+            array[index] = kept - eps
+            below = _values(func, inputs)
+        finally:
+            array[index] = kept
+        for column, place in zip(columns, places, strict=True):
+            column.append(((above[place] - below[place]) / (2 * eps)).reshape(-1))
+    return [np.array(c) if c else np.zeros((0, 0)) for c in columns]
+
+
+def _analytical(out, inputs, unit) -> list:
+    from tapegrad.autograd import grad
+
+    return list(grad([out], inputs, [unit], retain_graph=True, allow_unused=True))
+
+
+def _units(out):
+    from tapegrad.creation import zeros
+
+    for k in range(out.numel()):
+        unit = zeros(out.numel(), dtype=out.dtype)
+        unit[k] = 1
+        yield unit.view(tuple(out.shape))
+
+
+def _close(a, b, atol, rtol) -> bool:
+    return bool(np.allclose(a, b, rtol, atol, equal_nan=True)) if a.shape == b.shape else a.size == b.size == 0
+
+
+def _show(array, like) -> str:
+    from tapegrad.creation import from_array
+
+    return repr(from_array(np.ascontiguousarray(array.astype(like.dtype.numpy))))
+
+
+def _mismatch(a, n, output, k, like, text="") -> GradcheckError:
+    return GradcheckError(
+        f"Jacobian mismatch for output {output} with respect to input {k},\nnumerical:{_show(n, like)}\nanalytical:{_show(a, like)}\n{text}"
+    )
+
+
+def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=True, nondet_tol=0.0, check_undefined_grad=True,
+              check_grad_dtypes=False, check_batched_grad=False, check_batched_forward_grad=False, check_forward_ad=False,
+              check_backward_ad=True, fast_mode=False, masked=None):
+    """Whether the gradients of `func` at `inputs` agree with central differences, within `atol + rtol * |numerical|`.
+
+    Every floating-point input that requires grad is checked against every output that does; float64 inputs are what the default
+    tolerances are for.  Raises `GradcheckError`, or returns False without `raise_exception`.
+
+    check_undefined_grad: derivatives must treat missing output gradients as zeros.  nondet_tol: how much two runs of the derivative may
+    differ.  check_batched_grad: gradients of a batch of vectors must be those of its rows.  fast_mode: compare one random
+    combination only.
+
+    >>> import tapegrad as tg
+    >>> tg.autograd.gradcheck(tg.sin, tg.ones(2, dtype=tg.float64, requires_grad=True))
+    True
+    """
+    if not (check_backward_ad or check_forward_ad):
+        raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be True")
+    if check_batched_grad and not check_backward_ad:
+        raise AssertionError("Setting check_batched_grad=True requires check_backward_ad to be True")
+    if check_forward_ad or check_batched_forward_grad:
+        raise NotImplementedError("gradcheck: forward-mode differentiation is not available")
+    try:
+        _check(func, _as_tuple(inputs), eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, check_batched_grad, fast_mode)
+    except GradcheckError:
+        if raise_exception:
+            raise
+        return False
+    return True
+
+
+def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, check_batched_grad, fast_mode):
+    _check_inputs(inputs, atol, rtol)
+    wanted = [k for k, x in enumerate(inputs) if _differentiable(x)]
+    points = [inputs[k] for k in wanted]
+    with modes.enable_grad():
+        everything = [out for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
+    places = [k for k, out in enumerate(everything) if out.requires_grad]
+    outputs = [everything[k] for k in places]
+    if not outputs:
+        for k in wanted:
+            for j, numerical in enumerate(_numerical(func, inputs, k, eps, range(len(everything)))):
+                if numerical.any() and everything[j].dtype.is_floating_point:
+                    raise GradcheckError("Numerical gradient for function expected to be zero")
+        return
+    check = _check_fast if fast_mode else _check_slow
+    check(func, inputs, wanted, points, outputs, places, eps, atol, rtol, nondet_tol, check_grad_dtypes)
+    if check_batched_grad:
+        _check_batched(outputs, points, atol, rtol)
+    if check_undefined_grad:
+        _check_undefined(func, inputs, points)
+
+
+def _check_slow(func, inputs, wanted, points, outputs, places, eps, atol, rtol, nondet_tol, check_grad_dtypes):
+    numerical = [_numerical(func, inputs, k, eps, places) for k in wanted]
+    for j, out in enumerate(outputs):
+        rows: list[list] = [[] for _ in points]
+        for unit in _units(out):
+            first, second = _analytical(out, points, unit), _analytical(out, points, unit)
+            for i, (g, again, x) in enumerate(zip(first, second, points, strict=True)):
+                if g is not None:
+                    _check_gradient(g, x, wanted[i], check_grad_dtypes)
+                    if np.abs(g.detach()._array().astype(np.float64) - again.detach()._array()).max(initial=0) > nondet_tol:
+                        raise GradcheckError(
+                            f"Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives different "
+                            f"values, although analytical gradient matches numerical gradient. The tolerance for nondeterminism was {nondet_tol}."
+                        )
+                rows[i].append(np.zeros(x.numel()) if g is None else g.detach()._array().astype(np.float64).reshape(-1))
+        for i, x in enumerate(points):
+            analytical = np.array(rows[i]).T if rows[i] else np.zeros((x.numel(), 0))
+            if not _close(analytical, numerical[i][j], atol, rtol):
+                raise _mismatch(analytical, numerical[i][j], places[j], wanted[i], x)
+
+
+def _check_gradient(g, x, k, check_grad_dtypes) -> None:
+    if g.shape != x.shape:
+        raise GradcheckError("grad is incorrect size")
+    if check_grad_dtypes and g.dtype is not x.dtype:
+        raise GradcheckError("grad is incorrect type")
+
+
+def _check_fast(func, inputs, wanted, points, outputs, places, eps, atol, rtol, nondet_tol, check_grad_dtypes):
+    """u^T J v for random u of the input's and v of the output's shape, both ways."""
+    from tapegrad.creation import from_array
+
+    random = np.random.default_rng(0)
+    for i, x in enumerate(points):
+        u = random.standard_normal(tuple(x.shape))
+        u /= np.linalg.norm(u) or 1.0
+        array = x._array()
+        kept = array.copy()
+        try:
+            array[...] = kept + eps * u
+            above = _values(func, inputs)
+            array[...] = kept - eps * u
+            below = _values(func, inputs)
+        finally:
+            array[...] = kept
+        for j, out in enumerate(outputs):
+            v = random.standard_normal(tuple(out.shape))
+            v /= np.linalg.norm(v) or 1.0
+            g = _analytical(out, [x], from_array(np.asarray(v.astype(out.dtype.numpy))))[0]
+            analytical = 0.0 if g is None else float((g.detach()._array() * u).sum())
+            if g is not None:
+                _check_gradient(g, x, wanted[i], check_grad_dtypes)
+            numerical = float(((above[places[j]] - below[places[j]]) / (2 * eps) * v).sum())
+            # The tolerance for a sum of products: as if all elements erred alike.
+            slack = atol * float(np.abs(u).sum() * np.abs(v).sum())
+            if not abs(analytical - numerical) <= slack + rtol * abs(numerical):
+                raise _mismatch(
+                    np.array(analytical), np.array(numerical), places[j], wanted[i], x,
+                    "The above quantities relating the numerical and analytical jacobians are computed in fast mode.",
+                )
+
+
+def _check_batched(outputs, points, atol, rtol) -> None:
+    from tapegrad.autograd import grad
+    from tapegrad.creation import from_array
+    from tapegrad.ops.joining import stack
+
+    random = np.random.default_rng(0)
+    for j, out in enumerate(outputs):
+        rows = [from_array(np.asarray(random.standard_normal(tuple(out.shape)).astype(out.dtype.numpy))) for _ in range(2)]
+        single = [_analytical(out, points, row) for row in rows]
+        batched = grad([out], points, [stack(rows)], retain_graph=True, allow_unused=True, is_grads_batched=True)
+        for i, found in enumerate(batched):
+            for k in range(2):
+                one = single[k][i]
+                if (found is None) != (one is None) or (one is not None and not _close(found[k].detach()._array(), one.detach()._array(), atol, rtol)):
+                    raise GradcheckError(f"For output {j} and input {i}: the batched gradient differs from the gradients of its rows")
+
+
+def _check_undefined(func, inputs, points) -> None:
+    """A missing output gradient must count as zeros."""
+    from tapegrad.autograd import grad
+    from tapegrad.creation import zeros_like
+
+    with modes.enable_grad():
+        outputs = _outputs(func, inputs)
+    if not outputs:
+        raise GradcheckError("Expected backward function to handle undefined output grads")
+    for chosen in [range(len(outputs))] if len(outputs) == 1 else [range(len(outputs)), *([k] for k in range(len(outputs)))]:
+        live = [outputs[k] for k in chosen]
+        found = grad(live, points, [zeros_like(out) for out in live], retain_graph=True, allow_unused=True)
+        if any(g is not None and not (g.detach()._array() == 0).all() for g in found):
+            raise GradcheckError(
+                "Expected all input grads to be undefined or zero when all output grads are undefined or zero. Please look at \"Notes about "
+                "undefined output gradients\" in \"tools/autograd/derivatives.yaml\""
+            )
+
+
+def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=1e-3, gen_non_contig_grad_outputs=False,
+                  raise_exception=True, nondet_tol=0.0, check_undefined_grad=True, check_grad_dtypes=False, check_batched_grad=False,
+                  check_fwd_over_rev=False, check_rev_over_rev=True, fast_mode=False, masked=False):
+    """`gradcheck` of the gradients: second derivatives with respect to the inputs and to `grad_outputs` (random if not given)."""
+    if not (check_fwd_over_rev or check_rev_over_rev):
+        raise AssertionError("Expected at least one of check_fwd_over_rev or check_rev_over_rev to be True")
+    if check_fwd_over_rev:
+        raise NotImplementedError("gradgradcheck: forward-mode differentiation is not available")
+    from tapegrad.autograd import grad
+    from tapegrad.creation import from_array
+
+    inputs = _as_tuple(inputs)
+    if grad_outputs is None:
+        random = np.random.default_rng(0)
+        vectors = []
+        with modes.enable_grad():
+            outputs = _outputs(func, inputs)
+        for out in outputs:
+            values = np.asarray(random.uniform(-1, 1, tuple(out.shape)).astype(out.dtype.numpy))
+            v = from_array(values)
+            if gen_non_contig_grad_outputs and v.ndim:
+                v = from_array(np.repeat(values, 2, -1))[..., ::2]
+            vectors.append(v.detach().requires_grad_())
+        vectors = tuple(vectors)
+    else:
+        vectors = _as_tuple(grad_outputs)
+    count = len(vectors)
+
+    def gradient(*everything):
+        points, weights = everything[:-count], everything[-count:]
+        outputs = _outputs(func, points)
+        wanted = [x for x in points if _differentiable(x)]
+        found = grad(outputs, wanted, weights, create_graph=True, allow_unused=True)
+        return tuple(g for g in found if g is not None)
+
+    if not count:
+        return True
+    return gradcheck(
+        gradient, inputs + vectors, eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception, nondet_tol=nondet_tol,
+        check_undefined_grad=check_undefined_grad, check_grad_dtypes=check_grad_dtypes, check_batched_grad=check_batched_grad,
+        fast_mode=fast_mode,
+    )
