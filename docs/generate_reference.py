@@ -13,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 OBJECT_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+PUBLIC_FILES = ("functional", "gradcheck", "forward_ad", "graph")  # of tapegrad/autograd
 KINDS = {"F": "floating point", "I": "integer", "B": "bool"}
 
 
@@ -37,6 +38,8 @@ def prose(doc: str | None) -> str:
 
 def signature(function) -> str:
     """The signature of a function, without addresses of default objects."""
+    if isinstance(function, property):
+        return ""
     try:
         return OBJECT_ADDRESS.sub("", str(inspect.signature(function)))
     except (TypeError, ValueError):
@@ -137,6 +140,37 @@ def names_page(title: str, introduction: str, prefix: str, names: dict) -> str:
     return "\n".join(lines)
 
 
+def own_members() -> dict:
+    """What Tensor's class body defines and documents: attributes and methods that no other file registers."""
+    from tapegrad.ops.public import METHODS
+    from tapegrad.tensor import Tensor
+
+    return {
+        name: member
+        for name, member in vars(Tensor).items()
+        if not name.startswith("_") and name not in METHODS and (inspect.isfunction(member) or isinstance(member, property)) and member.__doc__
+    }
+
+
+def autograd_page() -> str:
+    """The public functions and classes of the autograd package, file by file."""
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    package = import_module("tapegrad.autograd")
+    lines = ["# Autograd", "", "`tapegrad.autograd`, and the files in it that have public names of their own.", ""]
+    for name in ["tapegrad.autograd", *(f"tapegrad.autograd.{m.name}" for m in iter_modules(package.__path__) if m.name in PUBLIC_FILES)]:
+        module = import_module(name)
+        chosen = getattr(module, "__all__", None) or [
+            n for n, f in vars(module).items() if not n.startswith("_") and getattr(f, "__module__", "") == name and callable(f)
+        ]
+        lines += [f"## {name}", ""]
+        for n in sorted(chosen, key=str.lower):
+            member = getattr(module, n)
+            lines += [f"### {n}", "", code(f"{name}.{n}" + signature(member)), "", prose(member.__doc__), ""]
+    return "\n".join(lines)
+
+
 def write(folder: Path) -> None:
     """Write every page into `folder`; a page that has not changed keeps its time."""
     import tapegrad  # noqa: F401 (loads the table and the public names)
@@ -151,7 +185,10 @@ def write(folder: Path) -> None:
         "functions.md": names_page(
             "Functions", "Functions of the package other than the elementwise ones.", "tapegrad.", FUNCTIONS
         ),
-        "methods.md": names_page("Methods", "Methods of `Tensor` other than the elementwise ones.", "Tensor.", METHODS),
+        "methods.md": names_page(
+            "Methods", "Attributes and methods of `Tensor` other than the elementwise ones.", "Tensor.", {**own_members(), **METHODS}
+        ),
+        "autograd.md": autograd_page(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():

@@ -24,7 +24,7 @@ from tapegrad.tensor import Tensor
 
 _table.load()
 
-from tapegrad import autograd, random  # noqa: E402 (they need the op table)
+from tapegrad import autograd, random, utils  # noqa: E402 (they need the op table)
 from tapegrad import install as _install  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402

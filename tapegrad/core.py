@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 
 from tapegrad import dtypes, geometry
 from tapegrad.engine import bind, layout
@@ -41,36 +42,44 @@ ENTRY_INPUTS = layout.ENTRY.offset["inputs"]
 ENTRY_NOUT = layout.ENTRY.offset["nout"]
 
 _started = False
+_starting = threading.RLock()  # a second thread waits until the engine is whole; the first may ask again while it starts
+_inside: list[bool] = []
 
 
 def __getattr__(name: str):
     if not _started and (name in EXPORTS or name in ("apply", "engine")):
         start()
-        return globals()[name]
+        if name in globals():
+            return globals()[name]
     raise AttributeError(f"module 'tapegrad.core' has no attribute {name!r}")
 
 
 def start() -> None:
     """Load the compiled engine and hang the fast paths on Tensor."""
+    if not _started:
+        with _starting:
+            if not _started and not _inside:
+                _inside.append(True)
+                _start()
+
+
+def _start() -> None:
     global _started
-    if _started:
-        return
-    from tapegrad import install, memory, modes
+    from tapegrad import install, memory
 
     engine = bind.Engine(install.thunks())
     for name in EXPORTS:
         globals()[name] = engine.function("py_" + name, name)
     globals()["apply"] = engine.function("py_apply", "apply", keywords=True)
     globals()["engine"] = engine
-    _started = True
     state_cell("check").value = 64 if os.environ.get("TAPEGRAD_CHECK", "0") not in ("", "0") else 0
     sizes = (ctypes.c_int64 * layout.DTYPES).from_address(state_cell("itemsize").value)
     for d in dtypes.BY_CODE:
         sizes[d.code] = d.itemsize
     geometry.start()
     install.start(engine)
-    modes.start()
     memory.start()
+    _started = True
 
 
 def slot_view():

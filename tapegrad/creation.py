@@ -38,27 +38,27 @@ def finish(tensor, requires_grad: bool = False):
     return tensor
 
 
-def scalar(value, d: Dtype):
+def scalar(value, d: Dtype, name: str | None = None):
     """A 0-d tensor with a Python number."""
     t = empty_of((), d)
-    try:
-        t._array()[...] = convert_number(value, d)
-    except OverflowError:
-        raise RuntimeError(f"value cannot be converted to type {d.short_type} without overflow") from None
+    t._array()[...] = convert_number(value, d, name)
     return t
 
 
-def convert_number(value, d: Dtype):
-    """A Python number as `d` holds it; torch's overflow error."""
+def convert_number(value, d: Dtype, name: str | None = None):
+    """A Python number as `d` holds it; torch's overflow error, which calls the dtype `name`."""
+    name = name or cpp_name(d)
+    if isinstance(value, builtins.int) and not -(2**63) <= value < 2**63 and d.category != dtypes.FLOAT:
+        raise OverflowError("int too big to convert")
     if d.category == dtypes.INTEGER:
         if isinstance(value, builtins.float):
             if value != value or value in (float("inf"), float("-inf")):
-                raise RuntimeError(f"value cannot be converted to type {cpp_name(d)} without overflow")
+                raise RuntimeError(f"value cannot be converted to type {name} without overflow")
             value = builtins.int(value)
         info = np.iinfo(d.numpy)
         low = -info.max if not d.is_signed else info.min
         if not low <= value <= info.max:
-            raise RuntimeError(f"value cannot be converted to type {cpp_name(d)} without overflow")
+            raise RuntimeError(f"value cannot be converted to type {name} without overflow")
         return value if value >= info.min else value + info.max + 1
     if d is dtypes.float32 and isinstance(value, Number) and abs(value) > 3.4028235677973366e38 and abs(value) != float("inf"):
         raise RuntimeError("value cannot be converted to type float without overflow")
@@ -234,9 +234,7 @@ def build(data, d: Dtype | None):
         return build(np.asarray(data), d)
     if isinstance(data, (builtins.bool, builtins.int, builtins.float)):
         d = d or dtypes.of_number(data)
-        if isinstance(data, builtins.int) and d is dtypes.int64 and not -(2**63) <= data < 2**63:
-            raise RuntimeError("Overflow when unpacking long long")
-        return scalar(data, d)
+        return scalar(constructor_number(data, d), d)
     if isinstance(data, str):
         raise TypeError("new(): invalid data type 'str'")
     if isinstance(data, range) or (hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (list, tuple))):
@@ -266,7 +264,15 @@ def truncate(values, d):
         return [truncate(v, d) for v in values]
     if isinstance(values, np.ndarray):
         return cast(values, d)
-    return convert_number(values, d)
+    return constructor_number(values, d)
+
+
+def constructor_number(value, d):
+    """`convert_number` with the texts of `tensor`."""
+    try:
+        return convert_number(value, d, d.name)
+    except OverflowError:
+        raise ValueError("Overflow when unpacking long long") from None
 
 
 def cast(array: np.ndarray, d: Dtype) -> np.ndarray:

@@ -163,7 +163,7 @@ def save_picture(path: Path, years, counts, times, fitted) -> bool:
         axes.plot(times, fitted[:, k], color=colour, label=f"{name}, fitted")
         axes.plot(years, [row[k] for row in counts], "o", color=colour, label=f"{name}, counted")
     axes.set(xlabel="year", ylabel="pelts (thousands)", title="Hudson's Bay Company, 1900-1920", xticks=years[::4])
-    axes.legend(ncols=2)
+    figure.legend(loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
-from tapegrad import core, dispatch, dtypes, geometry, kernels, modes
+from tapegrad import core, dispatch, dtypes, geometry, kernels
 from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
@@ -206,7 +206,6 @@ def start(engine) -> None:
         ("need_kernel", need_kernel),
         ("need_broadcast", geometry.fill_broadcast),
         ("raise_memory", dispatch.raise_memory),
-        ("switch_thread", modes.load_thread),
         ("check_failed", check_failed),
         ("slow_backward", Tensor.backward),
         ("resume_backward", resume),

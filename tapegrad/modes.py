@@ -1,18 +1,14 @@
 """Grad modes, per thread: no_grad, enable_grad, set_grad_enabled, inference_mode.
 
-The engine reads one mode word.  It holds the modes of the thread that ran last; compiled code compares thread states (2 ns) and,
-when another thread arrives, calls `load_thread`, which puts the old thread's word away and brings the new one's.
+The mode word lives in the engine (`engine/native/threadmodes.py`), which keeps one per thread and loads the running thread's.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import threading
 
 from tapegrad import core
 from tapegrad.engine import layout
-from tapegrad.engine.bind import state_cell
 
 GRAD, SLOW = layout.GRAD, layout.SLOW
 INFERENCE = 1 << 8
@@ -21,64 +17,21 @@ SAVED_HOOKS = 1 << 10
 TRANSFORM = 1 << 11
 NEEDS_PYTHON = INFERENCE | ANOMALY | SAVED_HOOKS | TRANSFORM
 
-_thread_state = ctypes.pythonapi.PyThreadState_Get
-_thread_state.restype = ctypes.c_void_p
-
-
-class _Word:
-    """A thread's mode word while another thread's is loaded."""
-
-    value = GRAD
-
-
-class _Local(threading.local):
-    def __init__(self):
-        self.word = _Word()
-
-
-_local = _Local()
-_loaded: _Word
-_mode = core.mode
-_owner = state_cell("thread")
-
-
-def start() -> None:
-    global _loaded
-    _loaded = _local.word
-    _owner.value = _thread_state()
-
-
-def load_thread(*_) -> None:
-    """Make the running thread's mode word the loaded one; compiled code calls it with arguments of no meaning."""
-    global _loaded
-    current = _thread_state()
-    if _owner.value == current and _loaded is _local.word:
-        return
-    _loaded.value = _mode.value
-    _loaded = _local.word
-    _mode.value = _loaded.value
-    _owner.value = current
 
 
 def word() -> int:
     """The running thread's modes."""
-    core.start()
-    if _loaded is not _local.word or _owner.value != _thread_state():
-        load_thread()
-    return _mode.value
+    return core.get_mode()
 
 
 def set_bits(bits: int, on: bool) -> int:
     """Switch mode bits of the running thread; returns the word before."""
-    before = word()
-    now = before | bits if on else before & ~bits
-    _mode.value = now | SLOW if now & NEEDS_PYTHON else now & ~SLOW
-    return before
+    before = core.get_mode()
+    return core.set_mode(before | bits if on else before & ~bits)
 
 
 def restore(before: int) -> None:
-    word()
-    _mode.value = before
+    core.set_mode(before)
 
 
 def is_grad_enabled() -> bool:

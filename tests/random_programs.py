@@ -23,7 +23,7 @@ UNARY = [
     "m.tanh({x})", "m.sin({x})", "m.cos({x})", "m.sigmoid({x})", "m.exp(-({x} * {x}))", "m.log({x} * {x} + 1.5)", "m.sqrt({x} * {x} + 1)",
     "-{x}", "{x} * 0.5", "2 - {x}", "1 / ({x} * {x} + 1)", "m.tanh({x}) ** 2", "m.atan({x})", "{x}.clone()", "m.erf({x})", "{x} / 3",
     "m.rsqrt({x} * {x} + 1)", "m.log1p({x} * {x})", "m.expm1(m.sin({x}))", "({x} * {x} + 1) ** 0.5", "m.square({x})", "m.tanh({x}) ** 3",
-    "m.asinh({x})", "({x} + {x})", "{x}.to(m.float64)", "+{x}", "m.sin({x}).detach() * {x}",
+    "m.asinh({x})", "({x} + {x})", "{x}.to(m.float64)", "+{x}",
 ]  # fmt: skip
 KINKED = ["{x}.abs()", "m.relu({x})", "{x}.clamp(-0.5, 0.7)", "{x}.clamp(min=0)", "m.where({x} > 0.1, {x} * {x}, m.sin({x}))", "m.sign({x}) * {x}"]
 BINARY = [

@@ -14,8 +14,8 @@ from tapegrad.maths import library
 # Largest error allowed, in units in the last place of the exact result.
 ALLOWED = {
     "float64": {
-        "exp": 1.0, "expm1": 1.2, "exp2": 1.0, "log": 0.9, "log1p": 1.0, "log2": 0.8, "log10": 0.8, "sin": 0.8, "cos": 0.8, "tan": 1.9,
-        "asin": 1.7, "acos": 1.2, "atan": 1.5, "sinh": 2.0, "cosh": 1.3, "tanh": 1.5, "asinh": 1.7, "acosh": 1.7, "atanh": 1.7,
+        "exp": 1.0, "expm1": 1.5, "exp2": 1.0, "log": 0.9, "log1p": 1.0, "log2": 0.8, "log10": 0.8, "sin": 0.8, "cos": 0.8, "tan": 1.9,
+        "asin": 2.0, "acos": 1.2, "atan": 1.5, "sinh": 2.0, "cosh": 1.5, "tanh": 1.5, "asinh": 1.7, "acosh": 1.7, "atanh": 1.7,
         "sigmoid": 1.9, "softplus": 1.5, "erf": 1.7, "erfc": 2.0, "atan2": 1.8, "pow": 1.1,
     },
     "float32": dict.fromkeys(library.UNARY + library.BINARY, 0.51),

@@ -6,6 +6,8 @@ create_graph the same marked entries are visited in the same order, but their de
 
 from __future__ import annotations
 
+import time
+
 from tapegrad import core, geometry, modes
 from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import inplace
@@ -67,11 +69,14 @@ class Sweep:
 
     def run(self, roots, gradients, captured=None, accumulate=True):
         """Sweep from `roots`; with `captured` (slots), return their gradients (None where there is none)."""
-        outer = core.sweeping.value and (core.sweep_entry.value, core.sweep_retain.value, core.leaves())
-        outer_marks = self._put_marks_away() if core.sweeping.value else []
+        depth = core.claim_sweep()
+        while not depth:  # one sweep at a time: another thread's goes first
+            time.sleep(0.0001)
+            depth = core.claim_sweep()
+        outer = depth > 1 and (core.sweep_entry.value, core.sweep_retain.value, core.leaves())
+        outer_marks = self._put_marks_away() if depth > 1 else []
         if outer:
             core.leaves_count.value = 0
-        core.sweeping.value += 1
         _running.append((self, captured is not None))
         before = modes.set_bits(modes.GRAD, self.create)
         try:

@@ -9,6 +9,11 @@ from tapegrad import modes
 from tapegrad.creation import zeros, zeros_like
 from tapegrad.tensor import Tensor
 
+NO_OUTPUT_VECTOR = "The vector v can only be None if the user-provided function returns a single Tensor with a single element."
+NO_INPUT_VECTOR = (
+    "The vector v can only be None if the input to the user-provided function is a single Tensor with a single element."
+)
+
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 
 
@@ -17,15 +22,13 @@ def _as_tuple(value, argument: str, function: str) -> tuple[bool, tuple]:
     if isinstance(value, Tensor):
         return False, (value,)
     if not isinstance(value, tuple):
-        raise TypeError(f"The {argument} given to {function} must be either a Tensor or a tuple of Tensors but got {type(value)} instead.")
+        raise TypeError(
+            f"The {argument} given to {function} must be either a Tensor or a tuple of Tensors but the given {argument} has type {type(value)}."
+        )
     for k, item in enumerate(value):
         if not isinstance(item, Tensor):
-            where = "outputs of the user-provided function" if argument.startswith("outputs") else argument
             raise TypeError(
-                f"The {where} given to {function} must be either a Tensor or a tuple of Tensors but the value at index {k} has type {type(item)}."
-                if argument.startswith("outputs") else
-                f"The {argument} given to {function} must be either a Tensor or a tuple of Tensors but the value at index {k} has type "
-                f"{type(item)}."
+                f"The {argument} given to {function} must be either a Tensor or a tuple of Tensors but the value at index {k} has type {type(item)}."
             )
     return True, value
 
@@ -53,9 +56,9 @@ def _check_connected(outputs, inputs, strict: bool, what: str) -> None:
             )
 
 
-def _check_vectors(v, others, v_tuple: bool, other_tuple: bool) -> None:
+def _check_vectors(v, others, other_tuple: bool) -> None:
     if len(others) != len(v):
-        if v_tuple:
+        if other_tuple:
             raise RuntimeError(f"v is a tuple of invalid length: should be {len(others)} but got {len(v)}.")
         raise RuntimeError("The given v should contain a single Tensor.")
     for k, (a, b) in enumerate(zip(v, others, strict=True)):
@@ -64,13 +67,13 @@ def _check_vectors(v, others, v_tuple: bool, other_tuple: bool) -> None:
             raise RuntimeError(f"{prefix}v has invalid size: should be {b.shape} but got {a.shape}.")
 
 
-def _vectors(v, others, others_tuple, message):
+def _vectors(v, others, others_tuple, function, message):
     if v is None:
         if len(others) != 1 or others[0].numel() != 1:
             raise RuntimeError(message)
         return tuple(zeros_like(x) + 1 for x in others)
-    v_tuple, v = _as_tuple(v, "v", "the function")
-    _check_vectors(v, others, v_tuple, others_tuple)
+    _, v = _as_tuple(v, "v", function)
+    _check_vectors(v, others, others_tuple)
     return v
 
 
@@ -86,14 +89,22 @@ def _grad(outputs, inputs, vectors, create_graph: bool, retain: bool | None = No
     return tuple(next(found) if x.requires_grad else None for x in inputs)
 
 
-def _fill(grads, inputs, strict: bool, function: str, create_graph: bool = False) -> tuple:
+SECOND = (
+    "While computing the hessian, found that the jacobian of the user-provided function with respect to input {} is independent of the input. "
+    "This is not allowed in strict mode. You should ensure that your function is twice differentiable and that the jacobian depends on the "
+    "inputs (this would be violated by a linear function for example)."
+)
+
+
+def _fill(grads, inputs, strict: bool, output: int | None = None, create_graph: bool = False) -> tuple:
     """Zeros where there is no gradient; an error in strict mode."""
     result = []
+    subject = "The output" if output is None else f"Output {output}"
     for k, (g, x) in enumerate(zip(grads, inputs, strict=True)):
         if g is None:
             if strict:
                 raise RuntimeError(
-                    f"The output of the user-provided function is independent of input {k}. This is not allowed in strict mode."
+                    f"{subject} of the user-provided function is independent of input {k}. This is not allowed in strict mode."
                 )
             g = zeros_like(x)
         elif strict and create_graph and not g.requires_grad:
@@ -122,8 +133,8 @@ def vjp(func, inputs, v=None, create_graph=False, strict=False):
         inputs = _prepare(inputs, create_graph)
         out_tuple, outputs = _outputs(func, inputs, "vjp")
         _check_connected(outputs, inputs, strict, "outputs")
-        v = _vectors(v, outputs, out_tuple, "The vector v can only be None if the user-provided function returns a single Tensor with a single element.")
-        grads = _fill(_grad(outputs, inputs, v, create_graph), inputs, strict, "vjp", create_graph)
+        v = _vectors(v, outputs, out_tuple, "vjp", NO_OUTPUT_VECTOR)
+        grads = _fill(_grad(outputs, inputs, v, create_graph), inputs, strict, None, create_graph)
     return _give(outputs, out_tuple, create_graph), _give(grads, in_tuple, create_graph)
 
 
@@ -131,9 +142,7 @@ def jvp(func, inputs, v=None, create_graph=False, strict=False):
     """(func(inputs), J v): the product of the Jacobian of `func` at `inputs` with `v`, of the inputs' shape."""
     with modes.enable_grad():
         in_tuple, inputs = _as_tuple(inputs, "inputs", "jvp")
-        v = _vectors(
-            v, inputs, in_tuple, "The vector v can only be None if the input to the user-provided function is a single Tensor with a single element.",
-        )
+        v = _vectors(v, inputs, in_tuple, "jvp", NO_INPUT_VECTOR)
         inputs = _prepare(inputs, create_graph)
         out_tuple, outputs = _outputs(func, inputs, "jvp")
         _check_connected(outputs, inputs, strict, "outputs")
@@ -144,8 +153,8 @@ def jvp(func, inputs, v=None, create_graph=False, strict=False):
 def _forward(outputs, inputs, v, create_graph: bool, strict: bool) -> tuple:
     """J v, by differentiating u -> J^T u with respect to u."""
     cotangents = tuple(zeros_like(out).requires_grad_() for out in outputs)
-    pulled = _fill(_grad(outputs, inputs, cotangents, True), inputs, strict, "jvp", True)
-    return _fill(_grad(pulled, cotangents, v, create_graph), outputs, False, "jvp")
+    pulled = _fill(_grad(outputs, inputs, cotangents, True), inputs, strict, None, True)
+    return _fill(_grad(pulled, cotangents, v, create_graph), outputs, False)
 
 
 def _basis(out):
@@ -175,12 +184,12 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
         )
     if strategy == "forward-mode" and create_graph:
         raise NotImplementedError(
-            "torch.autograd.functional.jacobian: `create_graph=True` and `strategy=\"forward-mode\"` are not supported together (yet). "
-            "Please either set `create_graph=False` or `strategy=\"reverse-mode\"`.".replace("torch", "tapegrad")
+            "tapegrad.autograd.functional.jacobian: `create_graph=True` and `strategy=\"forward-mode\"` are not supported together (yet). "
+            "Please either set `create_graph=False` or `strategy=\"reverse-mode\"`."
         )
     if strategy == "forward-mode" and not vectorize:
         raise NotImplementedError(
-            'tapegrad.autograd.functional.jacobian: `strategy="forward-mode"` is only supported with `vectorize=True`.'
+            "Computing Jacobian using forward-AD or forward-over-reverse Hessian isonly implemented for `vectorize=True`."
         )
     if strict and vectorize:
         raise RuntimeError("tapegrad.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. "
@@ -193,10 +202,10 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
         out_tuple, outputs = _outputs(func, inputs, "jacobian")
         _check_connected(outputs, inputs, strict, "outputs")
         rows = []
-        for out in outputs:
+        for j, out in enumerate(outputs):
             columns: list[list] = [[] for _ in inputs]
             for unit in _basis(out):
-                grads = _fill(_grad((out,), inputs, (unit,), create_graph, True), inputs, strict, "jacobian", create_graph)
+                grads = _fill(_grad((out,), inputs, (unit,), create_graph, True), inputs, strict, j, create_graph)
                 for column, g in zip(columns, grads, strict=True):
                     column.append(g)
             rows.append(tuple(
@@ -240,10 +249,7 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, out
         found = jacobian(scalar, points, create_graph=True)
         for k, g in enumerate(found):
             if strict and not g.requires_grad:
-                raise RuntimeError(
-                    f"The jacobian of the user-provided function with respect to input {k} is independent of the input. This is not allowed in "
-                    "strict mode."
-                )
+                raise RuntimeError(SECOND.format(k))
         return found
 
     found = jacobian(gradient, inputs, create_graph, strict)
@@ -254,14 +260,13 @@ def vhp(func, inputs, v=None, create_graph=False, strict=False):
     """(func(inputs), v^T H): the product of `v`, of the inputs' shape, with the Hessian of a function with a one-element result."""
     with modes.enable_grad():
         in_tuple, inputs = _as_tuple(inputs, "inputs", "vhp")
-        v = _vectors(
-            v, inputs, in_tuple, "The vector v can only be None if the input to the user-provided function is a single Tensor with a single element.",
-        )
+        v = _vectors(v, inputs, in_tuple, "vhp", NO_INPUT_VECTOR)
         inputs = _prepare(inputs, create_graph)
         out = _checked_scalar(func, inputs, "vhp")
         _check_connected((out,), inputs, strict, "outputs")
-        first = _fill(_grad((out,), inputs, (zeros_like(out) + 1,), True), inputs, strict, "vhp", True)
-        product = _fill(_grad(first, inputs, v, create_graph), inputs, strict, "vhp", create_graph)
+        first = _fill(_grad((out,), inputs, (zeros_like(out) + 1,), True), inputs, strict)
+        _check_second(first, strict)
+        product = _fill(_grad(first, inputs, v, create_graph), inputs, strict, None, create_graph)
     return _give((out,), False, create_graph), _give(product, in_tuple, create_graph)
 
 
@@ -274,16 +279,21 @@ def hvp(func, inputs, v=None, create_graph=False, strict=False):
     """
     with modes.enable_grad():
         in_tuple, inputs = _as_tuple(inputs, "inputs", "hvp")
-        v = _vectors(
-            v, inputs, in_tuple, "The vector v can only be None if the input to the user-provided function is a single Tensor with a single element.",
-        )
+        v = _vectors(v, inputs, in_tuple, "hvp", NO_INPUT_VECTOR)
         inputs = _prepare(inputs, create_graph)
         out = _checked_scalar(func, inputs, "hvp")
         _check_connected((out,), inputs, strict, "outputs")
-        first = _fill(_grad((out,), inputs, (zeros_like(out) + 1,), True), inputs, strict, "hvp", True)
+        first = _fill(_grad((out,), inputs, (zeros_like(out) + 1,), True), inputs, strict)
+        _check_second(first, strict)
         # The gradient's Jacobian is symmetric where the second derivatives exist, but J v is what is asked for.
         product = _forward(first, inputs, v, create_graph, strict)
     return _give((out,), False, create_graph), _give(product, in_tuple, create_graph)
+
+
+def _check_second(first, strict: bool) -> None:
+    for k, g in enumerate(first):
+        if strict and not g.requires_grad:
+            raise RuntimeError(SECOND.format(k))
 
 
 def _checked_scalar(func, inputs, function):

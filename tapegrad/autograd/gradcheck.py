@@ -59,7 +59,7 @@ def _outputs(func, inputs) -> list:
 
 def _values(func, inputs) -> list:
     """The outputs as float64 arrays, copied: an output may be a view of a perturbed input."""
-    with modes.no_grad():
+    with modes.enable_grad():  # the function may itself differentiate
         return [np.array(out.detach()._array(), np.float64) for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
 
 
@@ -241,7 +241,10 @@ def _check_batched(outputs, points, atol, rtol) -> None:
         for i, found in enumerate(batched):
             for k in range(2):
                 one = single[k][i]
-                if (found is None) != (one is None) or (one is not None and not _close(found[k].detach()._array(), one.detach()._array(), atol, rtol)):
+                same = found is one is None or (
+                    found is not None and one is not None and _close(found[k].detach()._array(), one.detach()._array(), atol, rtol)
+                )
+                if not same:
                     raise GradcheckError(f"For output {j} and input {i}: the batched gradient differs from the gradients of its rows")
 
 

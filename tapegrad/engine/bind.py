@@ -103,7 +103,6 @@ def allocate(nbytes: int) -> int:
 
 
 ROOMS = {"slot": 4096, "buffer": 4096, "entry": 4096, "operand": 16384}
-GEOMETRY_ROOM = 1 << 20
 OPS = 1024
 
 
@@ -130,7 +129,9 @@ def _prepare_state() -> None:
     put("cached_limit", 1 << 29)
     put("threads", 1)
     put("parallel_cost", 1 << 62)
-    put("mode", layout.GRAD)
+    put("mode", layout.GRAD | layout.SEEN)
+    put("thread_modes", allocate(64 * 8))
+    put("thread_room", 64)
     put("itemsize", allocate(layout.DTYPES * 8))
     for name, value in (("none", None), ("not_implemented", NotImplemented), ("float_type", float), ("int_type", int), ("bool_type", bool), ("slice_type", slice)):
         put(name, id(value))
@@ -144,7 +145,7 @@ def _native_sources() -> str:
 
 
 def _compile_engine() -> bytes:
-    from tapegrad.engine.native import backward, elementwise, memory, methods, sweep, tables, threads  # noqa: F401 (fills the registry)
+    from tapegrad.engine.native import backward, elementwise, memory, methods, sweep, tables, threadmodes, threads  # noqa: F401 (fills the registry)
     from tapegrad.engine.native.native import registry
 
     return build.pack(build.compile_in_parallel({"tg_" + name: parts for name, parts in registry.items()}))
@@ -211,7 +212,10 @@ EXPORTS = {
     "share_slot": "t:i",
     "set_entry_flags": "ii:v",
     "retarget": "iiiii:v",
+    "get_mode": ":i",
+    "set_mode": "i:i",
     "wants": "ii:i",
+    "claim_sweep": ":i",
     "remember_call": "iiiiiii:i",
     "unlink": "iiii:v",
     "settle": ":v",

@@ -175,9 +175,15 @@ def _no_collection():
 def _lower(functions: dict[str, tuple]):
     """The unoptimised LLVM module of {symbol: (function, result, argument types)}."""
     from numba.core import compiler
+    from numba.core.compiler_lock import global_compiler_lock
     from numba.core.cpu_options import FastMathOptions
     from numba.core.registry import cpu_target
 
+    with global_compiler_lock:  # numba compiles in one thread at a time
+        return _lower_locked(functions, compiler, FastMathOptions, cpu_target)
+
+
+def _lower_locked(functions, compiler, FastMathOptions, cpu_target):
     typing, context = cpu_target.typing_context, cpu_target.target_context
     typing.refresh()
     context.refresh()
@@ -251,7 +257,7 @@ def compile_in_parallel(functions: dict[str, tuple]) -> list[bytes]:
 
 def _fork_compile(functions):
     """Start compiling in a child process; returns a function that waits for its object, None where forking is not safe."""
-    if not hasattr(os, "fork") or threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
+    if not hasattr(os, "fork") or threading.active_count() > 1 or (os.cpu_count() or 1) < 2:
         return None
     _warm_up()
     reader, writer = os.pipe()

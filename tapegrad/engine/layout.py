@@ -2,7 +2,7 @@
 
 One *state* row holds the counters, the modes and the addresses of the tables; it never moves.  The tables are:
 
-    slots       one 64-byte row per live tensor value: where its data is, its geometry, who needs it
+    slots       one row per live tensor value: where its data is, its geometry, who needs it
     buffers     one row per piece of memory: address, size, reference count, version counter
     geometries  one row per distinct (shape, strides): interned, so that equal shapes are equal integers
     ops         one row per op code: kernel addresses by dtype, what the derivative reads
@@ -73,6 +73,7 @@ SLOT = Struct(
     cotangent="i32",  # during a backward sweep: slot of the incoming gradient, 0 for none
     version="i32",  # a view: the buffer's version when its place in the graph was last settled
     output_nr="i32",  # which output of its entry it is
+    spare="i64",  # pads the row to a cache line
 )
 
 # slot flags
@@ -179,7 +180,7 @@ BROADCAST = Struct(
 )
 BROADCAST_ROWS = 1 << 12
 
-# A plan row of a structural op: what `apply` does for one (op, geometries, parameters); see native/structural.py
+# A plan row of a structural op: what `apply` does for one (op, geometries, parameters); see native/methods.py
 PLAN = Struct(
     "Plan",
     kernel="i64",  # address, 0 for a pure view
@@ -235,8 +236,9 @@ STATE = Struct(
     float_type="i64",
     int_type="i64",
     bool_type="i64",
-    thread="i64",  # PyThreadState whose grad mode is loaded
-    switch_thread="i64",  # Python callable that loads the running thread's modes
+    thread="i64",  # id of the thread whose modes are loaded (CPython's, never used again)
+    thread_modes="i64",  # mode words of the other threads, by id; 0 for one not seen yet
+    thread_room="i64",
     raise_memory="i64",  # Python callable that raises for a failed allocation of n bytes
     need_kernel="i64",  # Python callable (op, dtype, which) that compiles a kernel
     need_broadcast="i64",  # Python callable that fills a row of the broadcast cache
@@ -281,11 +283,11 @@ STATE = Struct(
     threads="i64",
     parallel_cost="i64",  # ns of work from which threads pay
     pool="i64",
-    scratch="i64",  # blocks for gathered operands: 8 of them
     leaves="i64",  # leaves (and captured slots) that have a cotangent, in the order in which it came
     leaves_count="i64",
     leaves_room="i64",
     sweeping="i64",  # sweeps under way: the tape keeps its positions
+    sweep_owner="i64",  # id of the thread whose sweep it is
     sweep_entry="i64",  # positions from here on have been visited
     sweep_retain="i64",
     calls="i64",  # the cache of planned method calls
@@ -310,4 +312,6 @@ STATE = Struct(
 
 # state.mode bits
 GRAD = 1
-SLOW = 2  # a feature is active that only the Python dispatcher knows (anomaly, saved-tensor hooks, transforms, inference ...)
+SLOW = 2  # a feature is active that only the Python dispatcher knows: one of the bits above SEEN
+SEEN = 4  # the thread's word has been set up
+FEATURES = ~0xFF  # the bits of such features

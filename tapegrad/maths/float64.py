@@ -13,7 +13,16 @@ arithmetic unsigned or floating.
 import numpy as np
 
 from tapegrad.maths.primitives import (
-    bits, copysign, fabs, from_bits, minus_product, nearest, product, sqrt, two_sum, where,
+    bits,
+    copysign,
+    fabs,
+    from_bits,
+    minus_product,
+    nearest,
+    product,
+    sqrt,
+    two_sum,
+    where,
 )
 
 INF = float("inf")

@@ -64,6 +64,8 @@ def view(op, x, key, make, multi=False):
     place = (op.code, g, d, key)
     plan = _cache.get(place)
     if plan is None:
+        if len(_cache) >= LIMIT:
+            forget()
         shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
         target = geometry.geometry(tuple(shape), tuple(steps))
         size = BY_CODE[d].itemsize
@@ -112,11 +114,26 @@ def note(plan) -> None:
     _last[1] = plan
 
 
+LIMIT = 50_000  # plans kept; a program with ever new shapes starts over
+
+
+def forget() -> None:
+    """Drop every cached plan; entries and views keep those they need."""
+    import ctypes
+
+    from tapegrad.engine.bind import state_cell
+
+    _cache.clear()
+    ctypes.memset(state_cell("calls").value, 0, layout.CALL_ROWS * layout.CALL.size)
+
+
 def cached(op, tensors, key, make):
     """The plan of a computing op, made by `make()` at first use of these geometries, dtypes and parameters."""
     place = (op.code, *((core.get_field(t._slot, GEOMETRY), core.get_field(t._slot, DTYPE)) for t in tensors), key)
     plan = _cache.get(place)
     if plan is None:
+        if len(_cache) >= LIMIT:
+            forget()
         plan = _cache[place] = make()
         plan.inputs = place[1:-1]
     note(plan)

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 def load() -> None:
     """Import every file of records."""
-    from tapegrad.ops import arithmetic, indexing, joining, linear, reductions, scans, tensor_methods, transcendental, views  # noqa: F401
+    from tapegrad.ops import arithmetic, indexing, joining, linear, reductions, scans, strided, tensor_methods, transcendental, views  # noqa: F401

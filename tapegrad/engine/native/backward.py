@@ -208,6 +208,7 @@ def backward(code, self, args, count, names):
     before = st.mode
     st.mode = before & ~GRAD
     st.sweeping = 1
+    st.sweep_owner = st.thread
     st.sweep_retain = 0
     st.sweep_entry = st.entry_count
     status = accumulate(root, seed)

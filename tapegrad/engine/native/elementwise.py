@@ -43,6 +43,7 @@ from tapegrad.engine.native.pointers import (
     the_state,
 )
 from tapegrad.engine.native.tables import drop, link_input, link_output, new_slot, open_entry
+from tapegrad.engine.native.threadmodes import load_modes
 from tapegrad.engine.native.threads import launch
 
 # results of `elementwise` that are not slots
@@ -61,7 +62,11 @@ address_of_run_blocks = symbol_address("tg_run_blocks", VOID, I64, I64, I64)
 
 @native("iiiii")
 def ask_python(callable_, a, b, c):
-    """Call a Python function with three ints; 1 if it returned, 0 if it raised."""
+    """Call a Python function with three ints; 1 if it returned, 0 if it raised.
+
+    Python may let other threads run, which load their own modes: the running thread's are loaded again before this returns.  Rows of
+    tables may have moved.
+    """
     words = call_words()
     store_i64(words, py_long_from_i64(a))
     store_i64(words + 8, py_long_from_i64(b))
@@ -69,10 +74,10 @@ def ask_python(callable_, a, b, c):
     result = py_vectorcall(callable_, words, 3, 0)
     for k in range(3):
         py_decref(load_i64(words + k * 8))
-    if result == 0:
-        return 0
-    py_decref(result)
-    return 1
+    if result:
+        py_decref(result)
+    load_modes()
+    return 1 if result else 0
 
 
 @native("iiii")
@@ -329,6 +334,7 @@ def fill_blocks(kernel, out, plan, a, b, c, n, cost):
 def elementwise(op, a, b, c, unused):
     """Run an elementwise op on slots, record it if it must be, and return the new slot (or MIXED, FAILED, NO_MEMORY)."""
     st = the_state()
+    load_modes()
     row = op_row(st.ops, op)
     first = slot_row(st.slots, a)
     flags = first.flags

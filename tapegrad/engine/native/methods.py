@@ -36,7 +36,6 @@ from tapegrad.engine.native.capi import (
     py_incref,
     py_long_as_i64,
     py_long_from_i64,
-    py_thread_state,
     py_type_alloc,
     py_vectorcall,
     raw_free,
@@ -83,6 +82,7 @@ from tapegrad.engine.native.pointers import (
     the_state,
 )
 from tapegrad.engine.native.tables import drop, link_input, link_output, new_slot, open_entry, view_slot
+from tapegrad.engine.native.threadmodes import load_modes
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 
 HANDLE_SLOT = 16  # byte offset of the slot number in a Tensor object
@@ -149,8 +149,9 @@ def flush_graveyard():
 
 @native("iS")
 def modes_ready(st):
-    """True if the loaded modes are this thread's and none of them needs Python."""
-    return st.mode & SLOW == 0 and st.thread == py_thread_state()
+    """Load this thread's modes; true if none of them needs Python."""
+    load_modes()
+    return st.mode & SLOW == 0
 
 
 @native("iSi")
@@ -408,8 +409,7 @@ def unary(code, self, args, count, names):
 def apply(code, self, args, count, names):
     """apply(plan, *tensors): run a structural op as its plan says, record it, return its output or a tuple of outputs."""
     st = the_state()
-    if st.thread != py_thread_state():
-        ask_python(st.switch_thread, 0, 0, 0)
+    load_modes()
     plan = Plan(py_long_as_i64(load_i64(args)))
     inputs = count - 1
     words = kernel_words()

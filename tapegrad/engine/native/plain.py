@@ -17,6 +17,10 @@ OPERATIONS = {
 def namespace(dtype: str) -> dict:
     """Globals in which a formula of `dtype` runs on NumPy arrays."""
     space = dict(OPERATIONS, real=getattr(np, dtype, np.float64), wide=np.float64)
+    from tapegrad.maths import library
+
+    maths = library.plain("float32" if dtype == "float32" else "float64")  # lazy: a merge of dicts would lose its entries
+    space.update({name: maths[name] for name in (*library.UNARY, *library.BINARY)})
     helpers = elements._HELPERS["float" if dtype.startswith("float") else "int"]
     for name, function in helpers.items():
         own = types.FunctionType(function.__code__, dict(OPERATIONS), name)

@@ -62,6 +62,7 @@ from tapegrad.engine.native.pointers import (
     zero_bytes,
 )
 from tapegrad.engine.native.tables import drop, free_saved, is_saved, new_slot, pop_work, push_work, rewind_tape, view_slot
+from tapegrad.engine.native.threadmodes import thread_id
 
 FLOAT32, FLOAT64 = 0, 1  # dtype codes
 
@@ -115,7 +116,7 @@ def last_mark(below):
     st = the_state()
     if below <= 0:
         return -1
-    top = below - 1
+    top = least(below, st.marks_room) - 1
     word = top >> 6
     shift = 63 - (top & 63)
     bits = (load_i64(st.marks + word * 8) << shift)
@@ -264,11 +265,12 @@ def accumulate(s, g):
         drop(old)
         return DONE
     plan = 0
+    dtype = mine.dtype
     if mine.geometry != yours.geometry or shape.flags & CONTIGUOUS == 0:
-        plan = find_broadcast(mine.geometry, yours.geometry, 0)
+        plan = find_broadcast(mine.geometry, yours.geometry, 0)  # may run Python, and with it other threads: rows are read again
         if plan == 0:
             return PYTHON_ERROR
-    total = compute(st.add, mine.dtype, plan, old, g, 0)
+    total = compute(st.add, dtype, plan, old, g, 0)
     if total < 0:
         return PYTHON_ERROR if total == -2 else OUT_OF_MEMORY
     slot_row(st.slots, total).handles = 1
@@ -289,7 +291,7 @@ def ordered(g, geometry):
     plan = find_broadcast(geometry, slot.geometry, 0)
     if plan == 0:
         return 0
-    copy = new_slot(geometry, slot.dtype)
+    copy = new_slot(geometry, slot_row(st.slots, g).dtype)
     if copy == 0:
         return 0
     target = slot_row(st.slots, copy)
@@ -465,10 +467,10 @@ def derivative(e, k, g, plan, plain, into):
     row = op_row(st.ops, entry.op)
     first = entry.operand
     inputs = entry.inputs
-    out = slot_row(st.slots, operand_row(st.operands, first + inputs).slot)
-    kernel = kernel_of(entry.op, 1 + k, out.dtype)
+    kernel = kernel_of(entry.op, 1 + k, slot_row(st.slots, g).dtype)
     if kernel == 0:
         return 0
+    out = slot_row(st.slots, operand_row(st.operands, first + inputs).slot)
     result = into
     if into == 0:
         result = new_slot(out.geometry, out.dtype)
@@ -491,24 +493,29 @@ def derivative(e, k, g, plan, plain, into):
         run_kernel(kernel, words, n, row.cost, 0)
         return result
     size = load_i64(st.itemsize + cotangent.dtype * 8)
+    add = kernel_of(st.add, 0, cotangent.dtype) if into else 0
+    out_geometry = slot_row(st.slots, result).geometry
+    reach = 0
+    if slot_row(st.slots, g).geometry != out_geometry:
+        reach = find_broadcast(out_geometry, slot_row(st.slots, g).geometry, 0)
+        if reach == 0:
+            if into == 0:
+                drop(result)
+            return 0
+    cotangent = slot_row(st.slots, g)
     words = many_words()
     store_i64(words, kernel)
     store_i64(words + 8, 6)
     for j in range(6):
         set_operand(words, j, 0, DIRECT, 0, 0)
     if into:
-        set_operand(words, 0, target, ADDED, kernel_of(st.add, 0, cotangent.dtype), size)
+        set_operand(words, 0, target, ADDED, add, size)
     else:
         set_operand(words, 0, target, DIRECT, 0, size)
-    out_geometry = slot_row(st.slots, result).geometry
-    if cotangent.geometry == out_geometry:
+    if reach == 0:
         set_operand(words, 1, cotangent.data, DIRECT, 0, size)
     else:
-        cast = broadcast_row(find_broadcast(out_geometry, cotangent.geometry, 0), 0)
-        if cast.pointer == 0:
-            if into == 0:
-                drop(result)
-            return 0
+        cast = broadcast_row(reach, 0)
         set_operand(words, 1, cotangent.data, broadcast_get(cast, "mode", 1), broadcast_get(cast, "walk", 1), size)
     cast = broadcast_row(plan, 0)
     for j in range(inputs):
@@ -534,6 +541,7 @@ def sweep_elementwise(e):
     if status != DONE:
         return status
     entry = entry_row(st.entries, e)
+    op = entry.op
     first = entry.operand
     inputs = entry.inputs
     out = slot_row(st.slots, operand_row(st.operands, first + inputs).slot)
@@ -565,7 +573,7 @@ def sweep_elementwise(e):
         slot = slot_row(st.slots, s)
         if not wants_cotangent(st, slot):
             continue
-        rule = op_get(op_row(st.ops, entry.op), "rule", k)
+        rule = op_get(op_row(st.ops, op), "rule", k)
         shape = geometry_row(st.geometries, slot.geometry)
         reduced = shape.numel != n
         moved = plan != 0 and (reduced or n == 0 or shape.ndim != geometry_row(st.geometries, geometry).ndim)
@@ -741,3 +749,14 @@ def wants(e, k):
     st = the_state()
     s = operand_row(st.operands, entry_row(st.entries, e).operand + k).slot
     return wants_cotangent(st, slot_row(st.slots, s)) if s else 0
+
+
+@native("i")
+def claim_sweep():
+    """Begin a sweep in this thread: the depth of nesting, or 0 while another thread's sweep is under way."""
+    st = the_state()
+    if st.sweeping != 0 and st.sweep_owner != thread_id():
+        return 0
+    st.sweeping = st.sweeping + 1
+    st.sweep_owner = thread_id()
+    return st.sweeping

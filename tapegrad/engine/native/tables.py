@@ -62,6 +62,9 @@ def new_slot(geometry, dtype):
     if b == 0:
         return 0
     s = slot_index()
+    if s == 0:
+        release_buffer(st, b)
+        return 0
     slot = slot_row(st.slots, s)
     slot.data = buffer_row(st.buffers, b).memory
     slot.buffer = b

@@ -1,0 +1,173 @@
+"""Views by explicit strides, where elements may repeat (as_strided, unfold), and what a tensor's memory is (storage, resize_)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import core, geometry
+from tapegrad.creation import from_array
+from tapegrad.ops import plan as plans
+from tapegrad.ops.public import function, method
+from tapegrad.ops.registry import structural
+from tapegrad.ops.views import ints, wrap_dim
+
+
+def places(shape: tuple, steps: tuple, offset: int = 0) -> np.ndarray:
+    """For each element of a geometry its position in memory."""
+    result = np.full(shape, offset, np.int64)
+    for d, (size, step) in enumerate(zip(shape, steps, strict=True)):
+        result += (np.arange(size) * step).reshape((-1,) + (1,) * (len(shape) - d - 1))
+    return result
+
+
+def gather_from(g, shape: tuple, seen: np.ndarray, own: np.ndarray):
+    """The gradient of elements at `own` positions given that of a view which saw the positions `seen`: sums where a position repeats."""
+    low = int(min(own.min(initial=0), seen.min(initial=0)))
+    span = int(max(own.max(initial=-1), seen.max(initial=-1))) + 1 - low
+    memory = g.new_zeros(span).index_add(0, from_array(seen.reshape(-1) - low), g.reshape(-1))
+    result = memory.index_select(0, from_array(own.reshape(-1) - low)).view(shape)
+    counts = np.bincount(own.reshape(-1) - low, minlength=1)[own.reshape(-1) - low].reshape(shape)
+    return result / from_array(counts.astype(g.dtype.numpy)) if counts.max(initial=1) > 1 else result
+
+
+@structural("as_strided_op", "AsStrided")
+def as_strided_op(node, g):
+    """as_strided: every position of memory collects the gradients of the elements that showed it."""
+    a = node.attributes
+    return gather_from(g, a.own_shape, places(a.target, a.steps, a.offset), places(a.own_shape, a.own_steps))
+
+
+@function(method=True)
+def as_strided(input, size, stride, storage_offset=None):
+    """A view of the memory of `input` with any sizes and strides, from element `storage_offset` of the storage."""
+    size, stride = ints("as_strided", (tuple(size),)), ints("as_strided", (tuple(stride),), "stride")
+    if len(size) != len(stride):
+        raise RuntimeError("mismatch in length of strides and shape")
+    if any(s < 0 for s in stride):
+        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
+    slot = plans.settled(input)
+    start = input.storage_offset() if storage_offset is None else int(storage_offset)
+    if start < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {start}")
+    nbytes, itemsize = storage_of(slot)[1], input.dtype.itemsize
+    needed = 0 if 0 in size else (start + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))) * itemsize
+    if needed > nbytes:
+        raise RuntimeError(
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start}, and itemsize {itemsize} requiring a storage size of "
+            f"{needed} are out of bounds for storage of size {nbytes}"
+        )
+    offset = start - input.storage_offset()
+
+    def make(shape, steps):
+        return size, stride, offset, {"own_shape": shape, "own_steps": steps, "target": size, "steps": stride, "offset": offset}
+
+    return plans.view(as_strided_op, input, (size, stride, offset), make)
+
+
+@structural("unfold_op", "Unfold")
+def unfold_op(node, g):
+    """unfold: an element collects the gradients of the windows that it is in."""
+    a = node.attributes
+    return gather_from(g, a.own_shape, places(a.target, a.steps), places(a.own_shape, a.own_steps))
+
+
+@method()
+def unfold(self, dimension, size, step):
+    """Windows of `size` elements every `step` along a dim, the elements of a window in a new last dim."""
+    dim = wrap_dim(dimension, self.ndim)
+    extent = self.shape[dim] if self.ndim else 1
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
+    if size > extent:
+        raise RuntimeError(f"maximum size for tensor at dimension {dim} is {extent} but size is {size}")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+
+    def make(shape, steps):
+        if not shape:
+            target, moves = (size,), (1,)  # a 0-d tensor counts as one element
+        else:
+            target = (*shape[:dim], (shape[dim] - size) // step + 1, *shape[dim + 1 :], size)
+            moves = (*steps[:dim], steps[dim] * step, *steps[dim + 1 :], steps[dim])
+        own = geometry.contiguous_strides(shape)
+        seen = (1,) if not shape else (*own[:dim], own[dim] * step, *own[dim + 1 :], own[dim])
+        return target, moves, 0, {"own_shape": shape, "own_steps": own, "target": target, "steps": seen}
+
+    return plans.view(unfold_op, self, (dim, size, step), make)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+def storage_of(slot: int) -> tuple[int, int]:
+    """(address, bytes) of the memory that a slot looks into."""
+    row = core.buffer_view()[core.get_field(slot, core.BUFFER)]
+    return int(row["memory"]), int(row["nbytes"])
+
+
+class UntypedStorage:
+    """The memory of a tensor, as bytes; tensors that are views of one another have the same."""
+
+    def __init__(self, tensor):
+        self._tensor = tensor.detach()
+
+    def data_ptr(self) -> int:
+        """The address of the first byte."""
+        return storage_of(self._tensor._slot)[0] if self.nbytes() else 0
+
+    def nbytes(self) -> int:
+        """How many bytes there are."""
+        return storage_of(self._tensor._slot)[1]
+
+    size = __len__ = nbytes
+
+    def __eq__(self, other):
+        return isinstance(other, UntypedStorage) and bytes(self) == bytes(other)
+
+    __hash__ = object.__hash__
+
+    def __bytes__(self):
+        import ctypes
+
+        return ctypes.string_at(self.data_ptr(), self.nbytes()) if self.nbytes() else b""
+
+    def __getitem__(self, k):
+        return bytes(self)[k]
+
+    def tolist(self) -> list:
+        """The bytes as ints."""
+        return list(bytes(self))
+
+
+@method()
+def untyped_storage(self):
+    """The memory behind the tensor."""
+    return UntypedStorage(self)
+
+
+@method()
+def resize_(self, *sizes, memory_format=None):
+    """Other sizes in place, row-major: over the same memory if it suffices, else over larger memory that begins with the old elements."""
+    size = ints("resize_", sizes)
+    if self.requires_grad:
+        raise RuntimeError("cannot resize variables that require grad")
+    if any(n < 0 for n in size):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
+    slot = plans.settled(self)
+    target = geometry.geometry(size)
+    if tuple(self.shape) == size:
+        return self
+    start, (address, nbytes) = self.storage_offset() * self.dtype.itemsize, storage_of(slot)
+    if geometry.numels[target] * self.dtype.itemsize + start <= nbytes:
+        core.move_handle(self, core.view_slot(slot, target, 0))
+        return self
+    import ctypes
+
+    fresh = core.new_slot(target, self.dtype.code)
+    ctypes.memmove(core.data_of(fresh), address + start, max(nbytes - start, 0))
+    core.move_handle(self, fresh)
+    return self
+
+
+@method()
+def resize_as_(self, the_template, *, memory_format=None):
+    """`resize_` to the sizes of another tensor."""
+    return self.resize_(tuple(the_template.shape))

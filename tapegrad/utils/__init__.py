@@ -1,0 +1,3 @@
+"""Helpers around training: checkpointing."""
+
+from tapegrad.utils import checkpoint  # noqa: F401
