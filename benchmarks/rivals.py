@@ -139,7 +139,10 @@ def broadcasting_by_hand(x, scale):
 
 
 PROGRAMS = {f.__name__: f for f in (chain, ode_loop, rosenbrock, mlp, broadcasting)}
-BY_HAND = {f.__name__.removesuffix("_by_hand"): f for f in (chain_by_hand, ode_loop_by_hand, rosenbrock_by_hand, mlp_by_hand, broadcasting_by_hand)}
+BY_HAND = {
+    f.__name__.removesuffix("_by_hand"): f
+    for f in (chain_by_hand, ode_loop_by_hand, rosenbrock_by_hand, mlp_by_hand, broadcasting_by_hand)
+}
 
 
 # --- data ---------------------------------------------------------------------------------------------------------------

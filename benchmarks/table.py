@@ -58,7 +58,8 @@ def speed(rounds=15) -> str:
                 cells[2 + k] += f" (first call {first:.2f} s)"
         cells[2:2] = [f"{both[1] / both[0]:.1f}x", f"{forward[1] / forward[0]:.1f}x"]
         lines.append("| " + " | ".join([make.__doc__.strip().rstrip("."), *cells]) + " |")
-    means = [f"{geometric_mean(column):.2g}x" if geometric_mean(column) < 1 else f"{geometric_mean(column):.1f}x" for column in zip(*ratios, strict=True)]
+    means = [geometric_mean(column) for column in zip(*ratios, strict=True)]
+    means = [f"{mean:.2g}x" if mean < 1 else f"{mean:.1f}x" for mean in means]
     cells = ["**geometric mean of time over tapegrad's**", "", "", f"**{means[0]}**", "", *means[1:]]
     lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

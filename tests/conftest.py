@@ -55,3 +55,13 @@ def holds_nothing():
 @pytest.fixture
 def statistics():
     return memory.statistics
+
+
+@pytest.fixture(autouse=True)
+def no_sweep_left_open():
+    """Whatever a test did, failed backward passes included, no sweep is under way after it."""
+    yield
+    from tapegrad import core
+
+    assert core.sweeping.value == 0
+    assert core.leaves_count.value == 0

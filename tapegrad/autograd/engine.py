@@ -46,12 +46,12 @@ def will_run(slot: int) -> bool:
     sweep, capturing = _running[-1] if _running else (None, False)
     e = core.get_field(slot, core.ENTRY)
     if e >= 0:
-        return core.last_mark(e + 1) == e
+        return e <= core.sweep_entry.value and core.last_mark(e + 1) == e
     if capturing and not core.get_field(slot, core.FLAGS) & layout.CAPTURED:
         return False
     if core.get_field(slot, core.COTANGENT) or (sweep is not None and slot in sweep.cotangents):
         return True
-    e = core.last_mark(core.entry_count.value)
+    e = core.last_mark(core.sweep_entry.value + 1)
     while e >= 0:
         if any(core.operand_slot(e, k) == slot for k in range(core.entry_field(e, core.ENTRY_INPUTS))):
             return True
@@ -75,6 +75,7 @@ class Sweep:
             depth = core.claim_sweep()
         outer = depth > 1 and (core.sweep_entry.value, core.sweep_retain.value, core.leaves())
         outer_marks = self._put_marks_away() if depth > 1 else []
+        outer_state = self._put_cotangents_away(outer_marks, outer[2]) if outer else []
         if outer:
             core.leaves_count.value = 0
         _running.append((self, captured is not None))
@@ -105,18 +106,45 @@ class Sweep:
             if outer:
                 core.sweep_entry.value, core.sweep_retain.value = outer[0], outer[1]
                 self._restore_leaves(outer[2])
+                self._restore_cotangents(outer_state)
                 for e in outer_marks:
                     core.set_mark(e)
 
     # --- nesting: a backward inside a hook or a custom Function ---------------------------------------------------------
     @staticmethod
     def _put_marks_away() -> list[int]:
-        marks, e = [], core.last_mark(core.entry_count.value)
+        # Entries made since the outer sweep began lie above its position and have no place in the table of marks yet.
+        marks, e = [], core.last_mark(core.sweep_entry.value + 1)
         while e >= 0:
             marks.append(e)
             core.clear_mark(e)
             e = core.last_mark(e)
         return marks
+
+    @staticmethod
+    def _put_cotangents_away(marks, leaves) -> list:
+        """What the outer sweeps keep in slots: gradients still to be handed on, and which slots are captured."""
+        slots = {*leaves, *(slot for sweep, _ in _running for slot in sweep.captured)}
+        for e in marks:
+            first = core.entry_field(e, core.ENTRY_INPUTS)
+            slots.update(core.operand_slot(e, first + k) for k in range(core.entry_field(e, core.ENTRY_NOUT)))
+        kept = []
+        for slot in slots - {0}:
+            flags, g = core.get_field(slot, core.FLAGS), core.get_field(slot, core.COTANGENT)
+            if g or flags & layout.CAPTURED:
+                kept.append((slot, g, flags & layout.CAPTURED))
+                core.set_field(slot, core.COTANGENT, 0)
+                core.set_field(slot, core.FLAGS, flags & ~layout.CAPTURED)
+        return kept
+
+    @staticmethod
+    def _restore_cotangents(kept) -> None:
+        for slot, g, captured in kept:
+            left = core.get_field(slot, core.COTANGENT)
+            core.set_field(slot, core.COTANGENT, g)
+            core.set_field(slot, core.FLAGS, core.get_field(slot, core.FLAGS) | captured)
+            if left:
+                core.drop(left)
 
     @staticmethod
     def _restore_leaves(slots) -> None:

@@ -8,6 +8,7 @@ that entry runs the function again.
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 
 from tapegrad import core, modes
@@ -127,7 +128,10 @@ def checkpoint(function, *args, use_reentrant=None, context_fn=noop_context_fn, 
 
     state = random.get_rng_state() if preserve_rng_state else None
     core.start()
-    core.sweeping.value += 1  # the tape keeps its positions meanwhile
+    while not (depth := core.claim_sweep()):  # the tape keeps its positions meanwhile
+        time.sleep(0.0001)
+    if depth == 1:
+        core.sweep_entry.value = -1  # no sweep of ours: a backward inside the function has no marks to put away
     try:
         start = core.entry_count.value
         with forward_context:
