@@ -63,10 +63,10 @@ Elementwise("maximum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y
 Elementwise("minimum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x < y, x, y)))",
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
             grads=("where(x == y, g / 2, where(x > y, 0.0, g))", "where(x == y, g / 2, where(x < y, 0.0, g))"))
-Elementwise("fmax", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x > y, x, y)))",
+Elementwise("fmax", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x >= y, x, y)))",
             forward_int="where(x > y, x, y)", forward_bool="x | y", inplace=False,
             grads=("where((x >= y) | (y != y), g, 0.0)", "where((x >= y) | (y != y), 0.0, g)"))
-Elementwise("fmin", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x < y, x, y)))",
+Elementwise("fmin", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x <= y, x, y)))",
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
             grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"))
 Elementwise("clamp_min", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",

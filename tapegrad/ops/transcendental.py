@@ -29,14 +29,14 @@ Elementwise("asinh", forward="asinh(x)", grads=("g / sqrt(x * x + 1)",), aliases
 Elementwise("acosh", forward="acosh(x)", grads=("g / sqrt(x * x - 1)",), domain=((1.2, 5),), aliases=("arccosh",), cost=40)
 Elementwise("atanh", forward="atanh(x)", grads=("g / (1 - x * x)",), domain=((-0.9, 0.9),), aliases=("arctanh",), cost=40)
 Elementwise("sigmoid", forward="sigmoid(x)", grads=("g * (1 - out) * out",), aliases=("special.expit",), cost=18)
-Elementwise("relu", forward="where(x <= 0, 0.0, x)", forward_int="where(x <= 0, 0, x)", kinds="FI", grads=("where(out <= 0, 0.0, g)",), cost=4)
+Elementwise("relu", forward="where(x < 0, 0.0, x)", forward_int="where(x < 0, 0, x)", kinds="FI", grads=("where(out <= 0, 0.0, g)",), cost=4)
 Elementwise("erf", forward="erf(x)", grads=("g * (2 / sqrt(pi) * exp(-(x * x)))",), aliases=("special.erf",), cost=32)
 Elementwise("erfc", forward="erfc(x)", grads=("g * (-2 / sqrt(pi) * exp(-(x * x)))",), aliases=("special.erfc",), cost=40)
 Elementwise("logaddexp", inputs=XY, inplace=False, cost=40,
             forward="where(x == y, x + ln2, where(x > y, x, y) + log1p(exp(-fabs(x - y))))",
             grads=("g * sigmoid(x - y)", "g * sigmoid(y - x)"))
 Elementwise("hypot", inputs=XY, cost=20, grads=("g * (x / out)", "g * (y / out)"),
-            forward="where(fabs(x) > fabs(y), fabs(x) * sqrt(1 + (y / x) * (y / x)), where(y == 0, fabs(x), fabs(y) * sqrt(1 + (x / y) * (x / y))))")
+            forward="where((fabs(x) == inf) | (fabs(y) == inf), inf, where(fabs(x) > fabs(y), fabs(x) * sqrt(1 + (y / x) * (y / x)), where(y == 0, fabs(x), fabs(y) * sqrt(1 + (x / y) * (x / y)))))")
 Elementwise("xlogy", inputs=XY, forward="where(y != y, y, where(x == 0, 0.0, x * log(y)))", cost=20, aliases=("special.xlogy",),
             grads=("g * where((x == 0) & (y <= 0), 0.0, log(y))", "g * (x / y)"), domain=((-3, 3), (0.2, 3)))
 Elementwise("lerp", inputs=XYZ, forward="where(fabs(z) < 0.5, x + z * (y - x), y - (y - x) * (1 - z))", function=False, method=False, inplace=False,

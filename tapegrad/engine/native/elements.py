@@ -198,7 +198,7 @@ def namespace(dtype: str, result: str) -> dict:
 
 # --- helpers with more than one line; each is compiled only into kernels that name it --------------------------------
 def sign(x):
-    return where(x > 0, 1, where(x < 0, -1, x))
+    return where(x > 0, 1, where(x < 0, -1, 0))
 
 
 def remainder_float(x, y):
