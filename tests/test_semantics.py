@@ -82,7 +82,7 @@ def test_the_node_of_a_custom_function_is_its_context():
     node.factor = 5
     assert node.factor == 5
     with pytest.raises(AttributeError):
-        node.missing
+        node.missing  # noqa: B018
 
 
 def test_inference_mode_marks_every_result():

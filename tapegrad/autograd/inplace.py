@@ -141,7 +141,7 @@ def settle_target(target, holder) -> None:
         return
     view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | layout.NO_GRAD_VIEW | layout.MULTI_VIEW)
     new_base = core.wrap(core.share_slot(base))
-    record(copy_slices, [base, holder], [new_base], plans.Plan(copy_slices, [], graph_name="CopySlices", chain=view_chain(target)))
+    record(copy_slices, [base, holder], [new_base], plans.Parameters(copy_slices, graph_name="CopySlices", chain=view_chain(target)))
     core.move_handle(base, new_base._slot)
     base._node_changed()
     core.set_field(holder._slot, core.FLAGS, flags | view_flags)
@@ -189,7 +189,7 @@ def without_part(g, chain):
         rest = g.detach().clone()
         part = through(chain, rest)
         part._array()[...] = 0
-    record(without_part_op, [g], [rest], plans.Plan(without_part_op, [], chain=chain))
+    record(without_part_op, [g], [rest], plans.Parameters(without_part_op, chain=chain))
     return rest
 
 
@@ -211,7 +211,7 @@ def put_part_op(node, g):
 def put_part(out, g, chain):
     with modes.no_grad():
         core.assign(through(chain, out), g)
-    record(put_part_op, [g], [out], plans.Plan(put_part_op, [], chain=chain))
+    record(put_part_op, [g], [out], plans.Parameters(put_part_op, chain=chain))
     return out
 
 
@@ -231,7 +231,7 @@ def refresh_view(view) -> None:
         return
     fresh = core.wrap(core.share_slot(view))
     with modes.enable_grad():
-        record(as_strided_view, [base], [fresh], plans.Plan(as_strided_view, [], chain=view_chain(view), graph_name="AsStridedBackward0"))
+        record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, chain=view_chain(view), graph_name="AsStridedBackward0"))
     core.set_field(fresh._slot, core.FLAGS, flags_of(fresh) | flags)
     core.move_handle(view, fresh._slot)
     core.set_field(view._slot, core.VERSION, version)
@@ -268,7 +268,7 @@ def copy_into(target, source) -> None:
     core.bump_version(target._slot, 1)
     holder = core.wrap(core.share_slot(target))
     if source.requires_grad:
-        record(copy_op, [source], [holder], plans.Plan(copy_op, [], graph_name="CopyBackwards"))
+        record(copy_op, [source], [holder], plans.Parameters(copy_op, graph_name="CopyBackwards"))
     settle_target(target, holder)
 
 
@@ -301,7 +301,7 @@ def put_into(target, advanced, values, accumulate) -> None:
         refresh_flag(target)
         return
     holder = core.wrap(core.share_slot(target))
-    plan = plans.Plan(indexing.index_put_op, [], indices=tuple(advanced), accumulate=accumulate, values_shape=tuple(values.shape))
+    plan = plans.Parameters(indexing.index_put_op, indices=tuple(advanced), accumulate=accumulate, values_shape=tuple(values.shape))
     record(indexing.index_put_op, [target, values], [holder], plan)
     settle_target(target, holder)
 

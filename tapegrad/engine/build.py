@@ -262,7 +262,7 @@ def _fork_compile(functions):
     _warm_up()
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")  # that other libraries have threads does not matter to a child that only compiles
         pid = os.fork()
     if pid == 0:
         try:

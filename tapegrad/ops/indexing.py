@@ -235,7 +235,7 @@ def take_elements(x, advanced):
 
     where = arrays_of(advanced, x.shape)
     result = from_array(x.detach()._array()[where], x.dtype)
-    record(index_op, [x], [result], plans.Plan(index_op, [], shape=tuple(x.shape), indices=tuple(advanced)))
+    record(index_op, [x], [result], plans.Parameters(index_op, shape=tuple(x.shape), indices=tuple(advanced)))
     return result
 
 
@@ -370,7 +370,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
         result = from_array(source.reshape(1)[array.reshape(-1)].reshape(array.shape), input.dtype)
     else:
         result = from_array(source[along(array, dim)], input.dtype)
-    record(gather_op, [input, index], [result], plans.Plan(gather_op, [], dim=dim, index=index, shape=tuple(input.shape)))
+    record(gather_op, [input, index], [result], plans.Parameters(gather_op, dim=dim, index=index, shape=tuple(input.shape)))
     return result
 
 
@@ -427,7 +427,7 @@ def scattered(name, op, input, dim, index, src, add):
     inputs = [input, src] if tensor else [input]
     if tensor and tuple(src.shape) != tuple(index.shape):
         inputs[1] = src[tuple(slice(n) for n in index.shape)]
-    record(op, inputs, [result], plans.Plan(op, [], dim=dim, index=index, source=tensor))
+    record(op, inputs, [result], plans.Parameters(op, dim=dim, index=index, source=tensor))
     return result
 
 
@@ -468,7 +468,7 @@ def index_select(input, dim, index, *, out=None):
     array = index_array("index_select", input, dim, index).reshape(-1)
     source = input.detach()._array()
     result = from_array(np.take(source, array, dim) if input.ndim else source.copy(), input.dtype)
-    record(index_select_op, [input], [result], plans.Plan(index_select_op, [], dim=dim, index=index, shape=tuple(input.shape)))
+    record(index_select_op, [input], [result], plans.Parameters(index_select_op, dim=dim, index=index, shape=tuple(input.shape)))
     return result
 
 
@@ -494,7 +494,7 @@ def index_add(input, dim, index, source, *, alpha=1):
     if not target.ndim:
         target, values = target.reshape(1), values.reshape(1)
     np.add.at(np.moveaxis(target, dim, 0), array, np.moveaxis(values, dim, 0) * (target.dtype.type(alpha)))
-    plan = plans.Plan(index_add_op, [], dim=dim, index=index, alpha=alpha, source_shape=tuple(source.shape))
+    plan = plans.Parameters(index_add_op, dim=dim, index=index, alpha=alpha, source_shape=tuple(source.shape))
     record(index_add_op, [input, source], [result], plan)
     return result
 

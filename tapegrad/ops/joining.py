@@ -82,7 +82,7 @@ def cat(tensors, dim=0, *, out=None, axis=None):
         part = core.wrap(core.view_slot(result._slot, geometry.geometry(s, step), at * step[dim] * result.dtype.itemsize))
         core.assign(part, x)
         at += s[dim]
-    record(cat_op, tensors, [result], plans.Plan(cat_op, [], dim=dim, shapes=shapes, shape=shape))
+    record(cat_op, tensors, [result], plans.Parameters(cat_op, dim=dim, shapes=shapes, shape=shape))
     if out is not None:
         from tapegrad.dispatch import check_out, write_out
 
@@ -118,7 +118,7 @@ def stack(tensors, dim=0, *, out=None):
     for k, x in enumerate(tensors):
         part = core.wrap(core.view_slot(result._slot, place, k * step[dim] * result.dtype.itemsize))
         core.assign(part, x)
-    record(stack_op, tensors, [result], plans.Plan(stack_op, [], dim=dim))
+    record(stack_op, tensors, [result], plans.Parameters(stack_op, dim=dim))
     if out is not None:
         from tapegrad.dispatch import check_out, write_out
 
@@ -188,7 +188,7 @@ def repeat(self, *sizes):
 
     shape = (1,) * (len(sizes) - self.ndim) + tuple(self.shape)
     result = from_array(np.tile(self.detach()._array().reshape(shape), sizes), self.dtype)
-    record(repeat_op, [self], [result], plans.Plan(repeat_op, [], repeats=sizes, shape=shape, input_shape=tuple(self.shape)))
+    record(repeat_op, [self], [result], plans.Parameters(repeat_op, repeats=sizes, shape=shape, input_shape=tuple(self.shape)))
     return result
 
 
@@ -208,13 +208,22 @@ def flip_op(node, g):
 @function(method=True)
 def flip(input, *axes, dims=None):
     """Reversed along dims (a copy)."""
-    from tapegrad.creation import from_array
+    from tapegrad import creation
 
     dims = axes if dims is None else (dims,)
 
     dims = tuple(wrap_dim(d, input.ndim) for d in ints("flip", dims, "dims"))
-    result = from_array(np.flip(input.detach()._array(), dims), input.dtype)
-    record(flip_op, [input], [result], plans.Plan(flip_op, [], dims=dims))
+    if len(set(dims)) != len(dims):
+        raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
+    plans.settled(input)
+    shape, steps = tuple(input.shape), input.stride()
+    result = creation.empty_of(shape, input.dtype)
+    if input.numel():
+        # Read backwards: a view with negative strides, which only this copy ever sees.
+        start = sum((shape[d] - 1) * steps[d] for d in dims)
+        turned = geometry.geometry(shape, tuple(-s if d in dims else s for d, s in enumerate(steps)))
+        core.assign(result, core.wrap(core.view_slot(input._slot, turned, start * input.dtype.itemsize)))
+    record(flip_op, [input], [result], plans.Parameters(flip_op, dims=dims))
     return result
 
 
@@ -241,7 +250,7 @@ def roll(input, shifts, dims=None):
     else:
         array = np.roll(array, shifts[0])
     result = from_array(array, input.dtype)
-    record(roll_op, [input], [result], plans.Plan(roll_op, [], shifts=shifts, dims=dims or None))
+    record(roll_op, [input], [result], plans.Parameters(roll_op, shifts=shifts, dims=dims or None))
     return result
 
 
@@ -273,7 +282,7 @@ def _triangle(name, keep):
         if input.ndim < 2:
             raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
         result = from_array(keep(input.detach()._array(), diagonal), input.dtype)
-        record(derivative, [input], [result], plans.Plan(derivative, [], diagonal=diagonal))
+        record(derivative, [input], [result], plans.Parameters(derivative, diagonal=diagonal))
         return result
 
     run.__name__ = run.__qualname__ = name
@@ -319,5 +328,5 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     with modes.no_grad():
         result = creation.zeros(tuple(shape), dtype=input.dtype)
         core.assign(result.diagonal(offset, a, b), input)
-    record(diag_embed_op, [input], [result], plans.Plan(diag_embed_op, [], offset=offset, dim1=a, dim2=b))
+    record(diag_embed_op, [input], [result], plans.Parameters(diag_embed_op, offset=offset, dim1=a, dim2=b))
     return result

@@ -270,7 +270,7 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
             result = result * alpha
         if beta != 0:
             result = result + (input.detach() if beta == 1 else input.detach() * beta)
-    record(addmm_op, [input, mat1, mat2], [result], plans.Plan(addmm_op, [], alpha=alpha, beta=beta), saves=0b110)
+    record(addmm_op, [input, mat1, mat2], [result], plans.Parameters(addmm_op, alpha=alpha, beta=beta), saves=0b110)
     return out_of("addmm", out, result)
 
 

@@ -47,6 +47,15 @@ class Plan:
             raise AttributeError(name) from None
 
 
+class Parameters:
+    """What the derivative of an op that runs in Python needs to know: the payload of its entry."""
+
+    def __init__(self, op, graph_name=None, **parameters):
+        self.op = op
+        self.graph_name = graph_name
+        self.__dict__.update(parameters)
+
+
 def settled(x) -> int:
     """The slot of `x`, brought up to date if its base was changed in place."""
     s = x._slot

@@ -96,7 +96,7 @@ def reduce_general(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag):
     count = 1
     for d in dims:
         count *= x.shape[d]
-    plan = plans.Plan(op, [], shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=count, tag=tag)
+    plan = plans.Parameters(op, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=count, tag=tag)
     record(op, [x], [out], plan, saves, -1 if result_dtype.is_floating_point else 0)
     return out
 
@@ -294,7 +294,7 @@ def with_indices(name, graph_name, result, input, dim, keepdim, pick):
         if not keepdim:
             index, values = index.squeeze(dim), values.squeeze(dim)
     outputs = from_array(values, input.dtype), from_array(index, dtypes.int64)
-    plan = plans.Plan(pick_along, [], dim=dim, keepdim=keepdim, shape=tuple(input.shape), graph_name=graph_name)
+    plan = plans.Parameters(pick_along, dim=dim, keepdim=keepdim, shape=tuple(input.shape), graph_name=graph_name)
     record(pick_along, [input], outputs, plan, saves=0b100, differentiable=1)
     return result(*outputs)
 
@@ -410,7 +410,7 @@ def logsumexp(input, dim, keepdim=False, *, out=None):
             top = top.masked_fill(top.abs() == builtins.float("inf"), 0)
             result = (x - top).exp().sum(dims, True).log() + top
             result = result.reshape(reduced_shape(tuple(x.shape), dims, keepdim)).detach()
-    record(logsumexp_op, [input], [result], plans.Plan(logsumexp_op, [], shape=tuple(input.shape), dims=dims, keepdim=keepdim), saves=0b11)
+    record(logsumexp_op, [input], [result], plans.Parameters(logsumexp_op, shape=tuple(input.shape), dims=dims, keepdim=keepdim), saves=0b11)
     return into(out, result)
 
 
@@ -468,7 +468,7 @@ def spread(op, name, input, args, kwargs, root):
         result = total / rest if rest else total * builtins.float("nan") if count <= correction and builtins.bool(count == correction) else total / 0.0
         if root:
             result = result.sqrt()
-    plan = plans.Plan(op, [], shape=tuple(input.shape), dims=dims, keepdim=keepdim, count=count, correction=correction)
+    plan = plans.Parameters(op, shape=tuple(input.shape), dims=dims, keepdim=keepdim, count=count, correction=correction)
     record(op, [input], [result], plan, saves=0b11 if root else 0b01)
     return result
 
@@ -550,7 +550,7 @@ def vector_norm(x, p=2, dim=None, keepdim=False, *, dtype=None, out=None):
             value = (a * a).sum(dims, keepdim).sqrt()
         else:
             value = (a**p).sum(dims, keepdim) ** (1 / p)
-    record(norm_op, [x], [value], plans.Plan(norm_op, [], ord=p, shape=tuple(x.shape), dims=dims, keepdim=keepdim), saves=0b11)
+    record(norm_op, [x], [value], plans.Parameters(norm_op, ord=p, shape=tuple(x.shape), dims=dims, keepdim=keepdim), saves=0b11)
     return into(out, value)
 
 

@@ -30,7 +30,7 @@ def cumsum(input, dim, *, dtype=None, out=None):
     input = input.to(d)
     array = input.detach()._array()
     result = from_array(np.cumsum(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
-    record(cumsum_op, [input], [result], plans.Plan(cumsum_op, [], dim=dim))
+    record(cumsum_op, [input], [result], plans.Parameters(cumsum_op, dim=dim))
     return into(out, result)
 
 
@@ -71,7 +71,7 @@ def cumprod(input, dim, *, dtype=None, out=None):
     input = input.to(d)
     array = input.detach()._array()
     result = from_array(np.cumprod(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
-    record(cumprod_op, [input], [result], plans.Plan(cumprod_op, [], dim=dim), saves=0b11)
+    record(cumprod_op, [input], [result], plans.Parameters(cumprod_op, dim=dim), saves=0b11)
     return into(out, result)
 
 
@@ -84,7 +84,7 @@ def ordered(name, result, x, dim, index):
     array = x.detach()._array()
     values = np.take_along_axis(array, index, dim) if array.ndim else array.copy()
     outputs = from_array(values, x.dtype), from_array(index, dtypes.int64)
-    plan = plans.Plan(pick_along, [], dim=dim, keepdim=True, shape=tuple(x.shape), graph_name=name + "Backward0")
+    plan = plans.Parameters(pick_along, dim=dim, keepdim=True, shape=tuple(x.shape), graph_name=name + "Backward0")
     record(pick_along, [x], outputs, plan, saves=0b100, differentiable=1)
     return result(*outputs)
 

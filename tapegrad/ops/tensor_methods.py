@@ -280,7 +280,7 @@ def run_softmax(x, dim):
     with modes.no_grad():
         e = (x.detach() - x.detach().amax(dim, True)).exp() if x.numel() else x.detach()
         result = (e / e.sum(dim, True)).detach() if x.numel() else e
-    record(softmax_op, [x], [result], plans.Plan(softmax_op, [], dim=dim), saves=0b10)
+    record(softmax_op, [x], [result], plans.Parameters(softmax_op, dim=dim), saves=0b10)
     return result
 
 
@@ -299,5 +299,5 @@ def log_softmax(input, dim, dtype=None):
     dim = views.wrap_dim(dim, x.ndim)
     with modes.no_grad():
         result = (x.detach() - x.detach().logsumexp(dim, True)).detach() if x.numel() else x.detach()
-    record(log_softmax_op, [x], [result], plans.Plan(log_softmax_op, [], dim=dim), saves=0b10)
+    record(log_softmax_op, [x], [result], plans.Parameters(log_softmax_op, dim=dim), saves=0b10)
     return result

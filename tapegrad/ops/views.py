@@ -61,7 +61,7 @@ def embed_gradient(node, g):
     core.assign(holder, g)
     from tapegrad.autograd.node import record
 
-    record(embed, [g], [out], plans.Plan(embed, [], view_op=a.op, view_key=a.key, view_make=a.make))
+    record(embed, [g], [out], plans.Parameters(embed, view_op=a.op, view_key=a.key, view_make=a.make))
     return out
 
 
