@@ -55,10 +55,11 @@ def thunks() -> dict[str, tuple[str, int]]:
     return result
 
 
-# Methods that the call cache serves once a plan is known: no argument, an index, or a second tensor.
-NO_ARGUMENT, INDEX, TENSOR = 0, 1 << 16, 2 << 16
-PLANNED = {"sum": NO_ARGUMENT, "mean": NO_ARGUMENT, "t": NO_ARGUMENT, "__getitem__": INDEX, "matmul": TENSOR, "__matmul__": TENSOR,
-           "mm": TENSOR, "mv": TENSOR, "dot": TENSOR, "bmm": TENSOR}
+# Methods that the call cache serves once a plan is known: with up to three ints, an index, or a second tensor.
+INTS, INDEX, TENSOR = 0, 1 << 16, 2 << 16
+PLANNED = {name: INTS for name in ("sum", "mean", "amax", "amin", "t", "reshape", "view", "flatten", "unsqueeze", "squeeze", "transpose",
+                                   "permute", "select", "narrow", "expand", "diagonal")}
+PLANNED |= {"__getitem__": INDEX} | {name: TENSOR for name in ("matmul", "__matmul__", "mm", "mv", "dot", "bmm")}
 
 
 def planned_slow(name: str, number: int, kind: int):
@@ -70,7 +71,8 @@ def planned_slow(name: str, number: int, kind: int):
     def run(*args, **kwargs):
         before = last[0]
         result = method(*args, **kwargs)
-        if last[0] == before + 1 and not kwargs and len(args) == (1 if kind == NO_ARGUMENT else 2) and type(result) is Tensor:
+        fits = len(args) <= 4 if kind == INTS else len(args) == 2
+        if last[0] == before + 1 and not kwargs and fits and type(result) is Tensor:
             remember(number, kind, args, last[1])
         return result
 
@@ -85,6 +87,12 @@ def remember(number: int, kind: int, args, plan) -> None:
     if found != plan.inputs:
         return
     key, method = (0, 0, 0), number
+    if kind == INTS:
+        if not all(type(a) is int for a in args[1:]):
+            return
+        key, method = (*args[1:], 0, 0, 0)[:3], number | (len(args) + 2) << 16
+        if any(not -(2**62) <= p < 2**62 for p in key):
+            return
     if kind == INDEX:
         index = args[1]
         if type(index) is int:

@@ -209,6 +209,7 @@ SWEEP_PYTHON = 0  # the derivative runs in Python
 SWEEP_VIEW = 1  # g, times `scale`, seen as geometry backward[k] (strides may be 0)
 SWEEP_EMBED = 2  # g added into the region backward[k] at back_offset of the input's (contiguous) cotangent
 SWEEP_APPLY = 3  # the plan backward[k] applied to its operands
+SWEEP_REDUCE = 4  # g summed over what was repeated; backward[k] is the address of the walk from g's elements to the input's, 0 for one
 
 # The cache from a method call to its plan: a row per (method, operand geometries, dtype, up to three integers).
 CALL = Struct(

@@ -109,6 +109,12 @@ def view_rule(op, shape, target, make, size, parameters) -> dict:
         for k, d in enumerate(parameters["order"]):
             back[d] = steps[k]
         return {"rules": [(layout.SWEEP_VIEW, geometry.geometry(shape, tuple(back)))]}
+    if op.sweep == "expand":
+        mode, sizes, moves = geometry.walk(target, geometry.expanded_strides(target, geometry.geometry(shape)), list(range(len(target)))[::-1])
+        if mode == layout.DIRECT:
+            return {"rules": [(layout.SWEEP_VIEW, geometry.geometry(shape))]} if 0 not in target else {}
+        words = np.array([len(sizes), *sizes, *moves], np.int64)
+        return {"rules": [(layout.SWEEP_REDUCE, words.ctypes.data if mode == layout.STRIDED else 0)], "walk": words}
     if op.sweep == "embed":
         _, steps, offset, _ = make(shape, geometry.contiguous_strides(shape))
         return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)))], "back_offset": offset * size}

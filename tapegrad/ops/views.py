@@ -359,7 +359,7 @@ def squeeze(input, dim=None):
     return plans.view(squeeze_op, input, dims, make)
 
 
-@structural("expand_op", "Expand")
+@structural("expand_op", "Expand", sweep="expand")
 def expand_op(node, g):
     """expand: the derivative sums over what was repeated."""
     return g.sum_to_size(node.attributes.input_shape)

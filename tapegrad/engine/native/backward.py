@@ -10,6 +10,7 @@ from tapegrad.engine.layout import (
     REQUIRES_GRAD,
     SWEEP_EMBED,
     SWEEP_PYTHON,
+    SWEEP_REDUCE,
     SWEEP_VIEW,
 )
 from tapegrad.engine.native.capi import py_decref, py_incref, py_long_from_i64, py_vectorcall
@@ -45,6 +46,7 @@ from tapegrad.engine.native.sweep import (
     mark,
     ordered,
     sweep,
+    unbroadcast,
     wants_cotangent,
 )
 from tapegrad.engine.native.tables import drop, new_slot, view_slot
@@ -161,6 +163,13 @@ def sweep_planned(e):
             if source != g:
                 drop(source)
             status = accumulate(s, seen)
+        elif rule == SWEEP_REDUCE:
+            slot_row(st.slots, g).handles = slot_row(st.slots, g).handles + 1
+            total = unbroadcast(g, s, target)
+            if total == 0:
+                drop(g)
+                return OUT_OF_MEMORY
+            status = accumulate(s, total)
         else:
             words = slot_words()
             chosen = Plan(target).operands

@@ -550,19 +550,20 @@ def call_row(key, geometries, dtype):
 
 @native("iiiiii")
 def planned(code, self, args, count, names):
-    """A method call that a plan serves: no argument (sum, t), an index (getitem), or a second tensor (matmul)."""
+    """A method call that a plan serves: up to three ints (sum(), reshape(2, 3)), an index (getitem), or a second tensor (matmul)."""
     st = the_state()
     method = code & 0xFFFF
     slow = load_i64(st.calls + CALL_ROWS * CALL_SIZE + method * 8)
-    kind = code >> 16  # 0: no argument, 1: index, 2: tensor
+    kind = code >> 16  # 0: ints, 1: index, 2: tensor
+    given = args
     x = self
     y = load_i64(args) if count > 0 else 0
     if self == 0:
         x = y
         y = load_i64(args + 8) if count > 1 else 0
         count = count - 1
-    wanted = 1 if kind else 0
-    if names or count != wanted or not modes_ready(st):
+        given = args + 8
+    if names or count < 0 or count > 3 or (kind != 0 and count != 1) or not modes_ready(st):
         return go_slow(slow, code, self, args, count + (1 if self == 0 else 0), names)
     a = slot_of(st, x)
     b = 0
@@ -576,11 +577,22 @@ def planned(code, self, args, count, names):
         usable = index
         method_key = method + (index << 16)
         store_i64(key, method_key)
-    else:
+    elif kind == 2 and a:
         store_i64(key, method)
-        if kind == 2 and a:
-            b = slot_of(st, y)
-            usable = b
+        b = slot_of(st, y)
+        usable = b
+    else:
+        store_i64(key, method + ((count + 3) << 16))
+        for k in range(count):
+            value = load_i64(given + k * 8)
+            if load_i64(value + 8) != st.int_type:
+                usable = 0
+            elif usable:
+                i = py_long_as_i64(value)
+                if i == -1 and py_error_occurred() != 0:
+                    py_error_clear()
+                    usable = 0
+                store_i64(key + 8 + k * 8, i)
     if usable == 0:
         return go_slow(slow, code, self, args, count + (1 if self == 0 else 0), names)
     first = slot_row(st.slots, a)
