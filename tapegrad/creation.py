@@ -445,13 +445,15 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
     d = check_dtype(dtype, "arange")
     if d is None:
         d = dtypes.default_dtype() if any(isinstance(v, builtins.float) for v in (start, end, step)) else dtypes.int64
-    count = builtins.max(0, -builtins.int(-((end - start) / step) // 1)) if isinstance((end - start) / step, builtins.float) else 0
     count = builtins.int(np.ceil((end - start) / step))
-    if d.is_floating_point:
-        array = (start + step * np.arange(count, dtype=np.float64)).astype(d.numpy)
-    else:
-        array = (builtins.int(start) + builtins.int(step) * np.arange(count)).astype(d.numpy)
-    t = from_array(array, d)
+    t = empty_of((count,), d)  # refused here if it is absurdly large
+    array = t._array()
+    for at in builtins.range(0, count, 1 << 20):
+        index = np.arange(at, builtins.min(at + (1 << 20), count))
+        if d.is_floating_point:
+            array[at : at + (1 << 20)] = start + step * index.astype(np.float64)
+        else:
+            array[at : at + (1 << 20)] = builtins.int(start) + builtins.int(step) * index
     if out is not None:
         from tapegrad.dispatch import write_out
 

@@ -198,8 +198,20 @@ def as_strided_view(node, g):
     """A view taken again from its changed base: zeros with the gradient in the view's place."""
     a = node.attributes
     base = node.inputs[0]
+    if geometry.flags_of(core.get_field(node.outputs[0]._slot, core.GEOMETRY)) & layout.OVERLAPS:
+        return sum_through(a.chain, base, g)
     out = g.new_zeros(tuple(base.shape))
     return put_part(out, g, a.chain)
+
+
+def sum_through(chain, base, g):
+    """The gradient of a base through views that show elements more than once (expand): by differentiating the views again."""
+    from tapegrad import autograd
+
+    recorded = modes.is_grad_enabled()
+    with modes.enable_grad():
+        probe = g.new_zeros(tuple(base.shape)).requires_grad_()
+        return autograd.grad(through(chain, probe), probe, g, create_graph=recorded)[0]
 
 
 @structural("put_part", "CopySlices")

@@ -106,6 +106,14 @@ ROOMS = {"slot": 4096, "buffer": 4096, "entry": 4096, "operand": 16384}
 OPS = 1024
 
 
+def _memory_limit() -> int:
+    """Nine tenths of the machine's memory: the system grants more than it has and ends the process when it is touched."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10
+    except (AttributeError, ValueError, OSError):
+        return 1 << 46
+
+
 def _prepare_state() -> None:
     put = lambda field, value: setattr(state_cell(field), "value", value)
     for name, struct in (("slot", layout.SLOT), ("buffer", layout.BUFFER), ("operand", layout.OPERAND)):
@@ -127,6 +135,7 @@ def _prepare_state() -> None:
     put("graveyard", allocate(256 * 8))
     put("graveyard_room", 256)
     put("cached_limit", 1 << 29)
+    put("bytes_limit", _memory_limit())
     put("threads", 1)
     put("parallel_cost", 1 << 62)
     put("mode", layout.GRAD | layout.SEEN)

@@ -274,6 +274,7 @@ STATE = Struct(
     free_lists="i64",  # heads by size class
     cached_bytes="i64",  # in the free lists of large classes
     cached_limit="i64",
+    bytes_limit="i64",  # of live bytes: beyond it an allocation fails as if the system had refused it
     bytes_live="i64",
     bytes_peak="i64",
     slab="i64",

@@ -54,7 +54,6 @@ Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds=
 Elementwise("frac", forward="x - trunc(x)", grads=("g",))
 Elementwise("deg2rad", forward="x * (pi / 180)", grads=("g * (pi / 180)",))
 Elementwise("rad2deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",))
-Elementwise("positive", forward="x", grads=("g",), kinds="FI", operators=("__pos__",), inplace=False)
 
 # --- choosing -------------------------------------------------------------------------------------------------------
 Elementwise("maximum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x > y, x, y)))",

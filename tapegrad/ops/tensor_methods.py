@@ -185,6 +185,17 @@ def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     return bool(np.allclose(input._array(), other._array(), rtol, atol, equal_nan))
 
 
+@function(method=True)
+def positive(input):
+    """The tensor itself; bool tensors are refused."""
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+method(name="__pos__")(positive)
+
+
 @function()
 def is_tensor(obj):
     """Whether `obj` is a Tensor."""

@@ -94,7 +94,7 @@ def fresh_memory(nbytes):
 def new_buffer(nbytes):
     """A buffer of at least `nbytes`, with one reference; 0 if there is no memory (then `state.error_a` is the size)."""
     st = the_state()
-    if nbytes > (1 << 46):
+    if nbytes > st.bytes_limit - st.bytes_live:
         st.error_a = nbytes
         return 0
     b = buffer_index()

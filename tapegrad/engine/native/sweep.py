@@ -568,6 +568,15 @@ def sweep_elementwise(e):
         if broadcast_row(plan, 0).output != geometry:
             return NEEDS_PYTHON
     n = geometry_row(st.geometries, geometry).numel
+    # Nothing may be accumulated before it is sure that no input needs Python, which would do them all.
+    for k in range(inputs):
+        slot = slot_row(st.slots, operand_row(st.operands, first + k).slot)
+        if plan != 0 and wants_cotangent(st, slot):
+            shape = geometry_row(st.geometries, slot.geometry)
+            reduced = shape.numel != n
+            if reduced or n == 0 or shape.ndim != geometry_row(st.geometries, geometry).ndim:
+                if shape.contiguous == 0 or not plain or (reduced and (shape.flags & CONTIGUOUS) == 0):
+                    return NEEDS_PYTHON
     for k in range(inputs):
         s = operand_row(st.operands, first + k).slot
         slot = slot_row(st.slots, s)
@@ -577,8 +586,6 @@ def sweep_elementwise(e):
         shape = geometry_row(st.geometries, slot.geometry)
         reduced = shape.numel != n
         moved = plan != 0 and (reduced or n == 0 or shape.ndim != geometry_row(st.geometries, geometry).ndim)
-        if moved and (shape.contiguous == 0 or not plain or (reduced and (shape.flags & CONTIGUOUS) == 0)):
-            return NEEDS_PYTHON
         if rule == DERIVATIVE_KERNEL:
             held = slot.cotangent
             into = 0
