@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import tapegrad as tg
@@ -209,3 +210,13 @@ def test_a_strided_broadcast_operand_is_differentiated_once():
     for row, (a, b) in zip(h.tolist(), ((1.0, 2.0), (3.0, 5.0)), strict=True):
         ga, gb = gradient(a, b)
         assert row == [2 * ga * 6 * a + 2 * gb * 2 * b, 2 * ga * 2 * b + 2 * gb * 2 * a]
+
+
+def test_a_view_used_after_its_base_changed_is_differentiated_through_the_change():
+    """Also by ops that run in Python, and for views that show elements more than once."""
+    a = tg.tensor([[1.0, 2.0]], dtype=tg.float64, requires_grad=True)
+    base = a * 2
+    view = base.expand(3, 2)
+    base.add_(base)
+    (view.max(0).values.sum() + (view * view).sum()).backward()
+    np.testing.assert_allclose(a.grad.numpy(), 4 + 3 * 2 * 16 * a.detach().numpy())

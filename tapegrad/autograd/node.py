@@ -272,9 +272,12 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
     differentiable: bit k says that output k gets a gradient.
     """
     from tapegrad import modes
+    from tapegrad.ops.plan import settled
 
     if not modes.word() & modes.GRAD:
         return
+    for t in inputs:
+        settled(t)  # a view whose base has changed takes its new place in the graph first
     if not any(core.get_field(t._slot, core.FLAGS) & layout.REQUIRES_GRAD for t in inputs):
         return
     flags = 0
