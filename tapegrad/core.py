@@ -25,6 +25,7 @@ entry_count = state_cell("entry_count")
 entry_live = state_cell("entry_live")
 slot_live = state_cell("slot_live")
 bytes_live = state_cell("bytes_live")
+threads = state_cell("threads")
 
 GEOMETRY = layout.SLOT.offset["geometry"]
 DTYPE = layout.SLOT.offset["dtype"]

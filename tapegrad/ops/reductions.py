@@ -53,6 +53,10 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None):
     s = plans.settled(x)
     g = core.get_field(s, core.GEOMETRY)
     shape = tuple(geometry.shapes[g])
+    if len(dims) == len(shape) and geometry.numels[g] >= PARALLEL and core.threads.value > 1 and geometry.is_contiguous(g):
+        chunks = next((c for c in (64, 50, 40, 32, 20, 16, 10, 8, 5, 4, 2) if geometry.numels[g] % c == 0), 1)
+        if chunks > 1:
+            return reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks)
     adjacent = not dims or dims == tuple(range(dims[0], dims[-1] + 1))
     if not adjacent or not geometry.is_contiguous(g):
         return reduce_general(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag)
@@ -82,6 +86,22 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None):
                           differentiable=-1 if result_dtype.is_floating_point else 0)
 
     return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code), make)
+
+
+PARALLEL = 1 << 17  # elements from which a reduction to one value is worth sharing among threads
+
+
+def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks):
+    """A large reduction to one value: equal chunks on the threads, then their results; recorded as one op."""
+    from tapegrad import modes
+
+    with modes.no_grad():
+        parts = reduce(op, x.detach().view(chunks, -1), (1,), False, kernel_name, result_dtype)
+        out = reduce(op, parts, (0,), False, kernel_name, result_dtype).detach()
+        out = out.reshape((1,) * x.ndim).detach() if keepdim else out
+    plan = plans.Parameters(op, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=x.numel(), tag=tag)
+    record(op, [x], [out], plan, saves, -1 if result_dtype.is_floating_point else 0)
+    return out
 
 
 def reduce_general(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag):
