@@ -12,6 +12,7 @@ from tapegrad import core, dtypes, geometry, modes
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.dtypes import dtype as Dtype
 from tapegrad.engine import layout
+from tapegrad.engine.bind import state_cell
 from tapegrad.ops.public import function
 
 Number = (builtins.bool, builtins.int, builtins.float)
@@ -25,6 +26,16 @@ def empty_of(shape: tuple, d: Dtype, steps: tuple | None = None):
 
         raise_memory(core.error_a.value)
     return finish(core.wrap(slot))
+
+
+def room_for(count: int) -> int:
+    """Refuse a count of elements whose making, with NumPy's intermediate arrays of 8 bytes an element, would exhaust the machine."""
+    limit = state_cell("bytes_limit").value
+    if limit and 4 * 8 * count > limit:
+        from tapegrad.dispatch import raise_memory
+
+        raise_memory(8 * count)
+    return count
 
 
 def finish(tensor, requires_grad: bool = False):
@@ -473,7 +484,7 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     if end is None:
         start, end = 0, start
     d = check_dtype(dtype, "range") or dtypes.default_dtype()
-    count = builtins.int((end - start) / step + 1)
+    count = room_for(builtins.int((end - start) / step + 1))
     return finish(from_array((start + step * np.arange(count, dtype=np.float64)).astype(d.numpy), d), requires_grad)
 
 
@@ -485,6 +496,7 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
         raise TypeError(f"linspace(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
+    room_for(steps)
     d = check_dtype(dtype, "linspace") or dtypes.default_dtype()
     kind = d.numpy.type if d.is_floating_point else np.float64
     if steps == 1:
@@ -511,4 +523,5 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
     for name, size in (("n", n), ("m", m)):
         if size is not None and size < 0:
             raise RuntimeError(f"{name} must be greater or equal to 0, got {size}")
+    room_for(n * (n if m is None else m))
     return finish(from_array(np.eye(n, m, dtype=d.numpy), d), requires_grad)

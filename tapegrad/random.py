@@ -112,7 +112,7 @@ def count(shape) -> int:
     n = 1
     for size in shape:
         n *= size
-    return n
+    return creation.room_for(n)
 
 
 @function()
@@ -150,6 +150,7 @@ def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=Non
     d = check_dtype(dtype, "randperm") or dtypes.int64
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got{n}")
+    creation.room_for(n)
     return finished(stream_of(generator).randperm(n, d.numpy), (n,), requires_grad, out)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tapegrad import core, geometry
@@ -184,9 +186,10 @@ def repeat(self, *sizes):
     sizes = ints("repeat", sizes, "repeats")
     if len(sizes) < self.ndim:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
-    from tapegrad.creation import from_array
+    from tapegrad.creation import from_array, room_for
 
     shape = (1,) * (len(sizes) - self.ndim) + tuple(self.shape)
+    room_for(math.prod(sizes) * self.numel())
     result = from_array(np.tile(self.detach()._array().reshape(shape), sizes), self.dtype)
     record(repeat_op, [self], [result], plans.Parameters(repeat_op, repeats=sizes, shape=shape, input_shape=tuple(self.shape)))
     return result
