@@ -116,14 +116,8 @@ def adopt_producer(result, holder) -> None:
     record_move(result, holder)
 
 
-@structural("move_op", "Move")
-def move_op(node, g):
-    """The value moved to other memory: the gradient as it is."""
-    return g
-
-
 def record_move(result, holder) -> None:
-    """Redirect the last entry's output to `holder` if nobody else can see it, else record a move."""
+    """Make `holder` the output of the entry that made `result`, which nobody else has seen."""
     e = core.get_field(result._slot, core.ENTRY)
     k = core.get_field(result._slot, core.OUTPUT_NR)
     inputs = core.entry_field(e, core.ENTRY_INPUTS)
