@@ -8,6 +8,9 @@ engine's broadcast cache.  The output's stride order follows torch's TensorItera
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
+from collections import deque
 
 import numpy as np
 
@@ -23,6 +26,8 @@ numels: list[int] = [0]
 _memory: list = [None]  # keeps sizes alive
 _room = 0
 _rows: np.ndarray
+lock = threading.RLock()  # held by whoever adds to a table that compiled code reads
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 class Size(tuple):
@@ -100,11 +105,18 @@ def geometry(shape: tuple, steps: tuple | None = None) -> int:
             found = _contiguous_ids[shape] = geometry(shape, contiguous_strides(shape))
         return found
     found = _ids.get((shape, steps))
-    return found if found is not None else _intern(shape, steps)
+    if found is None:
+        with lock:
+            found = _ids.get((shape, steps))
+            if found is None:
+                found = _intern(shape, steps)
+    return found
 
 
 def _intern(shape: tuple, steps: tuple) -> int:
     global _room, _rows
+    plain = contiguous_strides(shape)
+    base = geometry(tuple(shape), plain) if tuple(steps) != plain else 0
     count = len(shapes)
     if count >= _room:
         _room = max(1024, _room * 2)
@@ -122,12 +134,8 @@ def _intern(shape: tuple, steps: tuple) -> int:
     strides.append(tuple(steps))
     numels.append(numel)
     _memory.append(words)
-    flags = _flags(shape, steps)
+    _rows[count] = (numel, words.ctypes.data, len(shape), _flags(shape, steps), base or count, 0)
     _ids[(tuple(shape), tuple(steps))] = count
-    plain = contiguous_strides(shape)
-    _rows[count] = (numel, words.ctypes.data, len(shape), flags, count if tuple(steps) == plain else 0, 0)
-    if tuple(steps) != plain:
-        _rows["contiguous"][count] = geometry(tuple(shape))
     return count
 
 
@@ -216,11 +224,17 @@ def walk(shape: tuple, steps: tuple, order: list[int]) -> tuple[int, list[int], 
     return STRIDED, sizes[::-1], moves[::-1]
 
 
-_walks: dict[int, list] = {}  # by row: the arrays that the row's addresses point at
+_rows_in_use: dict[int, tuple] = {}  # by place in the cache: the row and the walks that it points at
+_retired: deque = deque(maxlen=layout.BROADCAST_ROWS)  # replaced rows: compiled code that let another thread run may still read them
 
 
 def fill_broadcast(first: int, second: int, third: int) -> None:
     """Fill the broadcast cache for operand geometries (0: none); called by compiled code on a miss."""
+    with lock:
+        _fill_broadcast(first, second, third)
+
+
+def _fill_broadcast(first: int, second: int, third: int) -> None:
     operands = [g for g in (first, second, third) if g]
     shape = broadcast_shapes(*(shapes[g] for g in operands))
     expanded = [expanded_strides(shape, g) for g in operands]
@@ -244,11 +258,11 @@ def fill_broadcast(first: int, second: int, third: int) -> None:
         modes.append(mode)
         addresses.append(words.ctypes.data if mode == STRIDED else 0)
     h = (first * 0x9E3779B1 + second * 0x85EBCA77 + third * 0xC2B2AE3D) >> 7
-    table = layout.BROADCAST.view(bind.state_cell("broadcasts").value, layout.BROADCAST_ROWS)
     at = h & (layout.BROADCAST_ROWS - 1)
-    if table["output"][at] and not table["output"][at ^ 1]:
+    if at in _rows_in_use and at ^ 1 not in _rows_in_use:
         at ^= 1
-    row = table[at]
-    row["first"], row["second"], row["third"], row["output"], row["n"] = first, second, third, output, n
-    row["mode"], row["walk"] = [*modes, DIRECT], [*addresses, 0]
-    _walks[at] = kept
+    row = np.array([(first, second, third, output, n, [*modes, DIRECT], [*addresses, 0])], layout.BROADCAST.dtype)
+    if at in _rows_in_use:
+        _retired.append(_rows_in_use[at])
+    _rows_in_use[at] = (row, kept)
+    ctypes.c_int64.from_address(bind.state_cell("broadcasts").value + at * 8).value = row.ctypes.data

@@ -125,7 +125,7 @@ def _prepare_state() -> None:
     put("slot_count", 1)
     put("buffer_count", 1)
     put("ops", allocate(OPS * layout.OP.size))
-    put("broadcasts", allocate(layout.BROADCAST_ROWS * layout.BROADCAST.size))
+    put("broadcasts", allocate(layout.BROADCAST_ROWS * 8))
     put("calls", allocate(layout.CALL_ROWS * layout.CALL.size + 64 * 8))
     put("free_lists", allocate(256 * 8))
     put("stack", allocate(4096 * 8))
@@ -225,7 +225,7 @@ EXPORTS = {
     "set_mode": "i:i",
     "wants": "ii:i",
     "claim_sweep": ":i",
-    "remember_call": "iiiiiii:i",
+    "remember_call": "iiiiiiii:v",
     "unlink": "iiii:v",
     "settle": ":v",
 }

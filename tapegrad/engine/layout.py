@@ -169,11 +169,11 @@ HAS_SAVED = 8
 DIRECT, SCALAR, STRIDED = 0, 1, 2
 ADDED = 3  # an output that is added to, in the output's order; its walk is the address of the addition kernel
 BROADCAST = Struct(
-    "Broadcast",  # a row of the broadcast cache: the plan for one combination of operand geometries
+    "Broadcast",  # what the broadcast cache points at: the plan for one combination of operand geometries
     first="i32",
     second="i32",
     third="i32",
-    output="i32",  # geometry of the output; 0: row unused
+    output="i32",  # geometry of the output
     n="i64",
     mode=("i32", 4),  # DIRECT, SCALAR or STRIDED per operand: the inputs, then the output
     walk=("i64", 4),  # for STRIDED: address of ndim, sizes.., strides..

@@ -6,11 +6,15 @@ compiled call.  The plan object is the entry's payload, so a derivative finds it
 
 from __future__ import annotations
 
+import ctypes
+import weakref
+
 import numpy as np
 
 from tapegrad import core, geometry, modes
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine import layout
+from tapegrad.engine.bind import state_cell
 
 _cache: dict[tuple, Plan] = {}
 DTYPE, GEOMETRY, FLAGS = core.DTYPE, core.GEOMETRY, core.FLAGS
@@ -73,16 +77,14 @@ def view(op, x, key, make, multi=False):
     place = (op.code, g, d, key)
     plan = _cache.get(place)
     if plan is None:
-        if len(_cache) >= LIMIT:
-            forget()
         shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
         target = geometry.geometry(tuple(shape), tuple(steps))
         size = BY_CODE[d].itemsize
-        plan = _cache[place] = Plan(op, [(target, d)], view=True, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
+        plan = Plan(op, [(target, d)], view=True, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
                                     make=make, key=key, **view_rule(op, tuple(geometry.shapes[g]), tuple(shape), make, size, parameters), **parameters)
-        plan.inputs = ((g, d),)
-    note(plan)
+        plan = keep(place, plan, ((g, d),))
     out = core.apply(plan.address, x)
+    note(plan, (x,), out)
     base = x._base
     out._base = x if base is None else base
     out._parent, out._plan = x, plan
@@ -121,45 +123,61 @@ def view_rule(op, shape, target, make, size, parameters) -> dict:
     return {}
 
 
-_last: list = [0, None]  # how many plans have run from Python, and the last one
+_last: tuple = (None, (), None)  # the last plan that ran from Python, its inputs, and a weak reference to its output
 
 
-def note(plan) -> None:
-    _last[0] += 1
-    _last[1] = plan
+def note(plan, tensors, out) -> None:
+    global _last
+    _last = (plan, tuple(map(id, tensors)), None if type(out) is tuple else weakref.ref(out))
+
+
+def answered(result, operands):
+    """The plan that made `result` out of exactly `operands` and nothing else since, or None."""
+    plan, inputs, out = _last
+    return plan if out is not None and out() is result and inputs == tuple(map(id, operands)) else None
 
 
 LIMIT = 50_000  # plans kept; a program with ever new shapes starts over
+_retired: dict[tuple, Plan] = {}  # the generation before: a call under way may still hold the address of one
+
+
+def keep(place, plan, inputs):
+    """The plan for `place`: `plan`, unless another thread was first.  Only a kept plan may be pointed at by compiled code."""
+    plan.place, plan.inputs = place, inputs
+    if len(_cache) >= LIMIT:
+        forget()
+    return _cache.setdefault(place, plan)
 
 
 def forget() -> None:
     """Drop every cached plan; entries and views keep those they need."""
-    import ctypes
+    global _cache, _retired
+    with geometry.lock:
+        _cache, _retired = {}, _cache
+        ctypes.memset(state_cell("calls").value, 0, layout.CALL_ROWS * layout.CALL.size)
 
-    from tapegrad.engine.bind import state_cell
 
-    _cache.clear()
-    ctypes.memset(state_cell("calls").value, 0, layout.CALL_ROWS * layout.CALL.size)
+def remember(plan, method: int, second: int, dtype: int, key) -> None:
+    """Let compiled code answer a call (see `install.remember`) by `plan` itself, if it is still kept."""
+    with geometry.lock:
+        if _cache.get(plan.place) is plan:
+            core.remember_call(method, plan.inputs[0][0], second, dtype, *key, plan.address)
 
 
 def cached(op, tensors, key, make):
     """The plan of a computing op, made by `make()` at first use of these geometries, dtypes and parameters."""
     place = (op.code, *((core.get_field(t._slot, GEOMETRY), core.get_field(t._slot, DTYPE)) for t in tensors), key)
     plan = _cache.get(place)
-    if plan is None:
-        if len(_cache) >= LIMIT:
-            forget()
-        plan = _cache[place] = make()
-        plan.inputs = place[1:-1]
-    note(plan)
-    return plan
+    return plan if plan is not None else keep(place, make(), place[1:-1])
 
 
 def run(op, tensors, key, make):
     """Run a computing op by its plan."""
     for t in tensors:
         settled(t)
-    out = core.apply(cached(op, tensors, key, make).address, *tensors)
+    plan = cached(op, tensors, key, make)
+    out = core.apply(plan.address, *tensors)
+    note(plan, tensors, out)
     if modes.word() & modes.INFERENCE:
         for t in out if isinstance(out, tuple) else (out,):
             core.set_field(t._slot, FLAGS, core.get_field(t._slot, FLAGS) | layout.INFERENCE)

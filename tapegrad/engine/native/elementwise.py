@@ -90,11 +90,13 @@ def find_broadcast(first, second, third):
     """The address of the broadcast row of these geometries (0 stands for no operand); 0 if they do not fit (exception set)."""
     st = the_state()
     h = broadcast_hash(first, second, third)
-    for attempt in range(2):
+    for attempt in range(100):  # other threads may have replaced the row before this one looks again
         for probe in range(2):
-            row = broadcast_row(st.broadcasts, (h ^ probe) & (layout.BROADCAST_ROWS - 1))
-            if row.output and row.first == first and row.second == second and row.third == third:
-                return row.pointer
+            address = load_i64(st.broadcasts + ((h ^ probe) & (layout.BROADCAST_ROWS - 1)) * 8)
+            if address:
+                row = broadcast_row(address, 0)
+                if row.first == first and row.second == second and row.third == third:
+                    return address
         if ask_python(st.need_broadcast, first, second, third) == 0:
             return 0
     return 0

@@ -650,9 +650,9 @@ def remember_view(result, parent, plan):
     store_i64(result + st.base_offset, base)
 
 
-@native("iiiiiiii")
-def remember_call(method, first, second, dtype, a, b, c):
-    """The (claimed) cache row for a call, whose `plan` the caller fills in."""
+@native("viiiiiiii")
+def remember_call(method, first, second, dtype, a, b, c, plan):
+    """Let the call cache answer a call with `plan` (the address of a row that lives until the cache is cleared)."""
     key = argument_words()
     store_i64(key, method)
     store_i64(key + 8, a)
@@ -666,8 +666,7 @@ def remember_call(method, first, second, dtype, a, b, c):
     row.a = a
     row.b = b
     row.c = c
-    row.plan = 0
-    return row.pointer
+    row.plan = plan
 
 
 @native("vii")

@@ -1,0 +1,69 @@
+"""Owns what several threads do at once: first calls on the same new shapes race for the caches that all threads share."""
+
+import sys
+import threading
+
+import pytest
+
+import tapegrad as tg
+from tapegrad.ops import plan as plans
+
+
+@pytest.fixture
+def eager_switching():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def measures(n: int) -> tuple:
+    """Calls that fill the geometry, broadcast, plan and call caches for size `n`, with results that are known."""
+    x = tg.ones(n, dtype=tg.float64, requires_grad=True)
+    column = x.reshape(1, -1).t()
+    total = (column * tg.ones(2, dtype=tg.float64)).sum() + x[1:].sum() + x.sum(0)
+    (g,) = tg.autograd.grad(total, x)
+    return total.item(), x[1:].sum().item(), x.sum().item(), tuple(column.shape), g[0].item(), g[-1].item()
+
+
+def expected(n: int) -> tuple:
+    return 4.0 * n - 1, n - 1.0, float(n), (n, 1), 3.0, 4.0
+
+
+def run_together(work, count=2):
+    failures = []
+
+    def guarded(barrier):
+        try:
+            work(barrier)
+        except Exception as error:
+            failures.append(error)
+            barrier.abort()
+
+    barrier = threading.Barrier(count)
+    threads = [threading.Thread(target=guarded, args=(barrier,)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+def test_first_calls_on_new_shapes_race(eager_switching):
+    def work(barrier):
+        for n in range(1100, 1400):
+            barrier.wait()
+            assert measures(n) == expected(n)
+
+    run_together(work)
+    assert all(measures(n) == expected(n) for n in range(1100, 1400))
+
+
+def test_plans_are_dropped_while_others_call(eager_switching, monkeypatch):
+    monkeypatch.setattr(plans, "LIMIT", 20)
+
+    def work(barrier):
+        for n in range(200):
+            assert measures(2 + n % 50) == expected(2 + n % 50)
+
+    run_together(work)
