@@ -35,9 +35,9 @@ def operand(op_name: str, value, position: int, parameter: str, numbers: bool = 
         settle(value)
         return value
     if isinstance(value, np.ndarray):
-        from tapegrad.creation import from_numpy
+        from tapegrad.creation import from_array
 
-        return from_numpy(value)
+        return from_array(value)  # a copy: the tape may keep it, and would not notice that the array changes
     if numbers and isinstance(value, NUMBERS):
         return value.item() if isinstance(value, (np.number, np.bool_)) else value
     raise TypeError(f"{op_name}(): argument '{parameter}' (position {position}) must be Tensor, not {type(value).__name__}")

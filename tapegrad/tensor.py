@@ -494,6 +494,16 @@ class Tensor(Handle, metaclass=_TensorType):
 
     __array_priority__ = 1000
 
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        from tapegrad import numpy_protocol
+
+        return numpy_protocol.array_ufunc(self, ufunc, method, *inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        from tapegrad import numpy_protocol
+
+        return numpy_protocol.array_function(self, function, types, args, kwargs)
+
     def __dlpack__(self, *, stream=None, **kwargs):
         if self.requires_grad:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")

@@ -266,7 +266,6 @@ def meshgrid(*tensors, indexing="ij"):
     shape = tuple(x.numel() for x in tensors)
     grids = [x.reshape((1,) * k + (-1,) + (1,) * (len(tensors) - k - 1)).expand(shape) for k, x in enumerate(tensors)]
     if indexing == "xy" and len(tensors) > 1:
-        grids = [x.transpose(0, 1) for x in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 
+import numpy as np
+
 from tapegrad import geometry
 from tapegrad.engine.layout import SWEEP_APPLY
 from tapegrad.ops import loops
@@ -229,12 +231,14 @@ def matmul(input, other, *, out=None):
 
 @method()
 def __matmul__(self, other):
-    return matmul(self, other) if hasattr(other, "_slot") or hasattr(other, "__array__") else NotImplemented
+    if hasattr(other, "_slot"):
+        return matmul(self, other)
+    return np.matmul(self, other) if isinstance(other, np.ndarray) else NotImplemented
 
 
 @method()
 def __rmatmul__(self, other):
-    return matmul(other, self) if hasattr(other, "_slot") else NotImplemented
+    return np.matmul(other, self) if isinstance(other, np.ndarray) else NotImplemented
 
 
 @function(method=True)
