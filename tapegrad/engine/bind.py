@@ -154,7 +154,7 @@ def _native_sources() -> str:
 
 
 def _compile_engine() -> bytes:
-    from tapegrad.engine.native import backward, elementwise, memory, methods, sweep, tables, threadmodes, threads  # noqa: F401 (fills the registry)
+    from tapegrad.engine.native import access, backward, methods  # noqa: F401 (with what they import: fills the registry)
     from tapegrad.engine.native.native import registry
 
     return build.pack(build.compile_in_parallel({"tg_" + name: parts for name, parts in registry.items()}))

@@ -14,9 +14,23 @@ from tapegrad.engine.layout import (
     SWEEP_VIEW,
 )
 from tapegrad.engine.native.capi import py_decref, py_incref, py_long_from_i64, py_vectorcall
+from tapegrad.engine.native.cotangents import (
+    DONE,
+    NEEDS_PYTHON,
+    OUT_OF_MEMORY,
+    PYTHON_ERROR,
+    accumulate,
+    add_into,
+    deposit,
+    exclusive,
+    ordered,
+    unbroadcast,
+)
 from tapegrad.engine.native.elementwise import assign, compute, find_broadcast
-from tapegrad.engine.native.methods import go_slow, modes_ready, run_plan, slot_of
+from tapegrad.engine.native.marks import mark
 from tapegrad.engine.native.native import native
+from tapegrad.engine.native.objects import go_slow, modes_ready, slot_of
+from tapegrad.engine.native.planned import run_plan
 from tapegrad.engine.native.pointers import (
     Plan,
     entry_row,
@@ -32,23 +46,7 @@ from tapegrad.engine.native.pointers import (
     the_state,
     zero_bytes,
 )
-from tapegrad.engine.native.sweep import (
-    DONE,
-    NEEDS_PYTHON,
-    OUT_OF_MEMORY,
-    PYTHON_ERROR,
-    accumulate,
-    add_into,
-    check_saved,
-    deposit,
-    end_sweep,
-    exclusive,
-    mark,
-    ordered,
-    sweep,
-    unbroadcast,
-    wants_cotangent,
-)
+from tapegrad.engine.native.sweep import check_saved, end_sweep, sweep, wants_cotangent
 from tapegrad.engine.native.tables import drop, new_slot, view_slot
 
 slot_words = stack_words(4)
