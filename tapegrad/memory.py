@@ -27,6 +27,9 @@ def set_num_threads(count: int) -> None:
     state_cell("parallel_cost").value = PARALLEL_COST if count > 1 else 1 << 62
     from threadpoolctl import threadpool_limits
 
+    from tapegrad.ops.plan import forget
+
+    forget()  # how a large reduction is cut up depends on the threads
     _limits[:] = [threadpool_limits(count, user_api="blas")]
 
 

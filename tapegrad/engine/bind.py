@@ -130,6 +130,7 @@ def _prepare_state() -> None:
     put("free_lists", allocate(256 * 8))
     put("stack", allocate(4096 * 8))
     put("stack_room", 4096)
+    put("deferred", allocate(8192))
     put("leaves", allocate(256 * 8))
     put("leaves_room", 256)
     put("graveyard", allocate(256 * 8))
@@ -231,7 +232,7 @@ EXPORTS = {
 }
 
 
-VISIBLE = ("binary", "unary", "apply", "planned", "backward", "dealloc", "run_blocks", "worker_main", *EXPORTS)
+VISIBLE = ("binary", "unary", "apply", "planned", "backward", "dealloc", "run_blocks", "run_deferred", "worker_main", *EXPORTS)
 
 
 def _export_ir(name: str, kinds: str) -> str:

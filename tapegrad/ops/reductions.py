@@ -88,7 +88,7 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None):
     return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code), make)
 
 
-PARALLEL = 1 << 17  # elements from which a reduction to one value is worth sharing among threads
+PARALLEL = 1 << 21  # elements from which a reduction to one value is worth sharing among threads
 
 
 def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks):

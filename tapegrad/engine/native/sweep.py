@@ -31,7 +31,8 @@ from tapegrad.engine.native.cotangents import (
     ordered,
     unbroadcast,
 )
-from tapegrad.engine.native.elementwise import address_of_run_blocks, find_broadcast, kernel_of, run_kernel, set_operand
+from tapegrad.engine.native.deferred import LEAST, cotangent_slot, defer, defer_over, flush, retire, spend
+from tapegrad.engine.native.elementwise import address_of_run_blocks, find_broadcast, kernel_of, set_operand
 from tapegrad.engine.native.marks import clear_mark, is_marked, last_mark
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
@@ -52,7 +53,7 @@ from tapegrad.engine.native.pointers import (
     the_state,
     zero_bytes,
 )
-from tapegrad.engine.native.tables import drop, free_saved, is_saved, new_slot, rewind_tape, view_slot
+from tapegrad.engine.native.tables import drop, is_saved, new_slot, rewind_tape, view_slot
 from tapegrad.engine.native.threadmodes import thread_id
 
 FLOAT64 = 1  # dtype code
@@ -106,11 +107,10 @@ def derivative(e, k, g, plan, plain, into):
     out = slot_row(st.slots, operand_row(st.operands, first + inputs).slot)
     result = into
     if into == 0:
-        result = new_slot(out.geometry, out.dtype)
+        result = cotangent_slot(out.geometry, out.dtype)
         if result == 0:
             st.error = OUT_OF_MEMORY
             return 0
-        slot_row(st.slots, result).handles = 1
     reads = op_get(row, "reads", k)
     n = geometry_row(st.geometries, slot_row(st.slots, result).geometry).numel
     target = slot_row(st.slots, result).data
@@ -123,7 +123,7 @@ def derivative(e, k, g, plan, plain, into):
             if (reads >> j) & 1:
                 position = 5 if j == inputs else 2 + j
                 store_i64(words + position * 8, slot_row(st.slots, operand_row(st.operands, first + j).slot).data)
-        run_kernel(kernel, words, n, row.cost, 0)
+        defer(kernel, words, 6, n, row.cost)
         return result
     size = load_i64(st.itemsize + cotangent.dtype * 8)
     add = kernel_of(st.add, 0, cotangent.dtype) if into else 0
@@ -149,6 +149,8 @@ def derivative(e, k, g, plan, plain, into):
         set_operand(words, 1, cotangent.data, DIRECT, 0, size)
     else:
         cast = broadcast_row(reach, 0)
+        if broadcast_get(cast, "mode", 1) == STRIDED:
+            flush()  # noted calls may write what is read here in another order
         set_operand(words, 1, cotangent.data, broadcast_get(cast, "mode", 1), broadcast_get(cast, "walk", 1), size)
     cast = broadcast_row(plan, 0)
     for j in range(inputs):
@@ -162,13 +164,20 @@ def derivative(e, k, g, plan, plain, into):
             set_operand(words, 2 + j, operand.data, mode, walk, load_i64(st.itemsize + operand.dtype * 8))
     if (reads >> inputs) & 1:
         set_operand(words, 5, slot_row(st.slots, operand_row(st.operands, first + inputs).slot).data, DIRECT, 0, size)
-    run_kernel(address_of_run_blocks(), words, n, row.cost, 0)
+    defer(address_of_run_blocks(), words, 26, n, row.cost)
     return result
 
 
 @native("ii")
 def sweep_elementwise(e):
     """Send the cotangent of entry `e` to its inputs.  DONE, NEEDS_PYTHON or a failure."""
+    status = sweep_entry(e)
+    defer_over(0)
+    return status
+
+
+@native("ii")
+def sweep_entry(e):
     st = the_state()
     status = check_saved(e)
     if status != DONE:
@@ -201,6 +210,7 @@ def sweep_elementwise(e):
         if broadcast_row(plan, 0).output != geometry:
             return NEEDS_PYTHON
     n = geometry_row(st.geometries, geometry).numel
+    defer_over(n if n >= LEAST and plain and st.check == 0 else 0)
     # Nothing may be accumulated before it is sure that no input needs Python, which would do them all.
     for k in range(inputs):
         slot = slot_row(st.slots, operand_row(st.operands, first + k).slot)
@@ -231,6 +241,7 @@ def sweep_elementwise(e):
                 continue
         elif rule == DERIVATIVE_SAME:
             if moved:
+                flush()
                 cotangent = ordered(g, geometry)
             else:
                 cotangent = g
@@ -245,6 +256,7 @@ def sweep_elementwise(e):
         if moved:
             if reduced:
                 walk = 0
+                flush()
                 if broadcast_get(broadcast_row(plan, 0), "mode", k) == STRIDED:
                     walk = broadcast_get(broadcast_row(plan, 0), "walk", k)
                 cotangent = unbroadcast(cotangent, s, walk)
@@ -273,7 +285,7 @@ def drop_cotangents(e):
             if slot.cotangent and (slot.flags & CAPTURED) == 0:
                 g = slot.cotangent
                 slot.cotangent = 0
-                drop(g)
+                retire(g)
 
 
 @native("vi")
@@ -281,12 +293,19 @@ def finish_entry(e):
     """Entry `e` has been swept: let go of its outputs' cotangents and, unless the graph is retained, of what it saved."""
     drop_cotangents(e)
     if the_state().sweep_retain == 0:
-        free_saved(e)
+        spend(e)
 
 
 @native("i")
 def sweep():
     """Go on down the tape from `state.sweep_entry`: DONE, a barrier, or a failure."""
+    status = sweep_marked()
+    defer_over(0)
+    return status
+
+
+@native("i")
+def sweep_marked():
     st = the_state()
     while True:
         e = last_mark(st.sweep_entry)
@@ -307,11 +326,12 @@ def sweep():
             if hooked:
                 return e + 1
             if entry.plan:
+                defer_over(0)
                 status = sweep_planned(e)
             elif entry.payload or op_row(st.ops, entry.op).family != ELEMENTWISE:
                 return e + 1
             else:
-                status = sweep_elementwise(e)
+                status = sweep_entry(e)
             if status == NEEDS_PYTHON:
                 return e + 1
             if status != DONE:
