@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
-from tapegrad import dispatch, dtypes, geometry, kernels
+from tapegrad import core, dispatch, dtypes, geometry, kernels
 from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
@@ -189,9 +189,13 @@ def signature(op: Elementwise, method: bool) -> str:
     return f"{op.name}({', '.join(names)}, /)\n--\n\n"
 
 
-def check_failed(slot: int, *_) -> None:
-    """Called in checking mode (TAPEGRAD_CHECK=1) when memory behind a tensor has been overwritten."""
-    raise RuntimeError(f"TAPEGRAD_CHECK: slot {slot} was written past its end")
+CHECKS = ("", "was written past its end", "was changed by a kernel that only reads it", "holds elements that no kernel has written")
+
+
+def check_failed(what: int, slot: int) -> None:
+    """Called in checking mode (TAPEGRAD_CHECK=1) when a kernel has done what it must not."""
+    g = core.get_field(slot, core.GEOMETRY)
+    raise RuntimeError(f"TAPEGRAD_CHECK: slot {slot}, a tensor of shape {list(geometry.shapes[g])}, {CHECKS[what]}")
 
 
 def resume(status: int, before: int) -> None:

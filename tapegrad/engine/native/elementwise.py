@@ -20,6 +20,7 @@ from tapegrad.engine.layout import (
     STRIDED,
 )
 from tapegrad.engine.native.capi import call_kernel, py_decref, py_long_from_i64, py_vectorcall
+from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
     I64,
@@ -57,6 +58,7 @@ scratch_words = stack_words(7 * BLOCK * 2)
 small_words = stack_words(8)
 block_words = stack_words(32)
 call_words = stack_words(8)
+check_words = stack_words(40)
 address_of_run_blocks = symbol_address("tg_run_blocks", VOID, I64, I64, I64)
 
 
@@ -280,6 +282,25 @@ def run_kernel(kernel, args, n, cost, unused):
 @native("iiiiiii")
 def compute(op, out_dtype, plan, a, b, c):
     """A new slot with op's forward value over operands of one dtype; `plan` is a broadcast row, or 0 if all are contiguous alike."""
+    if the_state().check == 0:
+        return compute_unchecked(op, out_dtype, plan, a, b, c)
+    words = check_words()
+    operands = words + 34 * 8
+    store_i64(operands, a)
+    store_i64(operands + 8, b)
+    store_i64(operands + 16, c)
+    watch(words, operands, 3)
+    out = compute_unchecked(op, out_dtype, plan, a, b, c)
+    if out > 0:
+        store_i64(operands + 24, out)
+        if verify(words, operands, 3, operands + 24, 1) == 0:
+            drop_unheld(out)
+            return FAILED
+    return out
+
+
+@native("iiiiiii")
+def compute_unchecked(op, out_dtype, plan, a, b, c):
     st = the_state()
     first = slot_row(st.slots, a)
     row = op_row(st.ops, op)

@@ -7,6 +7,7 @@ op's Python callable, which knows every rule and raises every error.
 
 from tapegrad.engine.layout import DENSE, GRAD, REQUIRES_GRAD, VIEW
 from tapegrad.engine.native.capi import py_error_clear, py_error_occurred, py_float_as_f64, py_incref
+from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.elementwise import FAILED, elementwise, fill_blocks, find_broadcast, kernel_of, run_kernel
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import go_slow, modes_ready, scalar_slot, slot_of, wrap
@@ -26,6 +27,7 @@ from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 
 FLOAT64 = 1  # dtype code
 pair_words = stack_words(4)
+check_words = stack_words(40)
 
 
 @native("ii")
@@ -102,7 +104,7 @@ def binary(code, self, args, count, names):
             drop(scalar)
         return go_slow(slow, code, self, args, count, names)
     if code & INPLACE:
-        status = inplace(op, a, b, x)
+        status = inplace(op, a, b)
         if scalar:
             drop(scalar)
         if status == 1:
@@ -121,9 +123,24 @@ def binary(code, self, args, count, names):
     return go_slow(slow, code, self, args, count, names)
 
 
-@native("iiiii")
-def inplace(op, a, b, unused):
+@native("iiii")
+def inplace(op, a, b):
     """Write op's value over slot `a` when that needs no recording; 1 if it was done, 0 if Python must see to it."""
+    if the_state().check == 0:
+        return inplace_unchecked(op, a, b)
+    words = check_words()
+    operands = words + 34 * 8
+    store_i64(operands, a)
+    store_i64(operands + 8, b)
+    watch(words, operands, 2)
+    status = inplace_unchecked(op, a, b)
+    if status == 1 and verify(words, operands, 2, operands, 1) == 0:
+        return FAILED
+    return status
+
+
+@native("iiii")
+def inplace_unchecked(op, a, b):
     st = the_state()
     target = slot_row(st.slots, a)
     flags = target.flags
@@ -187,7 +204,7 @@ def unary(code, self, args, count, names):
     if a == 0:
         return go_slow(slow, code, self, args, count, names)
     if code & INPLACE:
-        status = inplace(op, a, 0, x)
+        status = inplace(op, a, 0)
         if status == 1:
             py_incref(x)
             return x

@@ -14,8 +14,7 @@ from tapegrad.engine.native.capi import (
     raw_free,
     raw_malloc,
 )
-from tapegrad.engine.native.elementwise import ask_python
-from tapegrad.engine.native.memory import drain_graveyard, guard_holds
+from tapegrad.engine.native.memory import drain_graveyard
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
     I64,
@@ -48,9 +47,6 @@ def wrap(s):
     st = the_state()
     slot = slot_row(st.slots, s)
     slot.handles = slot.handles + 1
-    if st.check != 0 and slot.buffer != 0 and guard_holds(slot.buffer) == 0:
-        ask_python(st.check_failed, s, 0, 0)
-        return 0
     tensor = py_type_alloc(st.tensor_type, 0)
     if tensor:
         store_i64(tensor + HANDLE_SLOT, s)

@@ -3,6 +3,7 @@
 from tapegrad.engine import layout
 from tapegrad.engine.layout import CALL_ROWS, GRAD, HAS_SAVED, NO_GRAD_VIEW, NO_INDEX, REQUIRES_GRAD, SAVED_ALL, SAVED_INPUT
 from tapegrad.engine.native.capi import call_kernel, py_error_clear, py_error_occurred, py_incref, py_long_as_i64, raw_free, raw_malloc
+from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.elementwise import ask_python, drop_unheld, run_kernel
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, slot_of, wrap
@@ -30,6 +31,7 @@ pair_words = stack_words(4)
 kernel_words = stack_words(72)
 more_words = stack_words(72)
 call_slots = stack_words(4)
+check_words = stack_words(40)
 CALL_SIZE = layout.CALL.size
 
 
@@ -67,6 +69,22 @@ def apply(code, self, args, count, names):
 @native("iiiii")
 def run_plan(address, slots, inputs, made):
     """Run a plan on `slots` (an array of int64), its outputs' slots to `made`; 0 with a Python exception if there is no memory."""
+    if the_state().check == 0 or Plan(address).shares != 0:
+        return run_plan_unchecked(address, slots, inputs, made)
+    words = check_words()
+    watch(words, slots, inputs)
+    if run_plan_unchecked(address, slots, inputs, made) == 0:
+        return 0
+    outputs = Plan(address).outputs
+    if verify(words, slots, inputs, made, outputs):
+        return 1
+    for k in range(outputs):
+        drop_unheld(load_i64(made + k * 8))
+    return 0
+
+
+@native("iiiii")
+def run_plan_unchecked(address, slots, inputs, made):
     st = the_state()
     plan = Plan(address)
     outputs = plan.outputs

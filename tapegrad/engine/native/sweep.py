@@ -19,6 +19,7 @@ from tapegrad.engine.layout import (
     REQUIRES_GRAD,
     STRIDED,
 )
+from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.cotangents import (
     DONE,
     GRAPH_FREED,
@@ -61,6 +62,7 @@ FLOAT64 = 1  # dtype code
 sweep_planned = external("tg_sweep_planned", I64, I64)  # native/backward.py, which builds on this file
 many_words = stack_words(32)
 six_words = stack_words(8)
+check_words = stack_words(40)
 
 
 @native("ii")
@@ -96,6 +98,30 @@ def wants_cotangent(st, slot):
 @native("iiiiiii")
 def derivative(e, k, g, plan, plain, into):
     """The cotangent of input `k` in the output's layout, as a new slot with one handle, or added to slot `into`; 0 on failure."""
+    st = the_state()
+    if st.check == 0:
+        return derivative_unchecked(e, k, g, plan, plain, into)
+    words = check_words()
+    operands = words + 34 * 8
+    entry = entry_row(st.entries, e)
+    store_i64(operands, g)
+    store_i64(operands + 40, 0)
+    count = 1
+    for j in range(entry.inputs + 1):  # the operands that are read, for the others may have been freed
+        if (op_get(op_row(st.ops, entry.op), "reads", k) >> j) & 1:
+            store_i64(operands + count * 8, operand_row(st.operands, entry.operand + j).slot)
+            count = count + 1
+    watch(words, operands, count)
+    result = derivative_unchecked(e, k, g, plan, plain, into)
+    if result:
+        store_i64(operands + 40, result)
+        if verify(words, operands, count, operands + 40, 1) == 0:
+            return 0
+    return result
+
+
+@native("iiiiiii")
+def derivative_unchecked(e, k, g, plan, plain, into):
     st = the_state()
     entry = entry_row(st.entries, e)
     row = op_row(st.ops, entry.op)
