@@ -105,8 +105,13 @@ def finish(op: Elementwise, tensors):
     out = core.elementwise(op.code, slots[0], slots[1], slots[2], 0)
     if out > 0:
         result = core.wrap(out)
-        if modes.word() & modes.INFERENCE:
+        word = modes.word()
+        if word & modes.INFERENCE:
             core.set_field(result._slot, core.FLAGS, core.get_field(result._slot, core.FLAGS) | layout.INFERENCE)
+        if word & modes.WATCHED:
+            from tapegrad.autograd import watch
+
+            watch.recorded(tensors, [result])
         return result
     if out == -2:
         raise RuntimeError(f"{op.name}: the kernel could not be run")

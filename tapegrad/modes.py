@@ -5,18 +5,19 @@ The mode word lives in the engine (`engine/native/threadmodes.py`), which keeps 
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
 from tapegrad import core
 from tapegrad.engine import layout
+from tapegrad.engine.bind import state_cell
 
 GRAD, SLOW = layout.GRAD, layout.SLOW
 INFERENCE = 1 << 8
 ANOMALY = 1 << 9
 SAVED_HOOKS = 1 << 10
 TRANSFORM = 1 << 11
-NEEDS_PYTHON = INFERENCE | ANOMALY | SAVED_HOOKS | TRANSFORM
-
+WATCHED = ANOMALY | SAVED_HOOKS  # an entry is looked at in Python as soon as it has been recorded (`autograd/watch.py`)
 
 
 def word() -> int:
@@ -31,7 +32,21 @@ def set_bits(bits: int, on: bool) -> int:
 
 
 def restore(before: int) -> None:
-    core.set_mode(before)
+    """Put the grad modes back to those of an earlier word; what else was switched meanwhile stays."""
+    core.set_mode(core.get_mode() & ~(GRAD | INFERENCE) | before & (GRAD | INFERENCE))
+
+
+def set_everywhere(bits: int, on: bool) -> None:
+    """Switch mode bits of every thread, those to come included."""
+    set_bits(bits, on)
+    rows = state_cell("thread_room").value
+    words = (ctypes.c_int64 * rows).from_address(state_cell("thread_modes").value) if rows else []
+    for thread, found in enumerate(words):
+        if found:
+            found = found | bits if on else found & ~bits
+            words[thread] = found | SLOW if found & layout.FEATURES else found & ~SLOW
+    start = state_cell("thread_start")
+    start.value = (start.value | bits | SLOW) if on else 0
 
 
 def is_grad_enabled() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import core, geometry
+from tapegrad.autograd import anomaly_mode
 from tapegrad.autograd import node as nodes
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine import layout
@@ -35,7 +36,9 @@ class Tape:
             names = [self._operand(e, k, flags) for k in range(inputs + outputs)]
             op = OPS[int(row["op"])]
             freed = "  (saved values freed)" if flags & layout.FREED else ""
-            result.append(f"{e:6d}: {', '.join(names[inputs:])} = {op.name}({', '.join(names[:inputs])})  # {nodes.entry_name(e)}{freed}")
+            line = anomaly_mode.line_of(e)
+            at = f"  at {line}" if line else ""
+            result.append(f"{e:6d}: {', '.join(names[inputs:])} = {op.name}({', '.join(names[:inputs])})  # {nodes.entry_name(e)}{freed}{at}")
         return result
 
     @staticmethod

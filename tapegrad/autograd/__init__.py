@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 from tapegrad import core, modes
 from tapegrad.autograd.engine import Sweep
@@ -15,8 +16,41 @@ __all__ = ["backward", "grad", "Function", "Variable", "no_grad", "enable_grad",
 NO_GRAD_FN = "element 0 of tensors does not require grad and does not have a grad_fn"
 
 
-def _as_tuple(value):
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+def _inputs(inputs, caller: str) -> tuple:
+    """The wanted inputs as a tuple of tensors and edges; a dict stands for its values."""
+    if isinstance(inputs, (Tensor, graph.GradientEdge)):
+        return (inputs,)
+    if type(inputs) is dict:
+        found = tuple(inputs.values())
+    elif isinstance(inputs, Mapping):
+        raise TypeError(
+            f"`inputs` argument to `{caller}` must be a dict, not {type(inputs).__name__}. Other Mapping types are not supported."
+        )
+    else:
+        found = tuple(inputs)
+    if not found:
+        raise RuntimeError(f"`inputs` argument to `{caller}` cannot be empty.")
+    return found
+
+
+def _outputs(outputs) -> tuple:
+    """The roots as tensors; an edge is the (perhaps valueless) tensor whose gradient arrives on it."""
+    found = (outputs,) if isinstance(outputs, (Tensor, graph.GradientEdge)) else tuple(outputs)
+    return tuple(core.wrap(graph.edge_slot(t)) if isinstance(t, graph.GradientEdge) else t for t in found)
+
+
+def _slots(inputs) -> list[int]:
+    result = []
+    for x in inputs:
+        if isinstance(x, graph.GradientEdge):
+            result.append(graph.edge_slot(x))
+            continue
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected Tensor or GradientEdge as an input, but got {type(x).__name__}")
+        result.append(x._settle())
+        if not x.requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    return result
 
 
 def _gradients(outputs, given) -> tuple:
@@ -73,18 +107,23 @@ Tensor._ones = _ones
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, grad_variables=None, inputs=None):
     """Add the gradients of `tensors` to the `.grad` of the leaves they depend on (or of `inputs` only).
 
-    `grad_tensors` weighs each output; scalars need none.  The saved values are freed unless `retain_graph`.
+    `grad_tensors` weighs each output; scalars need none.  The saved values are freed unless `retain_graph`.  Roots and inputs may be
+    `graph.GradientEdge`s; `inputs` may be a dict, of which the values count.
     """
-    outputs = _as_tuple(tensors)
-    if grad_variables is not None and grad_tensors is None:
+    if grad_variables is not None:
+        warnings.warn("`grad_variables` is deprecated. Use `grad_tensors` instead.", FutureWarning, stacklevel=2)
+        if grad_tensors is not None:
+            raise RuntimeError(
+                "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. Please only use `grad_tensors`."
+            )
         grad_tensors = grad_variables
+    wanted = None if inputs is None else _inputs(inputs, "backward()")
+    outputs = _outputs(tensors)
     gradients = _gradients(outputs, grad_tensors)
-    if inputs is not None:
-        inputs = _as_tuple(inputs)
-        if not inputs:
-            raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
     for out in outputs:
         out._settle()
+    seeds = _seed(outputs, gradients)
+    _check_roots(outputs)
     if create_graph:
         warnings.warn(
             "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient which can cause a "
@@ -93,21 +132,14 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
             UserWarning,
             stacklevel=3,
         )
-    seeds = _seed(outputs, gradients)
-    _check_roots(outputs)
     retain = create_graph if retain_graph is None else retain_graph
-    captured = None
-    if inputs is not None:
-        for k, x in enumerate(inputs):
-            if not x.requires_grad:
-                raise RuntimeError("One of the differentiated Tensors does not require grad")
-        captured = [x._settle() for x in inputs]
+    captured = None if wanted is None else _slots(wanted)
     Sweep(bool(retain), bool(create_graph)).run(outputs, seeds, captured)
 
 
 def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, only_inputs=True, allow_unused=None,
          is_grads_batched=False, materialize_grads=False):
-    """The gradients of `outputs` with respect to `inputs`, as a tuple; `.grad` fields are not touched.
+    """The gradients of `outputs` with respect to `inputs`, as a tuple (a dict for a dict of inputs); `.grad` fields are not touched.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([3.], requires_grad=True)
@@ -117,30 +149,35 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     allow_unused = materialize_grads if allow_unused is None else allow_unused
-    outs = _as_tuple(outputs)
-    wanted = _as_tuple(inputs)
+    outs = _outputs(outputs)
+    wanted = _inputs(inputs, "grad()")
+    if not only_inputs:
+        warnings.warn(
+            "only_inputs argument is deprecated and is ignored now (defaults to True). To accumulate gradient for other parts of the graph, "
+            "please use tapegrad.autograd.backward.",
+            FutureWarning,
+            stacklevel=2,
+        )
     gradients = _gradients(outs, grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
+        _check_batch(outs, gradients)
         rows = [tuple(None if g is None else g[k] for g in gradients) for k in range(len(gradients[0]))]
         found = [
-            grad(outs, wanted, row, True if k < len(rows) - 1 else retain, create_graph, only_inputs, allow_unused, False, materialize_grads)
+            grad(outs, wanted, row, True if k < len(rows) - 1 else retain, create_graph, True, allow_unused, False, materialize_grads)
             for k, row in enumerate(rows)
         ]
         from tapegrad.ops.joining import stack
 
-        return tuple(None if column[0] is None else stack(column) for column in zip(*found, strict=True))
-    for t in (*outs, *wanted):
+        result = tuple(None if column[0] is None else stack(column) for column in zip(*found, strict=True))
+        return dict(zip(inputs, result, strict=True)) if type(inputs) is dict else result
+    for t in outs:
         if not isinstance(t, Tensor):
             raise TypeError(f"grad(): expected tensors, got {type(t).__name__}")
         t._settle()
     seeds = _seed(outs, gradients)
     _check_roots(outs)
-    for x in wanted:
-        if not x.requires_grad:
-            raise RuntimeError("One of the differentiated Tensors does not require grad")
-    slots = [x._slot for x in wanted]
-    result = Sweep(bool(retain), bool(create_graph)).run(outs, seeds, slots, accumulate=False)
+    result = Sweep(bool(retain), bool(create_graph)).run(outs, seeds, _slots(wanted), accumulate=False)
     for k, g in enumerate(result):
         if g is None:
             if not allow_unused:
@@ -151,10 +188,23 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
             if materialize_grads:
                 from tapegrad.creation import zeros_like
 
-                result[k] = zeros_like(wanted[k])
+                if isinstance(wanted[k], graph.GradientEdge):
+                    raise RuntimeError("materialize_grads cannot be used when the given input is a GradientEdge")
+                result[k] = zeros_like(wanted[k], requires_grad=bool(create_graph))
         elif not create_graph and g.requires_grad:
             result[k] = g.detach()
-    return tuple(result)
+    return dict(zip(inputs, result, strict=True)) if type(inputs) is dict else tuple(result)
+
+
+def _check_batch(outputs, gradients) -> None:
+    for k, (out, g) in enumerate(zip(outputs, gradients, strict=True)):
+        if g is not None and (not g.ndim or g.shape[1:] != out.shape):
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch dimension. The sizes of the "
+                "remaining dimensions are expected to match the shape of corresponding output, but a mismatch was detected: "
+                f"grad_output[{k}] has a shape of {g.shape[1:]} and output[{k}] has a shape of {out.shape}. If you only want some tensors in "
+                "`grad_output` to be considered batched, consider using vmap."
+            )
 
 
 class _VariableType(type):
@@ -174,6 +224,7 @@ class Variable(metaclass=_VariableType):
         return result
 
 
-from tapegrad.autograd import functional, graph  # noqa: E402 (they need Tensor's autograd to be complete)
+from tapegrad.autograd import anomaly_mode, functional, graph  # noqa: E402 (they need Tensor's autograd to be complete)
+from tapegrad.autograd.anomaly_mode import detect_anomaly, set_detect_anomaly  # noqa: E402
 from tapegrad.autograd.function import Function  # noqa: E402
 from tapegrad.autograd.gradcheck import gradcheck, gradgradcheck  # noqa: E402

@@ -9,21 +9,13 @@ from __future__ import annotations
 import time
 
 from tapegrad import core, geometry, modes
+from tapegrad.autograd import anomaly_mode, inplace, saved
 from tapegrad.autograd import hooks as hooking
-from tapegrad.autograd import inplace
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
 from tapegrad.ops import formulas
 from tapegrad.ops.plan import Plan
 from tapegrad.ops.registry import BY_CODE, Elementwise
-
-FREED_MESSAGE = (
-    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
-    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after "
-    "calling backward."
-)
-
 
 def cotangent_sum(op, slot, g):
     """`g` reduced to the shape of `slot` if it was broadcast, in its dtype."""
@@ -64,6 +56,8 @@ class Sweep:
 
     def __init__(self, retain: bool, create: bool):
         self.retain, self.create = retain, create
+        self.anomaly = anomaly_mode.is_anomaly_enabled()
+        self.in_python = create or self.anomaly  # derivatives run on Tensors, entry by entry
         self.captured: list[int] = []
         self.cotangents: dict[int, object] = {}  # create_graph: slot -> Tensor
 
@@ -88,8 +82,8 @@ class Sweep:
                 core.prune_marks(core.entry_count.value)
             core.sweep_entry.value = core.entry_count.value
             core.sweep_retain.value = self.retain
-            if self.create:
-                self._sweep_recorded(roots, gradients)
+            if self.in_python:
+                self._sweep_tensors(roots, gradients)
             else:
                 self._sweep(roots, gradients)
             if captured is not None:
@@ -176,7 +170,7 @@ class Sweep:
     def _collect(self, slots) -> list:
         result = []
         for slot in slots:
-            if self.create:
+            if self.in_python:
                 g = self.cotangents.get(slot)
             else:
                 found = core.get_field(slot, core.COTANGENT)
@@ -204,6 +198,8 @@ class Sweep:
             self._check(status)
             self.barrier(status - 1)
             core.finish_entry(status - 1)
+            if not core.sweep_retain.value:
+                saved.release(status - 1)
             status = core.sweep()
 
     def resume(self, status: int, before: int) -> None:
@@ -221,9 +217,9 @@ class Sweep:
         if status >= 0:
             return
         if status == -3:
-            raise RuntimeError(FREED_MESSAGE)
+            raise RuntimeError(saved.FREED)
         if status == -4:
-            raise version_error(core.error_a.value, core.error_b.value)
+            raise saved.version_error(core.error_a.value, core.error_b.value)
         from tapegrad.dispatch import raise_memory
 
         raise_memory(core.error_a.value)
@@ -253,7 +249,7 @@ class Sweep:
                     if old:
                         core.drop(old)
         op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
-        if isinstance(op, Elementwise) and op.result is None and (payload is None or not payload.posthooks):
+        if isinstance(op, Elementwise) and op.result is None and (payload is None or not (payload.posthooks or payload.packed)):
             status = core.sweep_elementwise(e)
             if status != -5:
                 self._check(status)
@@ -287,12 +283,13 @@ class Sweep:
         first = core.entry_field(e, core.ENTRY_INPUTS)
         live = next(s for s in (core.operand_slot(e, first + k) for k in range(len(gs))) if s)
         entry_node = nodes.node_of(live)
-        if isinstance(op, Elementwise):
-            result = formulas.derivative(op, entry_node, gs[0])
-        else:
-            result = op.derivative(entry_node, *gs)
-            if not isinstance(result, (tuple, list)):
-                result = (result,)
+        with saved.unpacked_values(e):
+            if isinstance(op, Elementwise):
+                result = formulas.derivative(op, entry_node, gs[0])
+            else:
+                result = op.derivative(entry_node, *gs)
+                if not isinstance(result, (tuple, list)):
+                    result = (result,)
         if payload is not None and payload.posthooks:
             for hook in list(payload.posthooks.values()):
                 changed = hook(tuple(result), tuple(gs))
@@ -300,8 +297,8 @@ class Sweep:
                     result = changed
         return result
 
-    # --- the recorded sweep ---------------------------------------------------------------------------------------------
-    def _sweep_recorded(self, roots, gradients) -> None:
+    # --- the sweep on Tensors: recorded, or watched for anomalies ---------------------------------------------------------
+    def _sweep_tensors(self, roots, gradients) -> None:
         total = self.cotangents
         self.order: list[int] = []
 
@@ -322,28 +319,42 @@ class Sweep:
             slots = [core.operand_slot(e, first + k) for k in range(count)]
             gs = [total.get(s) if s else None for s in slots]
             if any(g is not None for g in gs):
-                payload = nodes.payload(e)
-                if payload is not None:
-                    gs = self._before(e, payload, gs)
-                    for s, g in zip(slots, gs, strict=True):
-                        if s and g is not None:
-                            total[s] = g
-                op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
-                for k, g in enumerate(self.derivative(e, op, payload, gs)):
-                    if g is not None and core.wants(e, k):
-                        slot = core.operand_slot(e, k)
-                        add(slot, cotangent_sum(op, slot, g))
+                for slot, g in self._evaluate(e, slots, gs):
+                    add(slot, g)
                 for s in slots:
                     if s and not core.get_field(s, core.FLAGS) & layout.CAPTURED:
                         total.pop(s, None)
             core.clear_mark(e)
             if not self.retain:
                 core.free_saved(e)
+                saved.release(e)
             e = core.last_mark(e)
+
+    def _evaluate(self, e, slots, gs) -> list:
+        """Hooks and derivative of entry `e`: the (input slot, gradient) pairs that are wanted."""
+        if self.anomaly:
+            node = nodes.node_of(next(s for s in slots if s))
+            with anomaly_mode.evaluating(node):
+                found = self._evaluated(e, slots, gs)
+                anomaly_mode.check_values(node.name(), found)
+        else:
+            found = self._evaluated(e, slots, gs)
+        return [(core.operand_slot(e, k), g) for k, g in enumerate(found) if g is not None]
+
+    def _evaluated(self, e, slots, gs) -> list:
+        payload = nodes.payload(e)
+        if payload is not None:
+            gs = self._before(e, payload, gs)
+            for s, g in zip(slots, gs, strict=True):
+                if s and g is not None:
+                    self.cotangents[s] = g
+        op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
+        found = enumerate(self.derivative(e, op, payload, gs))
+        return [cotangent_sum(op, core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None for k, g in found]
 
     # --- leaves ---------------------------------------------------------------------------------------------------------
     def _deposit(self) -> None:
-        if self.create:
+        if self.in_python:
             for slot in self.order:
                 self._store_grad(slot, self._leaf_hooks(slot, self.cotangents[slot]))
             return
@@ -357,7 +368,12 @@ class Sweep:
 
     def _leaf_hooks(self, slot, g):
         leaf = nodes.leaf_object(slot)
-        return hooking.run(leaf._hooks, g) if leaf is not None and leaf._hooks else g
+        if leaf is None or not leaf._hooks:
+            return g
+        if not self.anomaly:
+            return hooking.run(leaf._hooks, g)
+        with anomaly_mode.evaluating(nodes.gradient_node(slot)):
+            return hooking.run(leaf._hooks, g)
 
     def _store_grad(self, slot, g) -> None:
         """Add `g` to the .grad of a leaf (or of a captured tensor)."""
@@ -410,27 +426,13 @@ def retain_into(tensor, g, create: bool) -> None:
         core.drop(held)
 
 
-def version_error(e: int, k: int) -> RuntimeError:
-    """A saved value was overwritten: torch's text, extended by the op that wanted it."""
-    slot = core.operand_slot(e, k)
-    tensor = core.wrap(slot)
-    expected = int(_operand_version(e, k))
-    producer = core.get_field(slot, core.ENTRY)
-    origin = ""
-    if producer >= 0:
-        name = nodes.entry_name(producer)
-        origin = f", which is output {core.get_field(slot, core.OUTPUT_NR)} of {name.removesuffix('0').removesuffix('Backward')},"
-    return RuntimeError(
-        "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[tapegrad.{tensor.dtype.legacy} {list(tensor.shape)}]{origin} is at version {core.version_of(slot)}; expected version {expected} "
-        "instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
-        f"tapegrad.autograd.set_detect_anomaly(True, check_nan=False)."
-    )
-
-
-def _operand_version(e: int, k: int) -> int:
-    from tapegrad.engine.bind import state_cell
-
-    entry = core.entry_view()[e]
-    rows = layout.OPERAND.view(state_cell("operands").value, state_cell("operand_count").value)
-    return rows["version"][entry["operand"] + k]
+def call_node(node, gs) -> tuple:
+    """`node(*gs)`: its hooks and derivative, apart from any backward pass."""
+    e = node._entry
+    sweep = Sweep(True, modes.is_grad_enabled())
+    own, op = nodes.payload(e), node.op
+    gs = list(gs)
+    if own is not None:
+        gs = sweep._before(e, own, gs)
+    found = [None if g is None else cotangent_sum(op, core.operand_slot(e, k), g) for k, g in enumerate(sweep.derivative(e, op, own, gs))]
+    return found[0] if len(found) == 1 else tuple(found)

@@ -1,18 +1,24 @@
-"""The graph as a thing to look at: nodes, edges, and hooks on several gradients at once."""
+"""The graph as a thing to look at and to hook into: nodes, edges, hooks on saved tensors and on several gradients at once."""
 
 from __future__ import annotations
 
+import weakref
 from collections import namedtuple
 
+from tapegrad import core, modes
 from tapegrad.autograd import node as nodes
+from tapegrad.autograd import saved
 from tapegrad.autograd.hooks import RemovableHandle
 from tapegrad.autograd.node import Node
 
-__all__ = ["GradientEdge", "Node", "get_gradient_edge", "increment_version", "register_multi_grad_hook"]
+__all__ = [
+    "GradientEdge", "Node", "allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks", "get_gradient_edge", "increment_version",
+    "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks",
+]  # fmt: skip
 
 
-class GradientEdge(namedtuple("GradientEdge", ["node", "output_nr"])):
-    """Where a gradient is computed: a node and the number of its output."""
+class GradientEdge(namedtuple("GradientEdge", ["node", "output_nr", "ownership_token"], defaults=[None])):
+    """Where a gradient is computed: a node and the number of its output.  `autograd.grad` and `backward` take it for the tensor."""
 
 
 def get_gradient_edge(tensor) -> GradientEdge:
@@ -20,18 +26,167 @@ def get_gradient_edge(tensor) -> GradientEdge:
     if not tensor.requires_grad:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
     slot = tensor._settle()
-    return GradientEdge(nodes.gradient_node(slot), tensor.output_nr)
+    edge = GradientEdge(nodes.gradient_node(slot), tensor.output_nr)
+    edge._reference = nodes.SlotReference(slot)
+    return edge
+
+
+def edge_slot(edge: GradientEdge) -> int:
+    """The slot whose gradient arrives on `edge`; 0 if nothing can send one there any more."""
+    if isinstance(edge.node, nodes.AccumulateGrad):
+        return edge.node._reference._slot
+    e = edge.node._entry
+    return core.operand_slot(e, core.entry_field(e, core.ENTRY_INPUTS) + edge.output_nr)
 
 
 def increment_version(tensor) -> None:
     """Tell autograd that the values of `tensor` (or of each tensor of an iterable) were changed behind its back."""
-    from tapegrad import core
     from tapegrad.tensor import Tensor
 
     for t in (tensor,) if isinstance(tensor, Tensor) else tensor:
+        if t.is_inference():
+            raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
+                               "tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details.")
         core.bump_version(t._slot, 1)
 
 
+# --- saved tensors ----------------------------------------------------------------------------------------------------
+class saved_tensors_hooks:
+    """While active, what an operation saves for its derivative is `pack_hook(tensor)`, and `unpack_hook` of that is what it reads.
+
+    The innermost pair counts.  `pack_hook` may return anything but must not change its argument; a `pack_hook` that returns its argument
+    keeps an output of the operation, and with it the graph, alive: return `tensor.detach()`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1., 2.], requires_grad=True)
+    >>> with tg.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(force=True), tg.from_numpy):
+    ...     y = (x * x).sum()
+    >>> y.backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    def __init__(self, pack_hook, unpack_hook):
+        self.pack_hook, self.unpack_hook = pack_hook, unpack_hook
+
+    def __enter__(self):
+        if not callable(self.pack_hook) or not callable(self.unpack_hook):
+            raise TypeError("saved_tensors_hooks(): incompatible function arguments: pack_hook and unpack_hook must be callable")
+        saved.push_hooks(self.pack_hook, self.unpack_hook)
+
+    def __exit__(self, *exception):
+        saved.pop_hooks()
+
+
+class save_on_cpu(saved_tensors_hooks):
+    """Keep saved tensors in CPU memory.  All tensors are there: with `pin_memory` a copy is kept, without it the tensor's memory."""
+
+    def __init__(self, pin_memory: bool = False, device_type: str = "cuda"):
+        super().__init__(lambda tensor: tensor.detach().clone() if pin_memory else tensor.detach(), lambda packed: packed)
+
+
+class disable_saved_tensors_hooks:
+    """While active, setting default hooks raises a RuntimeError with `error_message`.  Also a decorator."""
+
+    def __init__(self, error_message: str):
+        self.error_message = error_message
+        self._before: list = []
+
+    def __enter__(self):
+        before = saved.refuse_hooks(self.error_message)
+        self._before.append(before)
+
+    def __exit__(self, *exception):
+        saved.refuse_hooks(self._before.pop(), even_active=False)
+
+    def __call__(self, function):
+        import functools
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            with type(self)(self.error_message):
+                return function(*args, **kwargs)
+
+        return wrapper
+
+
+class _Kept:
+    """A saved tensor whose value is copied when its memory is about to be overwritten."""
+
+    def __init__(self, tensor):
+        self.tensor, self.slot = tensor, core.share_slot(tensor)
+        self.reference = nodes.SlotReference(self.slot)
+        self.buffer = core.get_field(self.slot, core.BUFFER)
+
+    def copy(self):
+        with modes.no_grad():
+            self.tensor = core.wrap(self.slot).clone()
+        self.buffer = self.reference = None
+
+
+class _Mutation:
+    """What `allow_mutation_on_saved_tensors` hands out: the values saved under it."""
+
+    def __init__(self):
+        self.kept: weakref.WeakSet = weakref.WeakSet()
+        self.open = True
+
+    def pack(self, tensor):
+        found = _Kept(tensor.detach())
+        self.kept.add(found)
+        return found
+
+    def unpack(self, found):
+        if not self.open:
+            raise RuntimeError(
+                "Trying to backward outside of the 'allow_mutation_on_saved_tensors' contextin which the graph was originally recorded."
+            )
+        return found.tensor
+
+    def clear(self):
+        self.kept.clear()
+
+
+_mutations: list[_Mutation] = []
+
+
+class allow_mutation_on_saved_tensors:
+    """While active, in-place operations may overwrite saved tensors: their values are copied first.  The backward pass must run inside.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> with tg.autograd.graph.allow_mutation_on_saved_tensors():
+    ...     y = x.exp()
+    ...     z = y.sin()
+    ...     _ = y.mul_(2)
+    ...     z.sum().backward()
+    """
+
+    def __enter__(self):
+        if _mutations:
+            raise RuntimeError("allow_mutation_on_saved_tensors contexts cannot be nested")
+        self._context = _Mutation()
+        saved.push_hooks(self._context.pack, self._context.unpack)
+        _mutations.append(self._context)
+        return self._context
+
+    def __exit__(self, *exception):
+        _mutations.pop()
+        saved.pop_hooks()
+        self._context.open = False
+        self._context.clear()
+
+
+def before_write(target) -> None:
+    """An in-place operation is about to overwrite `target`."""
+    buffer = core.get_field(target._slot, core.BUFFER)
+    for context in _mutations:
+        for found in list(context.kept):
+            if found.buffer == buffer:
+                found.copy()
+
+
+# --- hooks on several tensors -----------------------------------------------------------------------------------------
 class _Handle(RemovableHandle):
     """Several handles as one."""
 
@@ -80,8 +235,6 @@ class _Pass:
         self.position, self.grads = -1, {}
 
     def enter(self, k):
-        from tapegrad import core
-
         if core.sweep_entry.value > self.position or k in self.grads:
             self.grads = {}
         self.position = core.sweep_entry.value

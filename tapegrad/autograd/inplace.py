@@ -60,6 +60,10 @@ def check_writable(target, values=()) -> None:
             )
     if geometry.flags_of(core.get_field(target._slot, core.GEOMETRY)) & layout.OVERLAPS:
         raise RuntimeError(OVERLAP)
+    if word & modes.WATCHED:
+        from tapegrad.autograd import watch
+
+        watch.writing(target)
 
 
 def is_recorded(target, values) -> bool:

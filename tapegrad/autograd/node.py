@@ -7,6 +7,7 @@ What Python has to say about an entry (attributes of a structural op, hooks, met
 from __future__ import annotations
 
 import weakref
+from typing import NamedTuple
 
 from tapegrad import core
 from tapegrad.engine import layout
@@ -17,7 +18,7 @@ from tapegrad.ops.registry import BY_CODE, Elementwise
 class Payload:
     """What Python attached to one entry; `attributes` are the op's own."""
 
-    __slots__ = ("attributes", "hooks", "prehooks", "posthooks", "retained", "metadata", "trace", "packed")
+    __slots__ = ("attributes", "hooks", "prehooks", "posthooks", "retained", "metadata", "accumulators", "packed", "unpacked")
 
     def __init__(self, attributes=None):
         self.attributes = attributes
@@ -26,8 +27,9 @@ class Payload:
         self.posthooks = {}
         self.retained = {}  # output number -> weak reference to the tensor whose .grad is kept
         self.metadata = {}
-        self.trace = None
-        self.packed = None
+        self.accumulators = []  # nodes of leaves, kept while this entry lives because they carry metadata
+        self.packed = None  # operand number -> (what the pack hook made of its value, unpack hook)
+        self.unpacked = None  # operand number -> value, while the derivative runs
 
 
 def payload(e: int) -> Payload | None:
@@ -68,7 +70,7 @@ _leaves: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary(
 class Node:
     """A recorded operation: what `tensor.grad_fn` returns."""
 
-    __slots__ = ("_reference", "__weakref__", "__dict__")
+    __slots__ = ("_reference", "__weakref__")
 
     def __init__(self, slot: int):
         self._reference = SlotReference(slot)
@@ -83,8 +85,7 @@ class Node:
 
     def name(self) -> str:
         """'MulBackward0'; with a prefix for the nodes that are not a function's derivative."""
-        name = type(self).__name__
-        return f"tapegrad::autograd::{name}" if name in ("CopySlices", "CopyBackwards") else name
+        return full_name(type(self).__name__)
 
     def __repr__(self):
         return f"<{type(self).__name__} object at {id(self):#x}>"
@@ -96,15 +97,20 @@ class Node:
     @property
     def inputs(self) -> list:
         """The operands as tensors; only those that the entry saved still have a value."""
+        from tapegrad.autograd import saved
+
         e = self._entry
-        return [core.wrap(core.operand_slot(e, k)) for k in range(core.entry_field(e, core.ENTRY_INPUTS))]
+        own = payload(e)
+        return [saved.operand(e, k, own) for k in range(core.entry_field(e, core.ENTRY_INPUTS))]
 
     @property
     def outputs(self) -> list:
+        from tapegrad.autograd import saved
+
         e = self._entry
+        own = payload(e)
         first = core.entry_field(e, core.ENTRY_INPUTS)
-        slots = [core.operand_slot(e, first + k) for k in range(core.entry_field(e, core.ENTRY_NOUT))]
-        return [core.wrap(s) if s else None for s in slots]
+        return [saved.operand(e, first + k, own) for k in range(core.entry_field(e, core.ENTRY_NOUT))]
 
     def input_slot(self, k: int) -> int:
         return core.operand_slot(self._entry, k)
@@ -146,48 +152,82 @@ class Node:
 
         return RemovableHandle(own_payload(self._entry).prehooks, hook)
 
+    @property
+    def _input_metadata(self) -> tuple:
+        """Shape and dtype of each gradient that the node takes: of the outputs of its operation."""
+        e = self._entry
+        first = core.entry_field(e, core.ENTRY_INPUTS)
+        return tuple(InputMetadata.of(core.operand_slot(e, first + k)) for k in range(core.entry_field(e, core.ENTRY_NOUT)))
+
+    def _sequence_nr(self) -> int:
+        """A number that orders nodes as they were recorded."""
+        return self._entry
+
+    requires_grad = True
+
+    def __call__(self, *gs):
+        """The gradients of the inputs for gradients of the outputs, as a backward pass would compute them."""
+        from tapegrad.autograd.engine import call_node
+
+        return call_node(self, gs)
+
     def __getattr__(self, name: str):
-        if name.startswith("_saved_"):
-            return saved_value(self, name[len("_saved_") :])
+        if name.startswith(("_saved_", "_raw_saved_")):
+            from tapegrad.autograd import saved_names
+
+            return saved_names.get(self, name)
         # The node of a custom Function shows what `forward` and `backward` keep in their ctx.
         context = getattr(self.attributes, "ctx", None) if not name.startswith("__") else None
         if context is not None and hasattr(context, name):
             return getattr(context, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
-
     def __setattr__(self, name: str, value):
         context = getattr(self.attributes, "ctx", None) if name != "_reference" else None
         if context is not None:
             setattr(context, name, value)
-        else:
+        elif name == "_reference":
             object.__setattr__(self, name, value)
+        elif name in dir(self):
+            raise AttributeError(f"attribute '{name}' of '{type(self).__name__}' objects is not writable")
+        else:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __dir__(self):
+        from tapegrad.autograd import saved_names
+
+        return sorted({*object.__dir__(self), *saved_names.names(self)})
 
 
-def saved_value(node: Node, name: str):
-    """`grad_fn._saved_self` and its kind: the saved operands by torch's names."""
-    op = node.op
-    check_saved(node._entry)
-    if name == "exponent" and op.graph_name == "Pow":
-        from tapegrad.dispatch import POWERS
+class InputMetadata(NamedTuple):
+    """What a node knows of a gradient that it takes."""
 
-        by_name = {v: k for k, v in POWERS.items()} | {"square": 2}
-        if op.name in by_name:
-            return by_name[op.name]
-    if name == "result":
-        return node.outputs[0]
-    order = {"self": 0, "other": 1, "exponent": 1}
-    if name in order and order[name] < len(node.inputs):
-        slot = node.input_slot(order[name])
-        return _leaves.get(slot) or core.wrap(slot)
-    raise AttributeError(f"'{type(node).__name__}' object has no attribute '_saved_{name}'")
+    dtype: object
+    shape: object
+    device: object
+    is_tensor_subclass: bool = False
+
+    @staticmethod
+    def of(slot: int):
+        from tapegrad import geometry
+        from tapegrad.device import CPU
+        from tapegrad.dtypes import BY_CODE as DTYPES
+
+        if not slot:
+            return None
+        return InputMetadata(DTYPES[core.get_field(slot, core.DTYPE)], geometry.shapes[core.get_field(slot, core.GEOMETRY)], CPU)
 
 
 def check_saved(e: int) -> None:
     if core.entry_field(e, core.ENTRY_FLAGS) & layout.FREED:
-        from tapegrad.autograd.engine import FREED_MESSAGE
+        from tapegrad.autograd.saved import FREED
 
-        raise RuntimeError(FREED_MESSAGE)
+        raise RuntimeError(FREED)
+
+
+def full_name(name: str) -> str:
+    """A node's class name with the prefix of those that are not a function's derivative."""
+    return f"tapegrad::autograd::{name}" if name in ("CopySlices", "CopyBackwards") else name
 
 
 def node_class(name: str) -> type:
@@ -226,13 +266,15 @@ class AccumulateGrad:
 
     def __init__(self, slot: int):
         self._reference = SlotReference(slot)
+        self.metadata: dict = {}
 
     def name(self) -> str:
-        return "torch::autograd::AccumulateGrad".replace("torch", "tapegrad")
+        return "tapegrad::autograd::AccumulateGrad"
 
     @property
     def variable(self):
-        return _leaves.get(self._reference._slot) or core.wrap(self._reference._slot)
+        found = _leaves.get(self._reference._slot)
+        return core.wrap(self._reference._slot) if found is None else found
 
     next_functions = ()
 
@@ -272,9 +314,11 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
     differentiable: bit k says that output k gets a gradient.
     """
     from tapegrad import modes
-    from tapegrad.ops.plan import settled
+    from tapegrad.autograd.saved import keep_attributes
+    from tapegrad.ops.plan import Parameters, settled
 
-    if not modes.word() & modes.GRAD:
+    word = modes.word()
+    if not word & modes.GRAD:
         return
     for t in inputs:
         settled(t)  # a view whose base has changed takes its new place in the graph first
@@ -285,6 +329,8 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
         flags = layout.SAVED_ALL | layout.HAS_SAVED
     elif saves:
         flags = saves * layout.SAVED_INPUT | layout.HAS_SAVED
+    if type(attributes) is Parameters and keep_attributes(attributes, [t._slot for t in inputs]):
+        flags |= layout.HAS_SAVED
     e = core.open_entry(op.code, len(inputs), len(outputs), flags)
     core.set_payload(e, attributes)
     for k, t in enumerate(inputs):
@@ -293,3 +339,7 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
         j = len(inputs) + k
         grad = layout.REQUIRES_GRAD if differentiable >> k & 1 else 0
         core.attach_output(e, k, t._slot, saves == -1 or saves >> j & 1, grad)
+    if word & modes.WATCHED:
+        from tapegrad.autograd import watch
+
+        watch.recorded(inputs, outputs)

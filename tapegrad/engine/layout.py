@@ -240,6 +240,7 @@ STATE = Struct(
     thread="i64",  # id of the thread whose modes are loaded (CPython's, never used again)
     thread_modes="i64",  # mode words of the other threads, by id; 0 for one not seen yet
     thread_room="i64",
+    thread_start="i64",  # mode bits with which a thread that has not been seen begins, beside GRAD and SEEN
     raise_memory="i64",  # Python callable that raises for a failed allocation of n bytes
     need_kernel="i64",  # Python callable (op, dtype, which) that compiles a kernel
     need_broadcast="i64",  # Python callable that fills a row of the broadcast cache

@@ -57,7 +57,26 @@ class Parameters:
     def __init__(self, op, graph_name=None, **parameters):
         self.op = op
         self.graph_name = graph_name
+        self.saved: dict = {}  # tensors among the parameters, once they are saved for the derivative (`autograd/saved.py`)
+        self.unpacked: dict | None = None  # their values while it runs
         self.__dict__.update(parameters)
+
+    def __getattr__(self, name):
+        saved = self.__dict__.get("saved", {})
+        if name not in saved:
+            raise AttributeError(name)
+        if self.unpacked is not None:
+            return self.unpacked[name]
+        from tapegrad.autograd.saved import unpack_all
+
+        return unpack_all(saved[name], None)
+
+    def let_go(self):
+        """The backward pass is through with the entry: give up the saved tensors."""
+        for value in self.saved.values():
+            for t in value if isinstance(value, tuple) else (value,):
+                if hasattr(t, "let_go"):
+                    t.let_go()
 
 
 def settled(x) -> int:
@@ -97,6 +116,8 @@ def view(op, x, key, make, multi=False):
         extra |= layout.INFERENCE
     if extra:
         core.set_field(out._slot, FLAGS, core.get_field(out._slot, FLAGS) | extra)
+    if word & modes.WATCHED:
+        _watch([x], [out])
     kind = type(x)
     return out if kind in PLAIN else adapt(out, kind)
 
@@ -178,13 +199,22 @@ def run(op, tensors, key, make):
     plan = cached(op, tensors, key, make)
     out = core.apply(plan.address, *tensors)
     note(plan, tensors, out)
-    if modes.word() & modes.INFERENCE:
+    word = modes.word()
+    if word & modes.INFERENCE:
         for t in out if isinstance(out, tuple) else (out,):
             core.set_field(t._slot, FLAGS, core.get_field(t._slot, FLAGS) | layout.INFERENCE)
+    if word & modes.WATCHED:
+        _watch(tensors, out if isinstance(out, tuple) else (out,))
     for t in tensors:
         if type(t) not in PLAIN:
             return adapt(out, type(t))
     return out
+
+
+def _watch(inputs, outputs) -> None:
+    from tapegrad.autograd import watch
+
+    watch.recorded(inputs, outputs)
 
 
 PLAIN: set[type] = set()

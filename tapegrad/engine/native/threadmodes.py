@@ -35,7 +35,7 @@ def swap_modes(thread):
         st.thread_room = room
     store_i64(st.thread_modes + st.thread * 8, st.mode)
     word = load_i64(st.thread_modes + thread * 8)
-    st.mode = word if word else GRAD | SEEN
+    st.mode = word if word else st.thread_start | GRAD | SEEN
     st.thread = thread
 
 

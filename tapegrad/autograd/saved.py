@@ -1,0 +1,391 @@
+"""Saved values: what a derivative reads, how hooks pack it, and the errors when it is gone or has changed.
+
+An operand that an entry saves stays on the tape: its slot, and the version that its memory had.  Where hooks are active
+(`graph.saved_tensors_hooks`, `SavedTensor.register_hooks`) the tape gives the value up and the entry's payload has what the pack hook
+returned instead; such an entry is a barrier for the compiled sweep.  Tensors that are not operands (index tensors, what a custom
+Function saves) are `SavedTensor` objects from the start.  Start reading at `pack_entry` and `values_of`.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+from tapegrad import core, modes
+from tapegrad.autograd import node as nodes
+from tapegrad.engine import layout
+from tapegrad.ops.registry import structural
+
+FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after "
+    "calling backward."
+)
+CHANGED_BY_HOOK = (
+    "A saved tensor pack hook is modifying its input in place. Tensors provided as input to pack hook cannot be modified by in-place "
+    "operations as this can lead to unexpected side-effects. Please open an issue if you need to perform in-place operations on the input "
+    "to a pack hook."
+)
+HOOKS_AFTER_FREED = (
+    "Calling register_hooks on a saved tensor after it has been freed. Saved intermediate values of the graph are freed when you call "
+    ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to "
+    "access saved variables after calling backward."
+)
+HINT = (
+    " Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
+    "tapegrad.autograd.set_detect_anomaly(True, check_nan=False)."
+)
+ANOMALY_HINT = (
+    " Hint: the backtrace further above shows the operation that failed to compute its gradient. The variable in question was changed in "
+    "there or anywhere later. Good luck!"
+)
+
+
+# --- the default hooks, per thread ----------------------------------------------------------------------------------
+class _Defaults(threading.local):
+    def __init__(self):
+        self.pairs: list[tuple] = []  # (pack, unpack), innermost last
+        self.refusal: str | None = None
+
+
+_defaults = _Defaults()
+
+
+def push_hooks(pack, unpack) -> None:
+    """Make a pair of hooks the default of this thread."""
+    if _defaults.refusal is not None:
+        raise RuntimeError(_defaults.refusal)
+    _defaults.pairs.append((pack, unpack))
+    modes.set_bits(modes.SAVED_HOOKS, True)
+
+
+def pop_hooks() -> None:
+    _defaults.pairs.pop()
+    if not _defaults.pairs:
+        modes.set_bits(modes.SAVED_HOOKS, False)
+
+
+def refuse_hooks(message: str | None, even_active: bool = True) -> str | None:
+    """Let default hooks raise `message` from now on (None: allow them); returns what was set before."""
+    if message is not None and even_active and _defaults.pairs:
+        raise RuntimeError(message)
+    before, _defaults.refusal = _defaults.refusal, message
+    return before
+
+
+def default_hooks():
+    return _defaults.pairs[-1] if _defaults.pairs else None
+
+
+def call_pack(pack, tensor):
+    """What the pack hook makes of `tensor`, which it must leave as it is."""
+    version = core.version_of(tensor._slot)
+    with modes.no_grad():
+        packed = pack(tensor)
+    if core.version_of(tensor._slot) != version:
+        raise RuntimeError(CHANGED_BY_HOOK)
+    return packed
+
+
+def call_unpack(unpack, packed):
+    from tapegrad.tensor import Tensor
+
+    value = unpack(packed)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(value).__name__}")
+    return value
+
+
+# --- operands of entries ----------------------------------------------------------------------------------------------
+def is_saved(e: int, k: int) -> bool:
+    """Whether the tape keeps the value of operand `k` of entry `e`."""
+    flags = core.entry_field(e, core.ENTRY_FLAGS)
+    return bool(flags & layout.SAVED_ALL or (k < 24 and flags & layout.SAVED_INPUT << k))
+
+
+def torch_order(inputs: int, count: int) -> list[int]:
+    """The operands in the order in which torch saves them: 'other' before 'self', outputs last."""
+    return [*range(1, inputs), 0, *range(inputs, count)] if inputs else list(range(count))
+
+
+def pack_entry(e: int, inputs, outputs) -> None:
+    """Hand the values that the new entry `e` saves to the default hooks; `inputs` and `outputs` are its operands as objects."""
+    tensors = [*inputs, *outputs]
+    for k in torch_order(len(inputs), len(tensors)):
+        if is_saved(e, k) and not core.get_field(tensors[k]._slot, core.FLAGS) & layout.WRAPPED:
+            pack_operand(e, k, tensors[k], *default_hooks())
+
+
+def pack_operand(e: int, k: int, tensor, pack, unpack) -> None:
+    """Keep what `pack` makes of operand `k` of entry `e` in place of its value."""
+    found = call_pack(pack, tensor)
+    own = nodes.own_payload(e)
+    own.packed = own.packed or {}
+    own.packed[k] = (found, unpack)
+    flags = core.entry_field(e, core.ENTRY_FLAGS)
+    core.set_entry_flags(e, flags & ~(layout.SAVED_INPUT << k))
+    core.unlink(core.operand_slot(e, k), 0, 1, 0)
+    core.settle()
+
+
+def operand(e: int, k: int, own=None):
+    """Operand `k` of entry `e` as a tensor: unpacked if hooks have packed it."""
+    slot = core.operand_slot(e, k)
+    if own is not None and own.packed and k in own.packed:
+        if own.unpacked is not None and k in own.unpacked:
+            return own.unpacked[k]
+        found, unpack = own.packed[k]
+        return linked(call_unpack(unpack, found), slot)
+    return core.wrap(slot) if slot else None
+
+
+class unpacked_values:
+    """While the derivative of entry `e` runs: every packed value, unpacked once, in torch's order."""
+
+    def __init__(self, e: int):
+        self.e = e
+
+    def __enter__(self):
+        e, own, attributes = self.e, nodes.payload(self.e), nodes.attributes(self.e)
+        self.opened = []
+        if own is not None and own.packed:
+            inputs = core.entry_field(e, core.ENTRY_INPUTS)
+            order = torch_order(inputs, inputs + core.entry_field(e, core.ENTRY_NOUT))
+            values = {k: operand(e, k, own) for k in order if k in own.packed}
+            own.unpacked = values
+            self.opened.append(own)
+        kept = getattr(attributes, "saved", None)
+        if kept:
+            attributes.unpacked = {name: unpack_all(value, e) for name, value in kept.items()}
+            self.opened.append(attributes)
+
+    def __exit__(self, *exception):
+        for holder in self.opened:
+            holder.unpacked = None
+
+
+def release(e: int) -> None:
+    """A backward pass is through with entry `e`: let go of what Python keeps for it."""
+    own = nodes.payload(e)
+    if own is not None and own.packed:
+        own.packed = None
+    attributes = own.attributes if own is not None else core.payload_of(e)
+    let_go = getattr(attributes, "let_go", None)
+    if let_go is not None:
+        let_go()
+
+
+@structural("unpacked", "Unpacked")
+def unpacked_op(node, g):
+    """A value that a hook has brought back: it stands for the operand that was packed."""
+    return g
+
+
+def linked(tensor, slot: int):
+    """`tensor`, come back from a hook, in the place of `slot` in the graph."""
+    tensor = tensor.detach() if tensor.requires_grad else tensor
+    if not slot or not core.get_field(slot, core.FLAGS) & layout.REQUIRES_GRAD:
+        return tensor
+    place = (core.BUFFER, core.GEOMETRY, core.DTYPE)
+    if core.data_of(slot) == core.data_of(tensor._slot) and all(core.get_field(slot, f) == core.get_field(tensor._slot, f) for f in place):
+        leaf = nodes.leaf_object(slot)
+        return core.wrap(slot) if leaf is None else leaf
+    fresh = core.wrap(core.share_slot(tensor))
+    if modes.is_grad_enabled():
+        nodes.record(unpacked_op, [core.wrap(slot)], [fresh])
+    else:
+        core.set_field(fresh._slot, core.FLAGS, core.get_field(fresh._slot, core.FLAGS) | layout.REQUIRES_GRAD)
+    return fresh
+
+
+# --- other tensors ----------------------------------------------------------------------------------------------------
+class SavedTensor:
+    """A tensor kept for a backward pass, with the version that it had; or what the pack hook made of it.
+
+    `place` is the operand of the entry that it is, if any.  An output of the entry itself is held weakly: the tape has its value.
+    """
+
+    __slots__ = ("tensor", "version", "place", "packed", "unpack_hook", "freed", "__weakref__")
+
+    def __init__(self, tensor, place: int | None = None, output: bool = False):
+        self.place, self.freed = place, False
+        self.packed = self.unpack_hook = None
+        self.version = None if tensor is None else core.version_of(tensor._slot)
+        pair = default_hooks()
+        if pair is not None and tensor is not None:
+            self.tensor = None
+            self.packed, self.unpack_hook = call_pack(pair[0], tensor), pair[1]
+        else:
+            self.tensor = weakref.ref(tensor) if output else tensor
+
+    def unpack(self, e: int | None = None):
+        """The value; `e` is the entry that saved it."""
+        if self.freed:
+            raise RuntimeError(FREED)
+        slot = core.operand_slot(e, self.place) if e is not None and self.place is not None else 0
+        if self.unpack_hook is not None:
+            return linked(call_unpack(self.unpack_hook, self.packed), slot)
+        if self.version is None:
+            return None
+        tensor = self.tensor
+        if isinstance(tensor, weakref.ref):
+            tensor = tensor()
+            if slot and (tensor is None or tensor._slot != slot):
+                tensor = core.wrap(slot)
+        now = core.version_of(tensor._slot)
+        if now != self.version:
+            raise RuntimeError(changed_text(tensor._slot, tensor.dtype, tensor.shape, current_producer(tensor._slot), now, self.version))
+        return tensor
+
+    def register_hooks(self, pack, unpack) -> None:
+        """Replace the value by `pack(value)`, to be brought back by `unpack`."""
+        check_hooks(pack, unpack)
+        if self.freed:
+            raise RuntimeError(HOOKS_AFTER_FREED)
+        refuse_second(self.version is None, self.unpack_hook is not None)
+        tensor = self.unpack()
+        self.packed = call_pack(pack, tensor.detach())
+        self.unpack_hook, self.tensor = unpack, None
+
+    def let_go(self) -> None:
+        self.freed = True
+        self.tensor = self.packed = self.unpack_hook = None
+
+
+def check_hooks(pack, unpack) -> None:
+    if not callable(pack) or not callable(unpack):
+        raise TypeError("register_hooks(): incompatible function arguments: pack_hook and unpack_hook must be callable")
+
+
+def refuse_second(is_none: bool, hooked: bool) -> None:
+    if is_none:
+        raise RuntimeError("Calling register_hooks on a saved tensor with value None is forbidden")
+    if hooked:
+        raise RuntimeError(
+            "Calling register_hooks on a saved tensor whose hooks have already been set. Hint: only one pair of hooks is allowed at a time."
+        )
+
+
+class SavedOperand:
+    """A saved operand of a node, as `node._raw_saved_self` shows it; `k` is None for one that was not saved."""
+
+    def __init__(self, node, k: int | None):
+        self._node, self._k = node, k
+
+    def register_hooks(self, pack, unpack) -> None:
+        """Replace the value by `pack(value)`, to be brought back by `unpack`."""
+        check_hooks(pack, unpack)
+        e = self._node._entry
+        if core.entry_field(e, core.ENTRY_FLAGS) & layout.FREED:
+            raise RuntimeError(HOOKS_AFTER_FREED)
+        own = nodes.payload(e)
+        refuse_second(self._k is None, own is not None and bool(own.packed) and self._k in own.packed)
+        slot = core.operand_slot(e, self._k)
+        pack_operand(e, self._k, core.wrap(slot).detach(), pack, unpack)
+
+
+def unpack_all(value, e):
+    """The value of a saved attribute: one tensor, or a tuple of which some are."""
+    if isinstance(value, SavedTensor):
+        return value.unpack(e)
+    return tuple(v.unpack(e) if isinstance(v, SavedTensor) else v for v in value)
+
+
+def keep_attributes(attributes, slots) -> bool:
+    """Turn the tensors among an op's attributes into saved tensors; `slots` are the entry's inputs.  True if there is one."""
+    from tapegrad.tensor import Tensor
+
+    def saved(t):
+        return SavedTensor(t, slots.index(t._slot) if t._slot in slots else None)
+
+    found = {}
+    for name, value in list(vars(attributes).items()):
+        if isinstance(value, Tensor):
+            found[name] = saved(value)
+        elif isinstance(value, tuple) and any(isinstance(v, Tensor) for v in value):
+            found[name] = tuple(saved(v) if isinstance(v, Tensor) else v for v in value)
+        else:
+            continue
+        del attributes.__dict__[name]
+    if found:
+        attributes.saved = found
+    return bool(found)
+
+
+# --- what went wrong --------------------------------------------------------------------------------------------------
+def current_producer(slot: int) -> int:
+    """The entry that the tensor of `slot` comes from today: an in-place operation has made its memory another entry's output."""
+    best = core.get_field(slot, core.ENTRY)
+    if core.get_field(slot, core.FLAGS) & layout.VIEW:
+        return best
+    fields = (core.BUFFER, core.GEOMETRY)
+    for e in range(core.entry_count.value - 1, best, -1):
+        if core.entry_field(e, core.ENTRY_FLAGS) & layout.ALIVE:
+            first = core.entry_field(e, core.ENTRY_INPUTS)
+            for k in range(core.entry_field(e, core.ENTRY_NOUT)):
+                other = core.operand_slot(e, first + k)
+                if other and core.data_of(other) == core.data_of(slot) and all(core.get_field(other, f) == core.get_field(slot, f) for f in fields):
+                    return e
+    return best
+
+
+def changed_text(slot: int, dtype, shape, producer: int, now: int, expected: int) -> str:
+    """torch's words for a saved value that was overwritten, and after them who did it, where that is known."""
+    from tapegrad.autograd import anomaly_mode
+
+    origin = ""
+    if producer >= 0:
+        name = nodes.full_name(nodes.entry_name(producer)).removesuffix("0").removesuffix("Backward")
+        if core.get_field(slot, core.FLAGS) & layout.VIEW:
+            name = "AsStrided"  # torch takes a view whose base has changed from the base again
+        number = core.get_field(slot, core.OUTPUT_NR) if producer == core.get_field(slot, core.ENTRY) else 0
+        origin = f", which is output {number} of {name},"
+    text = (
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[tapegrad.{dtype.legacy} {list(shape)}]{origin} is at version {now}; expected version {expected} instead."
+    )
+    text += ANOMALY_HINT if anomaly_mode.is_anomaly_enabled() else HINT
+    return text + overwriter_text(slot)
+
+
+def overwriter_text(slot: int) -> str:
+    """The operation that wrote last to the memory of `slot`, and its line, as far as they are known."""
+    from tapegrad.autograd import anomaly_mode
+
+    writer, line = "", anomaly_mode.last_write(core.get_field(slot, core.BUFFER))
+    for e in range(core.entry_count.value - 1, core.get_field(slot, core.ENTRY), -1):
+        if core.entry_field(e, core.ENTRY_FLAGS) & layout.ALIVE and not writer:
+            first = core.entry_field(e, core.ENTRY_INPUTS)
+            for k in range(core.entry_field(e, core.ENTRY_NOUT)):
+                other = core.operand_slot(e, first + k)
+                same = other and core.get_field(other, core.BUFFER) == core.get_field(slot, core.BUFFER) != 0
+                if same and not is_view_entry(e, other):
+                    writer = nodes.entry_name(e).removesuffix("0").removesuffix("Backward")
+                    line = line or anomaly_mode.line_of(e)
+    if not writer and not line:
+        return ""
+    return f" The value was overwritten{' by ' + writer if writer else ''}{' at ' + line if line else ''}."
+
+
+def is_view_entry(e: int, slot: int) -> bool:
+    """Whether entry `e` only looks at the memory of its output: a view, not a write."""
+    return bool(core.get_field(slot, core.FLAGS) & layout.VIEW) and core.entry_field(e, core.ENTRY_INPUTS) == 1 \
+        and core.get_field(core.operand_slot(e, 0), core.BUFFER) in (0, core.get_field(slot, core.BUFFER))
+
+
+def version_error(e: int, k: int) -> RuntimeError:
+    """Operand `k` that entry `e` saved was overwritten."""
+    slot = core.operand_slot(e, k)
+    tensor = core.wrap(slot)
+    own_output = k >= core.entry_field(e, core.ENTRY_INPUTS)
+    producer = e if own_output else current_producer(slot)
+    return RuntimeError(changed_text(slot, tensor.dtype, tensor.shape, producer, core.version_of(slot), _operand_version(e, k)))
+
+
+def _operand_version(e: int, k: int) -> int:
+    from tapegrad.engine.bind import state_cell
+
+    entry = core.entry_view()[e]
+    rows = layout.OPERAND.view(state_cell("operands").value, state_cell("operand_count").value)
+    return int(rows["version"][entry["operand"] + k])
