@@ -40,7 +40,7 @@ def set_everywhere(bits: int, on: bool) -> None:
     """Switch mode bits of every thread, those to come included."""
     set_bits(bits, on)
     rows = state_cell("thread_room").value
-    words = (ctypes.c_int64 * rows).from_address(state_cell("thread_modes").value) if rows else []
+    words: ctypes.Array = (ctypes.c_int64 * rows).from_address(state_cell("thread_modes").value)
     for thread, found in enumerate(words):
         if found:
             found = found | bits if on else found & ~bits

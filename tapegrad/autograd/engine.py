@@ -17,6 +17,7 @@ from tapegrad.ops import formulas
 from tapegrad.ops.plan import Plan
 from tapegrad.ops.registry import BY_CODE, Elementwise
 
+
 def cotangent_sum(op, slot, g):
     """`g` reduced to the shape of `slot` if it was broadcast, in its dtype."""
     shape = geometry.shapes[core.get_field(slot, core.GEOMETRY)]
