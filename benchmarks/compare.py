@@ -43,8 +43,8 @@ def once(run, number):
     return (time.perf_counter() - start) / number
 
 
-def interleaved(runs, rounds=15, budget=0.02):
-    """Median seconds per call of each of `runs`, measured in turn."""
+def interleaved(runs, rounds=15, budget=0.02, pause=0.0):
+    """Median seconds per call of each of `runs`, measured in turn, `pause` seconds apart."""
     numbers = []
     for run in runs:
         for _ in range(3):
@@ -55,6 +55,7 @@ def interleaved(runs, rounds=15, budget=0.02):
     try:
         for _ in range(rounds):
             for k, run in enumerate(runs):
+                time.sleep(pause)
                 samples[k].append(once(run, numbers[k]))
     finally:
         gc.enable()

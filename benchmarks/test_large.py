@@ -37,7 +37,8 @@ def measure(make, rounds=9):
         for module in modules():
             module.set_num_threads(count)
         verify(make, modules())
-        result[count] = interleaved([step(*make(m)) for m in modules()], rounds)
+        # torch's OpenMP threads go on spinning for some milliseconds after their work, on the cores that the next one measured needs.
+        result[count] = interleaved([step(*make(m)) for m in modules()], rounds, pause=0.05)
     return result
 
 

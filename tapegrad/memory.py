@@ -8,7 +8,6 @@ from tapegrad.engine.bind import state_cell
 # Work (in ns, by the op's rough cost) from which a second thread pays: waking a worker costs about 10 us.
 PARALLEL_COST = 60_000
 _threads = state_cell("threads")
-_limits: list = []  # the threadpoolctl limiter in force
 
 
 def get_num_threads() -> int:
@@ -25,12 +24,17 @@ def set_num_threads(count: int) -> None:
     core.start()
     _threads.value = count
     state_cell("parallel_cost").value = PARALLEL_COST if count > 1 else 1 << 62
-    from threadpoolctl import threadpool_limits
-
     from tapegrad.ops.plan import forget
 
     forget()  # how a large reduction is cut up depends on the threads
-    _limits[:] = [threadpool_limits(count, user_api="blas")]
+    limit_blas()
+
+
+def limit_blas() -> None:
+    """Make every BLAS library that is loaded follow `set_num_threads`; called again when one is loaded."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(_threads.value, user_api="blas")
 
 
 def default_threads() -> int:

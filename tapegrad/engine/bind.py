@@ -306,7 +306,7 @@ class Engine:
             llvm.add_symbol("tg_" + symbol, self.address("tg_" + symbol))
         self.thunk = build.load(_object("methods-" + build.key(source), lambda: build.compile_ir(source)))
         ctypes.c_void_p.from_address(id(Handle) + TP_DEALLOC).value = self.address("tg_dealloc")
-        pool = allocate(512)
+        pool = allocate(2048)
         ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.address("tg_start_pool"))(pool)
         os.register_at_fork(after_in_child=lambda: state_cell("pool").__setattr__("value", 0))
 

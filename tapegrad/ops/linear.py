@@ -27,6 +27,11 @@ def blas(name: str) -> int:
     """The address of a BLAS function, from scipy."""
     from scipy.linalg import cython_blas
 
+    from tapegrad import memory
+
+    if memory.get_num_threads() != memory.default_threads():
+        memory.limit_blas()
+
     capsule = cython_blas.__pyx_capi__[name]
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
