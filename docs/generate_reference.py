@@ -173,7 +173,7 @@ def autograd_page() -> str:
 
 def write(folder: Path) -> None:
     """Write every page into `folder`; a page that has not changed keeps its time."""
-    import tapegrad  # noqa: F401 (loads the table and the public names)
+    import tapegrad  # (loads the table and the public names)
     from tapegrad.ops.public import FUNCTIONS, METHODS
     from tapegrad.ops.registry import BY_CODE, Elementwise, Structural
 
@@ -187,6 +187,10 @@ def write(folder: Path) -> None:
         ),
         "methods.md": names_page(
             "Methods", "Attributes and methods of `Tensor` other than the elementwise ones.", "Tensor.", {**own_members(), **METHODS}
+        ),
+        "linalg.md": names_page(
+            "Linear algebra", inspect.getdoc(tapegrad.linalg) or "", "tapegrad.linalg.",
+            {n: getattr(tapegrad.linalg, n) for n in tapegrad.linalg.__all__ if inspect.isfunction(getattr(tapegrad.linalg, n))},
         ),
         "autograd.md": autograd_page(),
     }

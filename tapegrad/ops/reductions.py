@@ -532,7 +532,7 @@ def norm_op(node, g):
     if p == 1:
         return x.sign() * g
     if p == 2:
-        return x * (g / out).masked_fill(out == 0, 0)
+        return (x / out).masked_fill(out == 0, 0) * g
     if p in (builtins.float("inf"), -builtins.float("inf")):
         mask = (x.abs() == out).to(x.dtype)
         return x.sign() * (g * mask / mask.sum(a.dims, True))
@@ -545,8 +545,8 @@ def norm_op(node, g):
     return x * x.abs() ** (p - 2) * (g / out ** (p - 1)).masked_fill(out == 0, 0)
 
 
-def vector_norm(x, p=2, dim=None, keepdim=False, *, dtype=None, out=None):
-    """(sum(|x|**p))**(1/p) over `dim`; p may be 0 (how many are nonzero) and +-inf."""
+def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
+    """(sum(|x|**p))**(1/p) over `dim`; the order p may be 0 (how many are nonzero) and +-inf."""
     from tapegrad import modes
 
     tensor_argument("linalg.vector_norm", x)
@@ -554,7 +554,7 @@ def vector_norm(x, p=2, dim=None, keepdim=False, *, dtype=None, out=None):
         x = x.to(dtype)
     if not x.dtype.is_floating_point:
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
-    p = p.item() if hasattr(p, "_slot") else builtins.float(p)
+    p = ord.item() if hasattr(ord, "_slot") else builtins.float(ord)
     dims = dims_of(dim, x.ndim)
     with modes.no_grad():
         a = x.detach().abs()
@@ -572,16 +572,6 @@ def vector_norm(x, p=2, dim=None, keepdim=False, *, dtype=None, out=None):
             value = (a**p).sum(dims, keepdim) ** (1 / p)
     record(norm_op, [x], [value], plans.Parameters(norm_op, ord=p, shape=tuple(x.shape), dims=dims, keepdim=keepdim), saves=0b11)
     return into(out, value)
-
-
-@function(method=True)
-def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
-    """The vector p-norm over `dim`, or the Frobenius norm."""
-    if isinstance(p, str):
-        if p != "fro":
-            raise RuntimeError(f"norm(): order {p!r} is not a vector norm; see tapegrad.linalg.matrix_norm")
-        p = 2
-    return vector_norm(input, 2 if p is None else p, dim, keepdim, dtype=dtype, out=out)
 
 
 @method()

@@ -5,4 +5,18 @@ from __future__ import annotations
 
 def load() -> None:
     """Import every file of records."""
-    from tapegrad.ops import arithmetic, indexing, joining, linear, reductions, scans, strided, tensor_methods, transcendental, views  # noqa: F401
+    from tapegrad.ops import (  # noqa: F401  # noqa: F401, I001
+        arithmetic,
+        factorizations,
+        indexing,
+        joining,
+        linear,
+        matrices,
+        reductions,
+        scans,
+        solves,
+        strided,
+        tensor_methods,
+        transcendental,
+        views,
+    )

@@ -324,6 +324,10 @@ def link_input(st, e, k, s, saved):
     slot = slot_row(st.slots, s)
     operand.slot = s
     slot.edges = slot.edges + 1
+    if slot.flags & ZOMBIE:  # a derivative that is recorded reads it: it counts as an output again
+        slot.flags = slot.flags & ~ZOMBIE
+        producer = entry_row(st.entries, slot.entry)
+        producer.outputs = producer.outputs + 1
     if saved:
         slot.saves = slot.saves + 1
         operand.version = buffer_row(st.buffers, slot.buffer).version

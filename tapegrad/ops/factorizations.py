@@ -1,0 +1,585 @@
+"""Factorizations of matrices: LU, Cholesky, QR, symmetric eigenvalues, singular values; their derivatives.
+
+The derivatives are the adjoints of the differentials, after M. Giles, "Collected matrix derivative results for forward and reverse mode
+algorithmic differentiation" (2008); those of wide and tall LU and of wide QR follow by splitting the matrix into blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import creation, dtypes
+from tapegrad.autograd.node import record
+from tapegrad.ops import lapack
+from tapegrad.ops import plan as plans
+from tapegrad.ops.matrix_checks import check_info, column_major, floating, matrix, not_finite, square, values, with_out
+from tapegrad.ops.public import function
+from tapegrad.ops.reductions import return_type
+from tapegrad.ops.registry import structural
+from tapegrad.ops.solves import solve_triangular
+
+
+def plus(a, b):
+    """The sum of two gradients that may be missing."""
+    return b if a is None else a if b is None else a + b
+
+
+def int32(array):
+    return creation.from_array(np.asarray(array, np.int32), dtypes.int32)
+
+
+def eye_like(x, n):
+    return creation.eye(n, dtype=x.dtype)
+
+
+# --- LU -------------------------------------------------------------------------------------------------------------
+def lu_gradient(p, lower, upper, g_lower, g_upper):
+    """The gradient of A = P L U from those of L (strictly lower part) and U (upper part); P None stands for the identity."""
+    m, n, k = lower.shape[-2], upper.shape[-1], lower.shape[-1]
+    l1, u1 = lower.narrow(-2, 0, k), upper.narrow(-1, 0, k)
+    phi_l = phi_u = None
+    if g_lower is not None:
+        phi_l = l1.mH @ g_lower.narrow(-2, 0, k)
+        if m > k:
+            l2, g2 = lower.narrow(-2, k, m - k), g_lower.narrow(-2, k, m - k)
+            phi_u = -(l2.mH @ g2)
+    if g_upper is not None:
+        phi_u = plus(phi_u, g_upper.narrow(-1, 0, k) @ u1.mH)
+        if n > k:
+            u2, g_u2 = upper.narrow(-1, k, n - k), g_upper.narrow(-1, k, n - k)
+            phi_l = plus(phi_l, -(g_u2 @ u2.mH))
+    phi = plus(None if phi_l is None else phi_l.tril(-1), None if phi_u is None else phi_u.triu())
+    result = solve_triangular(u1.mH, phi, upper=False, left=False)
+    result = solve_triangular(l1.mH, result, upper=True, unitriangular=True)
+    if m > k:
+        below = solve_triangular(u1.mH, g2, upper=False, left=False) if g_lower is not None else result.new_zeros((*result.shape[:-2], m - k, k))
+        result = joined([result, below], -2)
+    if n > k:
+        beside = solve_triangular(l1.mH, g_u2, upper=True, unitriangular=True) if g_upper is not None else result.new_zeros((*result.shape[:-2], k, n - k))
+        result = joined([result, beside], -1)
+    return result if p is None else p @ result
+
+
+def joined(parts, dim):
+    from tapegrad.ops.joining import cat
+
+    return cat(parts, dim)
+
+
+@structural("linalg_lu", "LinalgLu")
+def lu_op(node, _, g_lower, g_upper):
+    """A = P L U: P L^-H (tril(L^H gL, -1) + triu(gU U^H)) U^-H for square matrices, block by block for others."""
+    if g_lower is None and g_upper is None:
+        return None
+    p, lower, upper = node.outputs
+    return lu_gradient(p if node.attributes.pivot else None, lower, upper, g_lower, g_upper)
+
+
+@structural("linalg_lu_factor_ex", "LinalgLuFactorEx")
+def lu_factor_op(node, g, *_):
+    """The same for L and U packed in one matrix."""
+    packed, pivots = node.outputs[:2]
+    a = node.attributes
+    lower, upper = unpacked(packed)
+    p = creation.from_array(lapack.permutation(values(pivots), packed.shape[-2]), packed.dtype) if a.pivot else None
+    k = lower.shape[-1]
+    return lu_gradient(p, lower, upper, g.narrow(-1, 0, k).tril(-1), g.narrow(-2, 0, k).triu())
+
+
+def unpacked(packed):
+    """(L, U) of packed factors, differentiable."""
+    m, n = packed.shape[-2:]
+    k = min(m, n)
+    lower = packed.narrow(-1, 0, k).tril(-1) + creation.eye(m, k, dtype=packed.dtype)
+    return lower, packed.narrow(-2, 0, k).triu()
+
+
+LuResult = return_type("linalg_lu", "P", "L", "U")
+LuFactorResult, LuFactorExResult = return_type("linalg_lu_factor", "LU", "pivots"), return_type("linalg_lu_factor_ex", "LU", "pivots", "info")
+LuUnpackResult = return_type("lu_unpack", "P", "L", "U")
+
+
+def check_lu(name, A):
+    if A.ndim < 2:
+        raise RuntimeError(f"{name}: Expected tensor with 2 or more dimensions. Got size: {list(A.shape)} instead")
+    if A.dtype.category <= dtypes.INTEGER:
+        raise NotImplementedError(f"\"lu_cpu\" not implemented for '{A.dtype.scalar_name}'")
+    return A
+
+
+def factored(A, pivot):
+    return (lapack.lu if pivot else lapack.lu_without_pivots)(values(A))
+
+
+@with_out
+def lu(A, *, pivot=True):
+    """(P, L, U) with A = P L U; P is empty if `pivot` is False."""
+    check_lu("linalg.lu", A)
+    packed, pivots, _ = factored(A, pivot)
+    m, n = A.shape[-2:]
+    k = min(m, n)
+    p = creation.from_array(lapack.permutation(pivots, m), A.dtype) if pivot else creation.empty_of((0,), A.dtype)
+    lower = creation.from_array(np.tril(packed[..., :k], -1) + np.eye(m, k), A.dtype)
+    upper = creation.from_array(np.triu(packed[..., :k, :]), A.dtype)
+    record(lu_op, [A], [p, lower, upper], plans.Parameters(lu_op, pivot=pivot), saves=0b1110, differentiable=0b110)
+    return LuResult(p, lower, upper)
+
+
+@with_out
+def lu_factor_ex(A, *, pivot=True, check_errors=False):
+    """(LU, pivots, info): L below and U on and above the diagonal of one matrix; row i was exchanged with row pivots[i], counted from 1."""
+    check_lu("torch.lu_factor", A)
+    packed, pivots, info = factored(A, pivot)
+    if check_errors:
+        refuse_zero_pivot("torch.linalg.lu_factor_ex", info)
+    outputs = column_major(packed, A.dtype), int32(pivots), int32(info)
+    record(lu_factor_op, [A], outputs, plans.Parameters(lu_factor_op, pivot=pivot), saves=0b0110, differentiable=1)
+    return LuFactorExResult(*outputs)
+
+
+ZERO_PIVOT = (
+    "U[{0},{0}] is zero and using it on lu_solve would result in a division by zero. If you still want to perform the factorization, consider "
+    "calling linalg.lu(A, pivot) or linalg.lu_factor_ex(A, pivot)"
+)
+
+
+def refuse_zero_pivot(name, info):
+    check_info(name, ZERO_PIVOT, info, RuntimeError)
+
+
+@with_out
+def lu_factor(A, *, pivot=True):
+    """`lu_factor_ex` without info; a zero pivot is an error."""
+    packed, pivots, info = lu_factor_ex(A, pivot=pivot)
+    refuse_zero_pivot("torch.linalg.lu_factor", info._array())
+    return LuFactorResult(packed, pivots)
+
+
+@function(name="lu", method=True)
+def lu_legacy(A, pivot=True, get_infos=False, out=None):
+    """(LU, pivots) or, with `get_infos`, (LU, pivots, info).  See `tapegrad.linalg.lu_factor`."""
+    packed, pivots, info = lu_factor_ex(A, pivot=pivot)
+    if not get_infos:
+        refuse_zero_pivot("torch.linalg.lu_factor_ex", info._array())
+    return (packed, pivots, info) if get_infos else (packed, pivots)
+
+
+@structural("lu_unpack", "LuUnpack")
+def lu_unpack_op(node, _, g_lower, g_upper):
+    """The strictly lower part of gL and the upper part of gU, in one matrix."""
+    a = node.attributes
+    m, n = a.shape[-2:]
+    k = min(m, n)
+    result = None
+    if g_lower is not None:
+        result = g_lower.tril(-1)
+        result = joined([result, result.new_zeros((*a.shape[:-1], n - k))], -1) if n > k else result
+    if g_upper is not None:
+        part = g_upper.triu()
+        result = plus(result, joined([part, part.new_zeros((*a.shape[:-2], m - k, n))], -2) if m > k else part)
+    return result, None
+
+
+@function()
+@with_out
+def lu_unpack(LU_data, LU_pivots, unpack_data=True, unpack_pivots=True):
+    """(P, L, U) from the packed factors and pivots of `lu_factor`; what is not unpacked is empty."""
+    if LU_pivots.dtype is not dtypes.int32:
+        raise RuntimeError(
+            "torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype.\n"
+            "Note: this function is intended to be used with the output produced by torch.linalg.lu_factor"
+        )
+    data = values(LU_data)
+    m, n = data.shape[-2:]
+    k = min(m, n)
+    empty = lambda: creation.empty_of((0,), LU_data.dtype)
+    p = creation.from_array(lapack.permutation(values(LU_pivots), m), LU_data.dtype) if unpack_pivots else empty()
+    lower = creation.from_array(np.tril(data[..., :k], -1) + np.eye(m, k), LU_data.dtype) if unpack_data else empty()
+    upper = creation.from_array(np.triu(data[..., :k, :]), LU_data.dtype) if unpack_data else empty()
+    if unpack_data:
+        record(lu_unpack_op, [LU_data, LU_pivots], [p, lower, upper], plans.Parameters(lu_unpack_op, shape=tuple(LU_data.shape)), differentiable=0b110)
+    return LuUnpackResult(p, lower, upper)
+
+
+# --- Cholesky -------------------------------------------------------------------------------------------------------
+def cholesky_gradient(lower, g):
+    """L^-H sym(Phi(L^H gL)) L^-1, where Phi takes the lower triangle with half of the diagonal."""
+    phi = (lower.mH @ g).tril()
+    phi = phi - phi.diagonal(0, -2, -1).diag_embed() / 2
+    phi = (phi + phi.mH) / 2
+    return solve_triangular(lower, solve_triangular(lower.mH, phi, upper=True), upper=False, left=False)
+
+
+@structural("linalg_cholesky_ex", "LinalgCholeskyEx")
+def cholesky_ex_op(node, g, _):
+    """A = L L^H: L^-H sym(Phi(L^H gL)) L^-1; the transposed for A = U^H U."""
+    factor = node.outputs[0]
+    return cholesky_gradient(factor.mH, g.mH) if node.attributes.upper else cholesky_gradient(factor, g)
+
+
+CholeskyExResult = return_type("linalg_cholesky_ex", "L", "info")
+
+
+@with_out
+def cholesky_ex(A, *, upper=False, check_errors=False):
+    """(L, info) with A = L L^H, or A = L^H L with `upper`; info is the order of the first minor that is not positive definite, or 0."""
+    return factor_positive("linalg.cholesky_ex", A, upper, check_errors)
+
+
+def factor_positive(name, A, upper, check_errors, graph_name=None):
+    square("linalg.cholesky", A)
+    floating("linalg.cholesky", A)
+    array = values(A)
+    factor, info = lapack.cholesky(array.swapaxes(-1, -2).conj() if upper else array)
+    if check_errors:
+        check_info(name, "cholesky", info)
+    factor = column_major(factor.swapaxes(-1, -2).conj() if upper else factor, A.dtype)
+    outputs = factor, int32(info)
+    record(cholesky_ex_op, [A], outputs, plans.Parameters(cholesky_ex_op, graph_name, upper=upper), saves=0b10, differentiable=1)
+    return CholeskyExResult(*outputs)
+
+
+@with_out
+def cholesky(A, *, upper=False):
+    """The lower L with A = L L^H for Hermitian positive definite A, or with `upper` its Hermitian transpose.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.cholesky(tg.tensor([[4.0, 2.0], [2.0, 2.0]]))
+    tensor([[2., 0.],
+            [1., 1.]])
+    """
+    return factor_positive("linalg.cholesky", A, upper, True).L
+
+
+@function(name="cholesky", method=True)
+@with_out
+def cholesky_legacy(input, upper=False):
+    """`tapegrad.linalg.cholesky`."""
+    if input.ndim < 2:
+        raise RuntimeError("cholesky: The input tensor input must have at least 2 dimensions.")
+    square("cholesky", input)
+    return factor_positive("cholesky", input, upper, True, "CholeskyBackward0").L
+
+
+# --- QR -------------------------------------------------------------------------------------------------------------
+@structural("linalg_qr", "LinalgQr")
+def qr_op(node, g_q, g_r):
+    """A = Q R: (gQ + Q copyltu(triu(gR R^H - Q^H gQ))) R^-H; a wide matrix is split into its square part and the rest."""
+    a = node.attributes
+    if a.mode == "r":
+        raise RuntimeError(
+            "The derivative of linalg.qr depends on Q, which is not computed when mode='r'. Please use linalg.qr(A, mode='reduced') if you are "
+            "going to differentiate through linalg.qr."
+        )
+    q, r = node.outputs
+    m, n = a.shape[-2:]
+    if a.mode == "complete" and m > n:
+        raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols.")
+    if m >= n:
+        return qr_gradient(q, r, g_q, g_r)
+    # A = (X Y), R = (U V) with X = Q U and V = Q^H Y.
+    u, v = r.narrow(-1, 0, m), r.narrow(-1, m, n - m)
+    g_u = g_v = None
+    if g_r is not None:
+        g_u, g_v = g_r.narrow(-1, 0, m), g_r.narrow(-1, m, n - m)
+        g_q = plus(g_q, (q @ v) @ g_v.mH)
+    g_x = qr_gradient(q, u, g_q, g_u)
+    g_y = q @ g_v if g_v is not None else g_x.new_zeros((*g_x.shape[:-1], n - m))
+    return joined([g_x, g_y], -1)
+
+
+def qr_gradient(q, r, g_q, g_r):
+    inner = None
+    if g_r is not None:
+        inner = g_r @ r.mH
+    if g_q is not None:
+        inner = plus(inner, -(q.mH @ g_q))
+    inner = inner.triu()
+    inner = inner + inner.mH - (inner.diagonal(0, -2, -1).real.diag_embed() if not inner.dtype.is_complex else _real_diagonal(inner))
+    return solve_triangular(r.mH, plus(g_q, q @ inner), upper=False, left=False)
+
+
+def _real_diagonal(x):
+    return x.diagonal(0, -2, -1).real.to(x.dtype).diag_embed()
+
+
+QrResult = return_type("linalg_qr", "Q", "R")
+
+
+@with_out
+def qr(A, mode="reduced"):
+    """(Q, R) with A = Q R, Q with orthonormal columns and R upper triangular; mode "complete" has a square Q, "r" an empty one."""
+    if mode not in ("reduced", "complete", "r"):
+        raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'")
+    floating("linalg.qr", matrix("linalg.qr", A))
+    q, r = lapack.qr(values(A), mode)
+    outputs = creation.from_array(q, A.dtype) if mode == "r" else column_major(q, A.dtype), column_major(r, A.dtype)
+    record(qr_op, [A], outputs, plans.Parameters(qr_op, mode=mode, shape=tuple(A.shape)), saves=0b110)
+    return QrResult(*outputs)
+
+
+QrLegacyResult = return_type("qr", "Q", "R")
+
+
+@function(name="qr", method=True)
+def qr_legacy(input, some=True, *, out=None):
+    """`tapegrad.linalg.qr`, reduced if `some`, else complete."""
+    return QrLegacyResult(*qr(input, "reduced" if some else "complete", out=out))
+
+
+# --- eigenvalues of symmetric matrices ------------------------------------------------------------------------------
+@structural("linalg_eigh", "LinalgEigh")
+def eigh_op(node, g_values, g_vectors):
+    """A = V diag(L) V^H: V (diag(gL) + skew(V^H gV) / E) V^H with E_ij = L_j - L_i."""
+    eigenvalues, v = node.outputs
+    if g_vectors is None:
+        return v @ (g_values.unsqueeze(-1) * v.mH)
+    inner = v.mH @ g_vectors
+    if inner.dtype.is_complex:
+        check_gauge("linalg.eigh", "eigenvectors", inner)
+    inner = (inner - inner.mH) / 2
+    gaps = eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)
+    off = inner / (gaps + eye_like(gaps, gaps.shape[-1]))
+    off = off - off.diagonal(0, -2, -1).diag_embed()
+    if g_values is not None:
+        off = off + g_values.to(off.dtype).diag_embed()
+    return v @ (off @ v.mH)
+
+
+def check_gauge(name, what, inner):
+    """A loss that depends on the phase of complex vectors has no gradient."""
+    imaginary = np.imag(np.diagonal(values(inner), axis1=-2, axis2=-1))
+    if not np.allclose(imaginary, 0, atol=1e-2):
+        raise RuntimeError(
+            f"{name}_backward: The {what} in the complex case are specified up to multiplication by e^{{i phi}}. The specified loss function "
+            "depends on this quantity, so it is ill-defined."
+        )
+
+
+EighResult = return_type("linalg_eigh", "eigenvalues", "eigenvectors")
+
+
+def check_uplo(UPLO):
+    if UPLO.upper() not in ("L", "U"):
+        raise RuntimeError(f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
+    return UPLO.upper()
+
+
+@with_out
+def eigh(A, UPLO="L"):
+    """(eigenvalues ascending, eigenvectors in columns) of Hermitian matrices, of which one triangle is read."""
+    square("linalg.eigh", A)
+    UPLO = check_uplo(UPLO)
+    if A.dtype.numpy.char not in "fdFD":
+        raise NotImplementedError(f"\"linalg_eigh_cpu\" not implemented for '{A.dtype.scalar_name}'")
+    array = values(A)
+    not_finite("linalg.eigh", array)
+    eigenvalues, v = np.linalg.eigh(array, UPLO)
+    outputs = creation.from_array(eigenvalues), column_major(v, A.dtype)
+    record(eigh_op, [A], outputs, plans.Parameters(eigh_op), saves=0b110)
+    return EighResult(*outputs)
+
+
+@with_out
+def eigvalsh(A, UPLO="L"):
+    """The eigenvalues of Hermitian matrices, ascending."""
+    return eigh(A, UPLO).eigenvalues
+
+
+# --- singular values ------------------------------------------------------------------------------------------------
+@structural("linalg_svd", "LinalgSvd")
+def svd_op(node, g_u, g_s, g_vh):
+    """A = U diag(S) V^H: U (skew(U^H gU) S / E + S skew(V^H gV) / E + gS) V^H with E_ij = S_j^2 - S_i^2, and what leaves the column spaces."""
+    u, s, vh = node.outputs
+    k = s.shape[-1]
+    m, n = u.shape[-2], vh.shape[-1]
+    u, vh = u.narrow(-1, 0, k), vh.narrow(-2, 0, k)
+    g_u, g_vh = None if g_u is None else g_u.narrow(-1, 0, k), None if g_vh is None else g_vh.narrow(-2, 0, k)
+    if g_u is None and g_vh is None:
+        return (u * g_s.unsqueeze(-2)) @ vh
+    squares = s * s
+    gaps = squares.unsqueeze(-2) - squares.unsqueeze(-1) + eye_like(s, k)
+    inner = None
+    if g_u is not None:
+        x = u.mH @ g_u
+        inner = (x - x.mH) / gaps * s.unsqueeze(-2)
+    if g_vh is not None:
+        y = vh @ g_vh.mH
+        inner = plus(inner, s.unsqueeze(-1) * ((y - y.mH) / gaps))
+    if inner.dtype.is_complex:
+        total = (x if g_u is not None else 0) + (y if g_vh is not None else 0)
+        check_gauge("linalg.svd", "singular vectors", total)
+        x = x - x.mH if g_u is not None else y - y.mH
+        inner = inner - inner.diagonal(0, -2, -1).diag_embed() + (x.diagonal(0, -2, -1) / (2 * s)).diag_embed() * (1 if g_u is not None else 0)
+    if g_s is not None:
+        inner = inner + g_s.to(inner.dtype).diag_embed()
+    result = u @ inner
+    if g_u is not None and m > k:
+        scaled = g_u / s.unsqueeze(-2)
+        result = result + scaled - u @ (u.mH @ scaled)
+    result = result @ vh
+    if g_vh is not None and n > k:
+        scaled = g_vh / s.unsqueeze(-1)
+        result = result + u @ (scaled - (scaled @ vh.mH) @ vh)
+    return result
+
+
+SvdResult, SvdLegacyResult = return_type("linalg_svd", "U", "S", "Vh"), return_type("svd", "U", "S", "V")
+
+
+@with_out
+def svd(A, full_matrices=True, *, driver=None):
+    """(U, S, Vh) with A = U diag(S) Vh, S descending; without `full_matrices` U and Vh have min(m, n) columns and rows.
+
+    The gradient through U or Vh is infinite where singular values coincide; through S it is always finite.
+    """
+    matrix("linalg.svd", A)
+    floating("linalg.svd", A)
+    if driver is not None:
+        raise RuntimeError("torch.linalg.svd: keyword argument `driver=` is only supported on CUDA inputs with cuSOLVER backend.")
+    array = values(A)
+    not_finite("linalg.svd", array)
+    u, s, vh = np.linalg.svd(array, full_matrices=full_matrices)
+    outputs = column_major(u, A.dtype), creation.from_array(s), column_major(vh, A.dtype)
+    record(svd_op, [A], outputs, plans.Parameters(svd_op), saves=0b1110)
+    return SvdResult(*outputs)
+
+
+@with_out
+def svdvals(A, *, driver=None):
+    """The singular values, descending."""
+    return svd(A, False, driver=driver).S
+
+
+@function(name="svd", method=True)
+@with_out
+def svd_legacy(input, some=True, compute_uv=True):
+    """(U, S, V) with input = U diag(S) V^H; V is transposed against `tapegrad.linalg.svd`."""
+    if input.ndim < 2:
+        raise RuntimeError("linalg.svd: input should have at least 2 dimensions, but has " f"{input.ndim} dimensions instead")
+    if not compute_uv:
+        m, n = input.shape[-2:]
+        batch = tuple(input.shape[:-2])
+        return SvdLegacyResult(input.new_zeros((*batch, m, m)), svdvals(input), input.new_zeros((*batch, n, n)))
+    u, s, vh = svd(input, not some)
+    return SvdLegacyResult(u, s, vh.mH)
+
+
+# --- reflectors -----------------------------------------------------------------------------------------------------
+GeqrfResult = return_type("geqrf", "a", "tau")
+
+
+@function(method=True)
+@with_out
+def geqrf(input):
+    """(a, tau): R on and above the diagonal, Householder vectors below it with their factors; not differentiable."""
+    from tapegrad import modes
+
+    floating("geqrf", matrix("torch.geqrf", input, "input"))
+    if input.requires_grad and modes.is_grad_enabled():
+        raise NotImplementedError("the derivative for 'geqrf' is not implemented.")
+    packed, tau = lapack.geqrf(values(input))
+    return GeqrfResult(column_major(packed, input.dtype), creation.from_array(tau, input.dtype))
+
+
+@function(name="orgqr", method=True)
+def orgqr(input, tau):
+    """`tapegrad.linalg.householder_product`."""
+    return householder_product(input, tau)
+
+
+@with_out
+def householder_product(A, tau):
+    """The first n columns of the product of reflectors I - tau_i v_i v_i^H, v_i below the diagonal of A with a 1 on it."""
+    matrix("torch.linalg.householder_product", A, "input")
+    m, n = A.shape[-2:]
+    k = tau.shape[-1]
+    if m < n:
+        raise RuntimeError("torch.linalg.householder_product: input.shape[-2] must be greater than or equal to input.shape[-1]")
+    if n < k:
+        raise RuntimeError("torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]")
+    if A.ndim - tau.ndim != 1:
+        raise RuntimeError(
+            "torch.linalg.householder_product: Expected tau to have one dimension less than input, but got tau.ndim equal to "
+            f"{tau.ndim} and input.ndim is equal to {A.ndim}"
+        )
+    if tuple(tau.shape[:-1]) != tuple(A.shape[:-2]):
+        raise RuntimeError(
+            "torch.linalg.householder_product: Expected batch dimensions of tau to be equal to input.shape[:-2], but got "
+            f"{list(tau.shape[:-1])}"
+        )
+    if tau.dtype is not A.dtype:
+        raise RuntimeError(f"torch.linalg.householder_product: tau dtype {tau.dtype} does not match input dtype {A.dtype}")
+    result = column_major(lapack.householder(values(A), values(tau), n), A.dtype)
+    record(householder_product_op, [A, tau], [result], saves=0b11)
+    return result
+
+
+@structural("linalg_householder_product", "LinalgHouseholderProduct")
+def householder_product_op(node, g):
+    """Reflector by reflector: with X' = X - t v v^H X, gt = -v^H g X^H v, gv = -conj(t) g X^H v - t X g^H v, gX = H^H g."""
+    from tapegrad.ops.joining import stack
+
+    a, tau = node.inputs
+    m, n = a.shape[-2:]
+    unit = a.tril(-1) + creation.eye(m, n, dtype=a.dtype)
+    count = tau.shape[-1]
+    reflectors = [(unit.select(-1, i).unsqueeze(-1), tau.select(-1, i).unsqueeze(-1).unsqueeze(-1)) for i in range(count)]
+    states = [creation.eye(m, n, dtype=a.dtype).expand(*a.shape)]
+    for v, t in reflectors[:0:-1]:
+        states.append(states[-1] - t * (v @ (v.mH @ states[-1])))
+    g_columns, g_tau = [], []
+    conj = lambda t: t.conj() if t.dtype.is_complex else t
+    for (v, t), x in zip(reflectors, reversed(states)):
+        projected = g @ (x.mH @ v)
+        g_tau.append(-(v.mH @ projected).reshape(tau.shape[:-1]))
+        g_columns.append((-conj(t) * projected - t * (x @ (g.mH @ v))).squeeze(-1))
+        g = g - conj(t) * (v @ (v.mH @ g))
+    rest = [a.new_zeros(tuple(a.shape[:-1]))] * (n - count)
+    g_a = stack([*g_columns, *rest], -1).tril(-1) if n else a * 0
+    return g_a, stack(g_tau, -1) if count else tau * 0
+
+
+def reflected(A, tau, x, order, conjugate):
+    """The reflectors of A applied to x one after the other."""
+    unit = A.tril(-1) + creation.eye(*A.shape[-2:], dtype=A.dtype)
+    for i in order:
+        v, t = unit.select(-1, i).unsqueeze(-1), tau.select(-1, i).unsqueeze(-1).unsqueeze(-1)
+        x = x - (t.conj() if conjugate and tau.dtype.is_complex else t) * (v @ (v.mH @ x))
+    return x
+
+
+@function(method=True)
+@with_out
+def ormqr(input, tau, other, left=True, transpose=False):
+    """Q other, with `transpose` Q^H other, or without `left` other Q, where the reflectors (input, tau) of `geqrf` give the square Q."""
+    matrix("torch.ormqr", input, "input")
+    matrix("torch.ormqr", other, "other")
+    rows = other.shape[-2 if left else -1]
+    if tau.shape[-1] > input.shape[-1]:
+        raise RuntimeError("torch.ormqr: input.shape[-1] must be greater than or equal to tau.shape[-1]")
+    if tau.shape[-1] != min(rows, input.shape[-1]):
+        raise RuntimeError(f"torch.ormqr: tau.shape[-1] must be equal to min(other.shape[{-2 if left else -1}], input.shape[-1])")
+    if rows != input.shape[-2]:
+        raise RuntimeError(f"torch.ormqr: other.shape[{-2 if left else -1}] must be equal to input.shape[-2]")
+    if rows < tau.shape[-1]:
+        raise RuntimeError(f"torch.ormqr: other.shape[{-2 if left else -1}] must be greater than or equal to tau.shape[-1]")
+    if input.ndim - tau.ndim != 1:
+        raise RuntimeError(
+            "torch.ormqr: Expected tau to have one dimension less than input, but got tau.ndim equal to "
+            f"{tau.ndim} and input.ndim is equal to {input.ndim}"
+        )
+    if input.ndim != other.ndim:
+        raise RuntimeError(
+            "torch.ormqr: Expected other to have the same number of dimensions as input, but got other.ndim equal to "
+            f"{other.ndim} and input.ndim is equal to {input.ndim}"
+        )
+    if tuple(tau.shape[:-1]) != tuple(input.shape[:-2]):
+        raise RuntimeError(f"torch.ormqr: Expected batch dimensions of tau to be equal to input.shape[:-2], but got {list(tau.shape[:-1])}")
+    if tuple(other.shape[:-2]) != tuple(input.shape[:-2]):
+        raise RuntimeError(f"torch.ormqr: Expected batch dimensions of other to be equal to input.shape[:-2], but got {list(other.shape[:-2])}")
+    k = tau.shape[-1]
+    A = input.narrow(-1, 0, k)
+    if left:
+        return reflected(A, tau, other, range(k) if transpose else range(k - 1, -1, -1), transpose)
+    return reflected(A, tau, other.mH, range(k - 1, -1, -1) if transpose else range(k), not transpose).mH

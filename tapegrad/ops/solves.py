@@ -1,0 +1,564 @@
+"""Linear systems: solve, triangular and factored systems, inverses, determinants, least squares; their derivatives.
+
+With X = A^-1 B the differential is dX = A^-1 (dB - dA X), so gB = A^-H gX and gA = -gB X^H; the others follow from it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import creation, dtypes
+from tapegrad.autograd.node import record
+from tapegrad.ops import lapack
+from tapegrad.ops import plan as plans
+from tapegrad.ops.matrix_checks import broadcast_batches, check_info, column_major, floating, matrix, same_dtype, square, values, with_out
+from tapegrad.ops.public import function
+from tapegrad.ops.reductions import return_type
+from tapegrad.ops.registry import structural
+
+
+def int32(array):
+    return creation.from_array(np.asarray(array, np.int32), dtypes.int32)
+
+
+# --- general systems ------------------------------------------------------------------------------------------------
+@structural("linalg_inv_ex", "LinalgInvEx")
+def inv_ex_op(node, g, _):
+    """-Y^H g Y^H for the inverse Y."""
+    y = node.outputs[0].mH
+    return -(y @ (g @ y))
+
+
+InvExResult, SolveExResult = return_type("linalg_inv_ex", "inverse", "info"), return_type("linalg_solve_ex", "result", "info")
+
+
+def inverse(name, A, check_errors):
+    square("linalg.inv", A)
+    floating("linalg.inv", A)
+    packed, pivots, info = lapack.lu(values(A))
+    if check_errors:
+        check_info(name, "inv", info)
+    unit = np.broadcast_to(np.eye(A.shape[-1], dtype=packed.dtype), packed.shape)
+    outputs = column_major(lapack.lu_solve(packed, pivots, unit), A.dtype), int32(info)
+    record(inv_ex_op, [A], outputs, saves=0b10, differentiable=1)
+    return InvExResult(*outputs)
+
+
+@with_out
+def inv_ex(A, *, check_errors=False):
+    """(inverse, info): info counts from 1 the first zero pivot of a singular matrix, else it is 0."""
+    return inverse("linalg.inv_ex", A, check_errors)
+
+
+@function(name="inverse", method=True)
+@with_out
+def inv(A):
+    """The inverse of square matrices; `LinAlgError` for a singular one.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.inv(tg.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
+    """
+    return inverse("linalg.inv", A, True).inverse
+
+
+@structural("linalg_solve_ex", "LinalgSolveEx")
+def solve_ex_op(node, g, _):
+    """A X = B: gB = A^-H g, gA = -gB X^H; X A = B: gB = g A^-H, gA = -X^H gB."""
+    a, x = node.inputs[0], node.outputs[0]
+    attributes = node.attributes
+    if attributes.vector:
+        g, x = g.unsqueeze(-1), x.unsqueeze(-1)
+    g_b = solve_ex(a.mH, g, left=attributes.left).result
+    g_a = None
+    if a.requires_grad:
+        g_a = -(g_b @ x.mH) if attributes.left else -(x.mH @ g_b)
+    return g_a, g_b.squeeze(-1) if attributes.vector else g_b
+
+
+def is_vector(A, B) -> bool:
+    """Whether B holds right-hand sides that are vectors, one per matrix of A."""
+    return B.ndim == 1 or (A.ndim - 1 == B.ndim and tuple(B.shape) == tuple(A.shape[:-1]))
+
+
+def fitting(name, A, B, left):
+    """Refuse right-hand sides whose rows (columns, for X A = B) do not match."""
+    if (A.shape[-2] if left else A.shape[-1]) != (B.shape[-2] if left else B.shape[-1]):
+        raise RuntimeError(
+            f"{name}: Incompatible shapes of A and B for the equation {'AX = B' if left else 'XA = B'} ({A.shape[-2]}x{A.shape[-1]} and "
+            f"{B.shape[-2]}x{B.shape[-1]})"
+        )
+
+
+def solution(name, A, B, left, check_errors):
+    square("linalg.solve", A)
+    floating("linalg.solve", A)
+    same_dtype("linalg.solve", A, B)
+    vector = B.ndim > 0 and is_vector(A, B)
+    if vector and not left:
+        raise RuntimeError(
+            "linalg.solve: Vector broadcasting of the left hand side is not supported for left=False. In this case linalg.solve is equivalent to "
+            "B / A.squeeze(-1)"
+        )
+    if vector:
+        if B.shape[-1] != A.shape[-1]:
+            raise RuntimeError(
+                f"linalg.solve: Incompatible shapes of A and B for the equation AX = B ({A.shape[-2]}x{A.shape[-1]} and {B.shape[-1]}x1)"
+            )
+        A, B = broadcast_vectors(A, B)
+    else:
+        fitting("linalg.solve", A, matrix("linalg.solve", B, "B"), left)
+        A, B = broadcast_batches(A, B)
+    a, b = values(A), values(B)[..., None] if vector else values(B)
+    if left:
+        packed, pivots, info = lapack.lu(a)
+        x = lapack.lu_solve(packed, pivots, b)
+    else:
+        packed, pivots, info = lapack.lu(a.swapaxes(-1, -2))
+        x = lapack.lu_solve(packed, pivots, b.swapaxes(-1, -2)).swapaxes(-1, -2)
+    if check_errors:
+        check_info(name, "solve", info)
+    result = creation.from_array(x[..., 0], A.dtype) if vector else column_major(x, A.dtype) if left else creation.from_array(x, A.dtype)
+    outputs = result, int32(info)
+    record(solve_ex_op, [A, B], outputs, plans.Parameters(solve_ex_op, left=left, vector=vector), saves=0b101, differentiable=1)
+    return SolveExResult(*outputs)
+
+
+def broadcast_vectors(A, B):
+    from tapegrad.geometry import broadcast_shapes
+
+    batch = broadcast_shapes(tuple(A.shape[:-2]), tuple(B.shape[:-1]))
+    return A.expand(*batch, *A.shape[-2:]) if tuple(A.shape[:-2]) != batch else A, B.expand(*batch, B.shape[-1])
+
+
+@with_out
+def solve_ex(A, B, *, left=True, check_errors=False):
+    """(X, info) with A X = B; info counts from 1 the first zero pivot of a singular matrix, else it is 0."""
+    return solution("torch.linalg.solve_ex", A, B, left, check_errors)
+
+
+@with_out
+def solve(A, B, *, left=True):
+    """X with A X = B, or with X A = B if not `left`; B holds matrices or, with one dim less than A, vectors.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.solve(tg.tensor([[2.0, 0.0], [0.0, 4.0]]), tg.tensor([2.0, 2.0]))
+    tensor([1.0000, 0.5000])
+    """
+    return solution("torch.linalg.solve", A, B, left, True).result
+
+
+# --- triangular and factored systems --------------------------------------------------------------------------------
+@structural("linalg_solve_triangular", "LinalgSolveTriangular")
+def solve_triangular_op(node, g):
+    """The derivative of `solve`, of which A gets the triangle that was read."""
+    a, x = node.inputs[0], node.outputs[0]
+    p = node.attributes
+    g_b = solve_triangular(a.mH, g, upper=not p.upper, left=p.left, unitriangular=p.unit)
+    g_a = None
+    if a.requires_grad:
+        g_a = -(g_b @ x.mH) if p.left else -(x.mH @ g_b)
+        g_a = g_a.triu(int(p.unit)) if p.upper else g_a.tril(-int(p.unit))
+    return g_a, g_b
+
+
+@with_out
+def solve_triangular(A, B, *, upper, left=True, unitriangular=False):
+    """X with A X = B (X A = B if not `left`) for triangular A, whose other triangle, and diagonal if `unitriangular`, is not read.
+
+    A zero on the diagonal is not looked for: the result has infinities.
+    """
+    matrix("linalg.solve_triangular", B, "B")
+    same_dtype("linalg.solve_triangular", A, B)
+    square("linalg.solve_triangular", A)
+    fitting("linalg.solve_triangular", A, B, left)
+    floating("linalg.solve_triangular", A)
+    A, B = broadcast_batches(A, B)
+    x = column_major(lapack.triangular(values(A), values(B), upper, left, unitriangular), A.dtype)
+    plan = plans.Parameters(solve_triangular_op, upper=upper, left=left, unit=unitriangular)
+    record(solve_triangular_op, [A, B], [x], plan, saves=0b101)
+    return x
+
+
+TriangularSolveResult = return_type("triangular_solve", "solution", "cloned_coefficient")
+
+
+@function(method=True)
+@with_out
+def triangular_solve(b, A, upper=True, transpose=False, unitriangular=False):
+    """(X, a copy of A) with A X = b.  See `tapegrad.linalg.solve_triangular`."""
+    if A.ndim < 2 or b.ndim < 2:
+        which, name = (A, "A") if A.ndim < 2 else (b, "b")
+        raise RuntimeError(
+            f"torch.triangular_solve: Expected {name} to have at least 2 dimensions, but it has {which.ndim} dimensions instead"
+        )
+    coefficient = A.mT if transpose else A
+    x = solve_triangular(coefficient, b, upper=upper != transpose, unitriangular=unitriangular)
+    return TriangularSolveResult(x, A.expand(*x.shape[:-2], *A.shape[-2:]).clone())
+
+
+@structural("linalg_lu_solve", "LinalgLuSolve")
+def lu_solve_op(node, g):
+    """Through A = P L U: gB = A^-H g, G = -gB X^H, then gL = P^H G U^H below the diagonal and gU = L^H P^H G from it upwards."""
+    packed, pivots = node.inputs[:2]
+    x, p = node.outputs[0], node.attributes
+    g_b = lu_solve(packed, pivots, g, left=p.left, adjoint=not p.adjoint)
+    if not packed.requires_grad:
+        return None, None, g_b
+    big = -(g_b @ x.mH) if p.left else -(x.mH @ g_b)
+    big = big.mH if p.adjoint else big
+    order = creation.from_array(lapack.permutation(values(pivots), packed.shape[-1]), packed.dtype)
+    inner = order.mH @ big
+    unit = packed.tril(-1) + creation.eye(packed.shape[-1], dtype=packed.dtype)
+    return (inner @ packed.triu().mH).tril(-1) + (unit.mH @ inner).triu(), None, g_b
+
+
+@with_out
+def lu_solve(LU, pivots, B, *, left=True, adjoint=False):
+    """X with A X = B for the A that `lu_factor` gave (LU, pivots) for; with A^H if `adjoint`, X A = B if not `left`."""
+    floating("torch.linalg.lu_solve", LU)
+    same_dtype("linalg.lu_solve", LU, B, "LU")
+    if pivots.dtype is not dtypes.int32:
+        raise RuntimeError("linalg.lu_solve: pivots should be a Tensor of scalar type torch.int32")
+    square("torch.linalg.lu_solve", LU, "LU")
+    matrix("torch.linalg.lu_solve", B, "B")
+    fitting("linalg.lu_solve", LU, B, left)
+    if LU.shape[-1] != pivots.shape[-1]:
+        raise RuntimeError("linalg.lu_solve: Number of pivots per batch should be same as the dimension of the matrix")
+    if tuple(LU.shape[:-2]) != tuple(pivots.shape[:-1]):
+        raise RuntimeError(
+            f"linalg.lu_solve: Expected LU.shape[:-1] and pivots.shape to be the same, but got pivots with shape {list(pivots.shape)} instead"
+        )
+    LU, B = broadcast_batches(LU, B)
+    pivots = pivots.expand(*LU.shape[:-1])
+    b = values(B) if left else values(B).swapaxes(-1, -2).conj()
+    # X A = B is A^H X^H = B^H.
+    trans = 2 if adjoint == left else 0
+    x = lapack.lu_solve(values(LU), values(pivots), b, trans)
+    x = column_major(x if left else x.swapaxes(-1, -2).conj(), LU.dtype)
+    record(lu_solve_op, [LU, pivots, B], [x], plans.Parameters(lu_solve_op, left=left, adjoint=adjoint), saves=0b1011)
+    return x
+
+
+@function(name="lu_solve", method=True)
+@with_out
+def lu_solve_legacy(b, LU_data, LU_pivots):
+    """`tapegrad.linalg.lu_solve` with its arguments in another order."""
+    return lu_solve(LU_data, LU_pivots, b)
+
+
+@structural("cholesky_solve", "CholeskySolve")
+def cholesky_solve_op(node, g):
+    """X = (L L^H)^-1 B: gB = (L L^H)^-1 g, gL = -(gB X^H + X gB^H) L, which takes L for triangular."""
+    factor, x, upper = node.inputs[1], node.outputs[0], node.attributes.upper
+    g_b = cholesky_solve(g, factor, upper)
+    g_l = None
+    if factor.requires_grad:
+        both = g_b @ x.mH
+        both = both + both.mH
+        g_l = -(factor @ both) if upper else -(both @ factor)
+    return g_b, g_l
+
+
+@function(method=True)
+@with_out
+def cholesky_solve(B, L, upper=False):
+    """X with A X = B for A = L L^H, or A = L^H L with `upper`."""
+    matrix_b(B)
+    if L.ndim < 2:
+        raise RuntimeError(f"u should have at least 2 dimensions, but has {L.ndim} dimensions instead")
+    if L.shape[-1] != L.shape[-2]:
+        raise RuntimeError(f"A must be batches of square matrices, but they are {L.shape[-2]} by {L.shape[-1]} matrices")
+    if L.shape[-2] != B.shape[-2]:
+        raise RuntimeError(
+            f"Incompatible matrix sizes for cholesky_solve: each A matrix is {L.shape[-1]} by {L.shape[-1]} but each b matrix is "
+            f"{B.shape[-2]} by {B.shape[-1]}"
+        )
+    L, B = broadcast_batches(L, B)
+    lower, b = values(L), values(B)
+    lower = lower.swapaxes(-1, -2).conj() if upper else lower
+    x = lapack.triangular(lower.swapaxes(-1, -2).conj(), lapack.triangular(lower, b, False, True, False), True, True, False)
+    x = column_major(x, B.dtype)
+    record(cholesky_solve_op, [B, L], [x], plans.Parameters(cholesky_solve_op, upper=upper), saves=0b110)
+    return x
+
+
+def matrix_b(B):
+    if B.ndim < 2:
+        raise RuntimeError(f"b should have at least 2 dimensions, but has {B.ndim} dimensions instead")
+
+
+@structural("cholesky_inverse", "CholeskyInverse")
+def cholesky_inverse_op(node, g):
+    """X = (L L^H)^-1: gL = -X (g + g^H) X L."""
+    factor, x = node.inputs[0], node.outputs[0]
+    both = x @ ((g + g.mH) @ x)
+    return -(factor @ both) if node.attributes.upper else -(both @ factor)
+
+
+@function(method=True)
+@with_out
+def cholesky_inverse(L, upper=False):
+    """The inverse of L L^H, or of L^H L with `upper`."""
+    square("cholesky_inverse", L)
+    lower = values(L)
+    lower = lower.swapaxes(-1, -2).conj() if upper else lower
+    unit = np.broadcast_to(np.eye(L.shape[-1], dtype=lower.dtype), lower.shape)
+    x = lapack.triangular(lower.swapaxes(-1, -2).conj(), lapack.triangular(lower, unit, False, True, False), True, True, False)
+    x = column_major(x, L.dtype)
+    record(cholesky_inverse_op, [L], [x], plans.Parameters(cholesky_inverse_op, upper=upper), saves=0b11)
+    return x
+
+
+# --- determinants ---------------------------------------------------------------------------------------------------
+@structural("linalg_det", "LinalgDet")
+def det_op(node, g):
+    """g det A^-H; for a singular matrix the cofactors come from the singular values."""
+    a, det = node.inputs[0], node.outputs[0]
+    singular = values(det) == 0
+    if not singular.any():
+        return cofactors(a, det, g)
+    if singular.all():
+        return cofactors_of_singular(a, g)
+    # Each matrix by its own formula: the other sees a matrix that it can do.
+    from tapegrad.ops.indexing import where
+
+    chosen = creation.from_array(singular)
+    wide = chosen.unsqueeze(-1).unsqueeze(-1)
+    n = a.shape[-1]
+    regular = cofactors(where(wide, creation.eye(n, dtype=a.dtype), a), det, g)
+    distinct = creation.from_array(np.diag(np.arange(1.0, n + 1)), a.dtype)
+    return where(wide, cofactors_of_singular(where(wide, a, distinct), g), regular)
+
+
+def cofactors(a, det, g):
+    scaled = (g * det.conj() if det.dtype.is_complex else g * det).unsqueeze(-1)
+    return solve_ex(a.mH, scaled.expand(*a.shape[:-1]).diag_embed()).result
+
+
+def cofactors_of_singular(a, g):
+    """U diag(products of the other singular values) Vh, times det(U) det(Vh)."""
+    from tapegrad.ops.factorizations import svd
+    from tapegrad.ops.reductions import ones_then
+
+    u, s, vh = svd(a)
+    rows = s.reshape(-1, s.shape[-1])
+    others = (ones_then(rows, False) * ones_then(rows, True)).reshape(s.shape)
+    sign = det(u) * det(vh)
+    alpha = g * (sign.conj() if sign.dtype.is_complex else sign)
+    return (u * (alpha.unsqueeze(-1) * others).unsqueeze(-2)) @ vh
+
+
+@function(method=True)
+@with_out
+def det(A):
+    """The determinant of square matrices.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.det(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor(-2.0000)
+    """
+    square("linalg.det", A)
+    floating("linalg.det", A)
+    packed, pivots, _ = lapack.lu(values(A))
+    result = creation.from_array(np.asarray(parity(pivots) * diagonal(packed).prod(-1), packed.dtype))
+    record(det_op, [A], [result], saves=0b11)
+    return result
+
+
+def parity(pivots):
+    """The sign of the permutation."""
+    moved = (pivots != np.arange(1, pivots.shape[-1] + 1)).sum(-1)
+    return np.where(moved % 2, -1, 1)
+
+
+def diagonal(packed):
+    return np.diagonal(packed, axis1=-2, axis2=-1)
+
+
+@structural("linalg_slogdet", "LinalgSlogdet")
+def slogdet_op(node, g_sign, g_log):
+    """A^-H g for log|det|; the sign of a real matrix has no derivative, that of a complex one has the phase's."""
+    a = node.inputs[0]
+    if a.dtype.is_complex:
+        sign = node.outputs[0]
+        total = g_log.to(a.dtype) if g_log is not None else 0
+        if g_sign is not None:
+            phase = g_sign * sign.conj()
+            total = total + (phase - phase.conj()) / 2
+    else:
+        total = g_log
+    if total is None:
+        return a * 0
+    return solve_ex(a.mH, total.unsqueeze(-1).expand(*a.shape[:-1]).diag_embed()).result
+
+
+SlogdetResult, SlogdetLegacyResult = return_type("linalg_slogdet", "sign", "logabsdet"), return_type("slogdet", "sign", "logabsdet")
+
+
+@with_out
+def slogdet(A):
+    """(sign, log|det|); sign 0 and -inf for a singular matrix."""
+    square("linalg.slogdet", A)
+    floating("linalg.slogdet", A)
+    packed, pivots, _ = lapack.lu(values(A))
+    pivot = diagonal(packed)
+    with np.errstate(divide="ignore"):
+        logarithm = np.log(np.abs(pivot)).sum(-1)
+    sign = np.asarray(parity(pivots) * (np.sign(pivot) if pivot.dtype.kind != "c" else pivot / np.abs(pivot)).prod(-1), packed.dtype)
+    outputs = creation.from_array(sign), creation.from_array(np.asarray(logarithm, np.abs(packed[..., :0, :0]).dtype))
+    record(slogdet_op, [A], outputs, saves=0b011)
+    return SlogdetResult(*outputs)
+
+
+@function(name="slogdet", method=True)
+def slogdet_legacy(input):
+    """`tapegrad.linalg.slogdet`."""
+    return SlogdetLegacyResult(*slogdet(input))
+
+
+@function(method=True)
+def logdet(input):
+    """The logarithm of the determinant; nan where it is negative."""
+    from tapegrad.ops.indexing import where
+
+    square("logdet", input)
+    sign, logarithm = slogdet(input)
+    if input.dtype.is_complex:
+        return sign.log() + logarithm
+    return where(sign == -1, creation.tensor(float("nan"), dtype=input.dtype), logarithm)
+
+
+# --- least squares --------------------------------------------------------------------------------------------------
+def pinv_gradient(a, p, g):
+    """dP = -P dA P + P P^H dA^H (I - A P) + (I - P A) dA^H P^H P, transposed (Golub and Pereyra, 1973)."""
+    ph, gh = p.mH, g.mH
+    m, n = a.shape[-2:]
+    if m <= n:  # products over the smaller dim first
+        inner = gh @ p
+        return -((ph @ g) @ ph) + (inner - a @ (p @ inner)) @ ph + (ph @ p) @ (gh - inner @ a)
+    inner = p @ gh
+    return -(ph @ (g @ ph)) + (gh - a @ inner) @ (p @ ph) + ph @ (inner - (inner @ p) @ a)
+
+
+@structural("linalg_pinv", "LinalgPinv")
+def pinv_op(node, g):
+    """The differential of Golub and Pereyra, transposed."""
+    return pinv_gradient(node.inputs[0], node.outputs[0], g)
+
+
+def tolerances(name, atol, rtol, largest, shape, dtype):
+    """max(atol, rtol * the largest singular value) with torch's defaults, to be compared with singular values."""
+    array = lambda t: values(t) if hasattr(t, "_slot") else t
+    a, r = array(atol), array(rtol)
+    if r is None:
+        default = np.finfo(dtype.numpy).eps * max(shape[-2:])
+        r = default if a is None else np.where(np.asarray(a) > 0, 0.0, default)
+    a = 0.0 if a is None else a
+    for t, what in ((atol, "atol"), (rtol, "rtol")):
+        if hasattr(t, "_slot") and t.dtype.is_complex:
+            raise RuntimeError(f"torch.linalg.{name}: {what} tensor of complex type is not supported.")
+    return np.maximum(a, np.asarray(r) * largest)
+
+
+@with_out
+def pinv(A, rcond=None, hermitian=False, *, atol=None, rtol=None):
+    """The Moore-Penrose inverse: singular values up to max(atol, rtol * the largest) count as zero."""
+    if A.ndim < 2 or A.dtype.category <= dtypes.INTEGER:
+        raise RuntimeError(
+            f"linalg.pinv({A.dtype.scalar_name}{{{list(A.shape)}}}): expected a tensor with 2 or more dimensions of float, double, cfloat or "
+            "cdouble types"
+        )
+    rtol = rcond if rtol is None else rtol
+    array = values(A)
+    m, n = array.shape[-2:]
+    if not array.size:
+        result = creation.empty_of((*A.shape[:-2], n, m), A.dtype)
+    elif hermitian:
+        square("linalg.pinv", A)
+        s, u = np.linalg.eigh(array)
+        size = np.abs(s)
+        keep = size > np.asarray(tolerances("pinv", atol, rtol, size.max(-1), A.shape, A.dtype))[..., None]
+        scaled = u * np.divide(1, s, out=np.zeros_like(s), where=keep)[..., None, :]
+        result = creation.from_array(scaled @ u.swapaxes(-1, -2).conj(), A.dtype)
+    else:
+        u, s, vh = np.linalg.svd(array, full_matrices=False)
+        keep = s > np.asarray(tolerances("pinv", atol, rtol, s.max(-1), A.shape, A.dtype))[..., None]
+        scaled = vh.swapaxes(-1, -2).conj() * np.divide(1, s, out=np.zeros_like(s), where=keep)[..., None, :]
+        result = creation.from_array(scaled @ u.swapaxes(-1, -2).conj(), A.dtype)
+    record(pinv_op, [A], [result], saves=0b11)
+    return result
+
+
+@function(method=True)
+def pinverse(input, rcond=1e-15):
+    """`tapegrad.linalg.pinv`."""
+    return pinv(input, rcond)
+
+
+@structural("linalg_lstsq", "LinalgLstsq")
+def lstsq_op(node, g, g_residuals, *_):
+    """Through X = A^+ B: gB = A^+H g, and A by way of g B^H, the gradient of A^+."""
+    a, b = node.inputs
+    vector = node.attributes.vector
+    if vector:
+        b = b.unsqueeze(-1)
+    p = pinv(a)
+    g_a = g_b = None
+    if g is not None:
+        g = g.unsqueeze(-1) if vector else g
+        g_b = p.mH @ g
+        g_a = pinv_gradient(a, p, g @ b.mH) if a.requires_grad else None
+    if g_residuals is not None and g_residuals.numel():
+        # |A X - B|^2, where X is optimal: its own change does not count.
+        x = p @ b
+        difference = (a @ x - b) * (2 * g_residuals.unsqueeze(-2))
+        g_a = difference @ x.mH if g_a is None else g_a + difference @ x.mH
+        g_b = -difference if g_b is None else g_b - difference
+    return g_a, g_b.squeeze(-1) if vector and g_b is not None else g_b
+
+
+LstsqResult = return_type("linalg_lstsq", "solution", "residuals", "rank", "singular_values")
+
+
+@with_out
+def lstsq(A, B, rcond=None, *, driver=None):
+    """(X of least |A X - B|, residuals, rank, singular values); residuals only for m > n and full rank.
+
+    `driver`: "gelsy" (pivoted QR, the default), "gels" (QR, full rank), "gelsd" or "gelss" (singular values).
+    """
+    name = "torch.linalg.lstsq"
+    if A.ndim < 2:
+        raise RuntimeError(f"{name}: input must have at least 2 dimensions.")
+    if B.ndim < 1:
+        raise RuntimeError(f"{name}: other must have at least 1 dimension.")
+    if A.dtype is not B.dtype:
+        raise RuntimeError(f"{name}: Expected input and other to have the same dtype, but got input's dtype {A.dtype.scalar_name} and other's dtype {B.dtype.scalar_name}")
+    gap = A.ndim - B.ndim
+    if not 0 <= gap <= 1:
+        raise RuntimeError(f"{name}: input.dim() must be greater or equal to other.dim() and (input.dim() - other.dim()) <= 1")
+    vector = is_vector(A, B) if B.ndim == 1 else gap == 1 and tuple(B.shape) == tuple(A.shape[:-1])
+    rows = -1 if vector else -2
+    if gap == 1 and not vector or A.shape[-2] != B.shape[rows]:
+        raise RuntimeError(f"{name}: input.size(-2) should match other.size({-1 if gap else -2})")
+    driver = "gelsy" if driver is None else driver
+    if driver not in lapack.DRIVERS:
+        raise RuntimeError(f"{name}: parameter `driver` should be one of (gels, gelsy, gelsd, gelss)")
+    floating(name, A)
+    A, B = broadcast_vectors(A, B) if vector else broadcast_batches(A, B)
+    m, n = A.shape[-2:]
+    rcond = np.finfo(A.dtype.numpy).eps * max(m, n) if rcond is None else rcond
+    a, b = values(A), values(B)[..., None] if vector else values(B)
+    x, rank, s = lapack.lstsq(a, b, driver, rcond)
+    residuals = np.zeros(0, s.dtype)
+    if m > n and driver != "gelsy" and (rank == n).all():
+        residuals = (np.abs(a @ x - b) ** 2).sum(-2)
+    outputs = (
+        creation.from_array(x[..., 0], A.dtype) if vector else column_major(x, A.dtype),
+        creation.from_array(residuals),
+        creation.from_array(rank if driver != "gels" else np.zeros(0, np.int64), dtypes.int64),
+        creation.from_array(s if driver in ("gelsd", "gelss") else np.zeros(0, s.dtype)),
+    )
+    record(lstsq_op, [A, B], outputs, plans.Parameters(lstsq_op, vector=vector), saves=0b11, differentiable=0b11)
+    return LstsqResult(*outputs)
