@@ -225,3 +225,11 @@ def test_results_are_released(make):
     for _ in range(100):
         make()
     assert settled() == before
+
+
+def test_cached_plans_hold_no_tensor(holds_nothing):
+    """Plans outlive the calls that make them; what they remember must not keep the first tensor, and its graph, alive."""
+    x = tg.ones(5, 1, 3, 1, requires_grad=True) * 2
+    y = [x.expand(2, 5, 7, 3, 1), x.squeeze(), x.squeeze(1), x.unsqueeze(0), x.transpose(0, 2), x.permute(3, 2, 1, 0), x.diagonal(0, 0, 2), x[1:3],
+         x.narrow(2, 1, 2), x.unfold(0, 2, 2), x.reshape(15), x.flatten(), x.sum(2), x.mean((0, 2)), x.as_strided((3,), (2,)), *x.unbind(2), *x.split(2)]  # fmt: skip
+    sum(t.sum() for t in y).backward()

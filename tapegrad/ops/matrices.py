@@ -219,10 +219,11 @@ def cheapest(chain):
             cost[i][j] = builtins.min(options)
             cut[i][j] = i + options.index(cost[i][j])
 
-    def product(i, j):
-        return chain[i] if i == j else product(i, cut[i][j]).mm(product(cut[i][j] + 1, j))
+    return product_of(chain, cut, 0, count - 1)
 
-    return product(0, count - 1)
+
+def product_of(chain, cut, i, j):
+    return chain[i] if i == j else product_of(chain, cut, i, cut[i][j]).mm(product_of(chain, cut, cut[i][j] + 1, j))
 
 
 @function()

@@ -368,13 +368,13 @@ def expand_op(node, g):
 @method()
 def expand(self, *sizes, implicit=False):
     """Dims of size 1 repeated, and new leading dims, without a copy; -1 keeps a size."""
-    sizes = ints("expand", sizes)
+    sizes, kind = ints("expand", sizes), self.dtype.legacy  # `make` is kept: it must not hold the tensor
 
     def make(shape, steps):
         lead = len(sizes) - len(shape)
         if lead < 0:
             raise RuntimeError(
-                f"expand(tapegrad.{self.dtype.legacy}{{{list(shape)}}}, size={list(sizes)}): the number of sizes provided ({len(sizes)}) must be "
+                f"expand(tapegrad.{kind}{{{list(shape)}}}, size={list(sizes)}): the number of sizes provided ({len(sizes)}) must be "
                 f"greater or equal to the number of dimensions in the tensor ({len(shape)})"
             )
         result, moves = [], []
