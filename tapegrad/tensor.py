@@ -258,6 +258,10 @@ class Tensor(Handle, metaclass=_TensorType):
 
         return plan.settled(self)
 
+    def _is_view(self):
+        """Whether the tensor is a view that shares its base's place in the graph."""
+        return self._base is not None
+
     @property
     def is_leaf(self):
         """Whether the tensor was made by the user rather than by a recorded operation."""
@@ -525,12 +529,11 @@ class Tensor(Handle, metaclass=_TensorType):
     def __repr__(self, *, tensor_contents=None):
         from tapegrad import printing
 
-        node = self.grad_fn
-        name = None
-        if node is not None:
-            name = node.name()
-        elif self.requires_grad:
-            name = None
+        try:
+            node = self.grad_fn
+            name = node.name() if node is not None else None
+        except RuntimeError:  # a view that must not be used any more
+            node, name = self, "Invalid"
         return printing.format_tensor(
             self._array(), dtype=self.dtype.name, default_dtype=dtypes.default_dtype().name, requires_grad=self.requires_grad and node is None,
             grad_fn=name.removeprefix("tapegrad::autograd::") if name else None, tensor_contents=tensor_contents,

@@ -1,35 +1,62 @@
-"""Custom differentiable functions: `Function` with static `forward` and `backward`."""
+"""Custom differentiable functions: `Function` with static `forward` and `backward`.
+
+`Function.apply` runs `forward` without recording and records one entry, whose payload is a `Call`: the context, where its operands are
+among the arguments and the results, and the saved tensors.  What may be done with the results is torch's rule (`Call.settle`): an input
+that was returned as it is, or a view, comes back as a view that refuses in-place operations; an input that was changed in place takes the
+entry as its new place in the graph.
+"""
 
 from __future__ import annotations
 
 import functools
 import warnings
+import weakref
 
 from tapegrad import core, modes
+from tapegrad.autograd import inplace, saved
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
+from tapegrad.ops.plan import Parameters
 from tapegrad.ops.registry import structural
 from tapegrad.tensor import Tensor
+
+NOT_RETURNED = (
+    "Some elements marked as dirty during the forward method were not returned as output. The inputs that are modified inplace must all be "
+    "outputs of the Function."
+)
+VIEW_AND_MORE = (
+    "If your Function modifies inplace an input that is a view of another Tensor, your Function cannot return more than one Tensor. This is "
+    "not supported by the current autograd engine. You should either make sure the input is not a view (using .clone() for example) or make "
+    "your Function only return one Tensor (potentially splitting it into two Functions: one doing the inplace that returns a single Tensor "
+    "and a second one that does the other operations). You can ask on the forum https://discuss.pytorch.org/ if you need help to do this "
+    "change."
+)
 
 
 class FunctionCtx:
     """What `forward` and `backward` share: saved tensors, flags, and any attribute."""
 
     def __init__(self):
-        self._to_save = ()
+        self._to_save: tuple = ()
         self._dirty: tuple = ()
         self._constant: tuple = ()
         self._materialize = True
+        self._call = None  # weak reference to the node, once recorded
+        self._saved: list = []
+        self._freed = False
         self.needs_input_grad: tuple = ()
 
     def save_for_backward(self, *tensors):
-        """Keep tensors for `backward`; a second call replaces the first."""
-        for k, t in enumerate(tensors):
-            if t is not None and not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument {k} is of type {type(t).__name__}")
+        """Keep tensors (or None) for `backward`; a second call replaces the first."""
         self._to_save = tensors
 
     def save_for_forward(self, *tensors):
+        """Keep tensors for `jvp`."""
+        for t in tensors:
+            if t is not None and not isinstance(t, Tensor):
+                raise AssertionError(
+                    "save_for_forward expects all arguments to be tensors; you should save non-tensors as attributes on ctx."
+                )
         self._for_forward = tensors
 
     def mark_dirty(self, *tensors):
@@ -42,92 +69,108 @@ class FunctionCtx:
 
     def set_materialize_grads(self, value):
         """Whether missing output gradients reach `backward` as zeros (True) or None."""
+        if not isinstance(value, bool):
+            raise TypeError("set_materialize_grads received an invalid combination of arguments - got (), but expected (bool)")
         self._materialize = value
 
     @property
-    def saved_tensors(self):
+    def saved_tensors(self) -> tuple:
         """The tensors saved by `save_for_backward`, checked for later in-place changes."""
-        entry = self._position()
-        if entry is not None:
-            nodes.check_saved(entry)
-        result = []
-        for t, version in zip(self._to_save, self._versions, strict=True):
-            if t is not None and core.version_of(t._slot) != version:
-                raise RuntimeError(
-                    "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                    f"[tapegrad.{t.dtype.legacy} {list(t.shape)}] is at version {core.version_of(t._slot)}; expected version {version} instead. "
-                    "Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
-                    "tapegrad.autograd.set_detect_anomaly(True, check_nan=False)."
-                )
-            result.append(t)
-        return tuple(result)
+        self._check_freed()
+        node = self._call() if self._call is not None else None
+        return tuple(kept.unpack(None if node is None else node._entry) for kept in self._saved)
 
-    def _position(self):
-        reference = self.__dict__.get("_reference")
-        found = reference() if reference else None
-        return found._entry if found is not None else None
+    def _check_freed(self) -> None:
+        if self._freed:
+            raise RuntimeError(saved.FREED)
+
+    @property
+    def saved_variables(self) -> tuple:
+        warnings.warn("'saved_variables' is deprecated; use 'saved_tensors'", DeprecationWarning, stacklevel=2)
+        return self.saved_tensors
+
+    @property
+    def _raw_saved_tensors(self) -> tuple:
+        self._check_freed()
+        return tuple(self._saved)
+
+    def _keep(self, inputs, outputs) -> None:
+        """Turn what `save_for_backward` was given into saved tensors, in its order."""
+        slots = [t._slot for t in (*inputs, *outputs)]
+        for k, t in enumerate(self._to_save):
+            if t is not None and not isinstance(t, Tensor):
+                raise TypeError(f"save_for_backward can only save variables, but argument {k} is of type {type(t).__name__}")
+        for t in self._to_save:
+            place = slots.index(t._slot) if t is not None and t._slot in slots else None
+            self._saved.append(saved.SavedTensor(t, place, output=place is not None and place >= len(inputs)))
+        self._to_save = ()
 
 
-class _Attributes:
-    """The payload of a custom entry."""
+class Call:
+    """One call of a Function: the payload of its entry."""
 
-    def __init__(self, function, ctx, input_places, output_count):
-        self.function, self.ctx, self.input_places, self.output_count = function, ctx, input_places, output_count
+    def __init__(self, function, ctx, arguments, results):
+        self.function, self.ctx = function, ctx
+        self.input_places = {k: tuple(t.shape) for k, t in enumerate(arguments) if isinstance(t, Tensor)}
+        self.output_places = [k for k, out in enumerate(results) if isinstance(out, Tensor)]
+        self.output_count = len(results)
         self.graph_name = function.__name__ + "Backward"
+
+    def let_go(self) -> None:
+        """The backward pass is through with the entry: give up the saved tensors."""
+        self.ctx._freed = True
+        for kept in self.ctx._saved:
+            kept.let_go()
 
 
 @structural("custom_function", "CustomFunction")
 def custom_function(node, *gs):
     """A user's Function: its own backward."""
-    a = node.attributes
-    outputs = node.outputs
-    if a.ctx._materialize:
-        gs = [g if g is not None else _zeros(out) for g, out in zip(gs, outputs, strict=True)]
-    found = a.function.backward(a.ctx, *_spread(a, gs))
+    call = node.attributes
+    ctx, name = call.ctx, call.graph_name
+    if ctx._materialize:
+        gs = [g if g is not None else _zeros(out) for g, out in zip(gs, node.outputs, strict=True)]
+    everywhere = [None] * call.output_count
+    for place, g in zip(call.output_places, gs, strict=True):
+        everywhere[place] = g
+    found = call.function._derivative()(ctx, *everywhere)
     found = found if isinstance(found, tuple) else (found,)
-    names = a.graph_name
-    count = len(a.ctx.needs_input_grad)
+    count = len(ctx.needs_input_grad)
     if len(found) > count and all(g is None for g in found[count:]):
         found = found[:count]
     if len(found) != count:
-        raise RuntimeError(f"function {names} returned an incorrect number of gradients (expected {count}, got {len(found)})")
+        raise RuntimeError(f"function {name} returned an incorrect number of gradients (expected {count}, got {len(found)})")
     result = []
     for k, g in enumerate(found):
-        if k not in a.input_places:
+        if k not in call.input_places:
             if g is not None:
                 raise RuntimeError(
-                    f"function {names} returned a gradient different than None at position {k + 1}, but the corresponding forward input was not a "
+                    f"function {name} returned a gradient different than None at position {k + 1}, but the corresponding forward input was not a "
                     "Variable"
                 )
             continue
-        if g is not None:
-            if not isinstance(g, Tensor):
-                raise TypeError(f"function {names} returned a {type(g).__name__} at position {k + 1}, expected a Tensor or None")
-            shape = a.input_places[k]
-            if tuple(g.shape) != shape:
-                try:
-                    g = g.sum_to_size(shape)
-                except RuntimeError:
-                    raise RuntimeError(
-                        f"Function {names} returned an invalid gradient at index {k} - got {list(g.shape)} but expected shape compatible with "
-                        f"{list(shape)}"
-                    ) from None
-        result.append(g)
+        if g is not None and not isinstance(g, Tensor):
+            raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
+        result.append(g if g is None else _fitted(g, call.input_places[k], k, name))
     return result
+
+
+def _fitted(g, shape, k, name):
+    """A gradient that `backward` returned, summed to the shape of its input."""
+    if tuple(g.shape) == shape:
+        return g
+    try:
+        return g.sum_to_size(shape)
+    except RuntimeError:
+        raise RuntimeError(
+            f"Function {name} returned an invalid gradient at index {k} - got {list(g.shape)} but expected shape compatible with {list(shape)}"
+        ) from None
 
 
 def _zeros(out):
     from tapegrad.creation import zeros
 
     return zeros(tuple(out.shape), dtype=out.dtype) if out is not None else None
-
-
-def _spread(a, gs):
-    """The gradients at the places of all outputs; non-tensors have None."""
-    result = [None] * a.output_count
-    for place, g in zip(a.output_places, gs, strict=True):
-        result[place] = g
-    return result
 
 
 class Function:
@@ -165,16 +208,36 @@ class Function:
 
     @staticmethod
     def forward(*args, **kwargs):
+        """The value: `forward(ctx, *args)`, or `forward(*args)` where there is a `setup_context(ctx, inputs, output)`."""
         raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        """Fill `ctx` after `forward(*args)`; a Function without it gets the context in `forward`."""
+        raise NotImplementedError("setup_context is not implemented.")
+
+    @staticmethod
     def backward(ctx, *grads):
+        """The gradients of the arguments, one for each (None for what has none), for those of the results."""
         raise NotImplementedError(
             "You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD."
         )
 
+    vjp = backward  # another name for it
+
     @classmethod
-    def apply(cls, *args):
+    def _derivative(cls):
+        """`backward`, or `vjp` if the class has that instead."""
+        if cls.vjp is Function.vjp:
+            return cls.backward
+        if cls.backward is not Function.backward:
+            raise RuntimeError(
+                "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement one of them."
+            )
+        return cls.vjp
+
+    @classmethod
+    def apply(cls, *args, **kwargs):
         """Run `forward` without recording, then record one entry whose derivative is `backward`."""
         ctx = FunctionCtx()
         for t in args:
@@ -183,56 +246,103 @@ class Function:
         ctx.needs_input_grad = tuple(isinstance(t, Tensor) and t.requires_grad for t in args)
         recorded = modes.is_grad_enabled() and any(ctx.needs_input_grad)
         with modes.no_grad():
-            if "setup_context" in {name for kind in cls.__mro__[:-2] for name in vars(kind)}:
-                result = cls.forward(*args)
+            if cls.setup_context is not Function.setup_context:
+                result = cls.forward(*args, **kwargs)
                 cls.setup_context(ctx, args, result)
             else:
-                result = cls.forward(ctx, *args)
+                result = cls.forward(ctx, *args, **kwargs)
         outputs = result if isinstance(result, tuple) else (result,)
-        tensors = [t for t in args if isinstance(t, Tensor)]
-        if recorded:
-            outputs = cls._record(ctx, args, tensors, outputs)
-        ctx._versions = [None if t is None else core.version_of(t._slot) for t in ctx._to_save]
+        outputs = _settle(cls, ctx, args, outputs, recorded)
         return tuple(outputs) if isinstance(result, tuple) else outputs[0]
 
-    @classmethod
-    def _record(cls, ctx, args, tensors, outputs):
-        dirty = {id(t) for t in ctx._dirty}
-        constant = {id(t) for t in ctx._constant}
-        fresh, holders, places = [], [], []
-        for k, out in enumerate(outputs):
-            if not isinstance(out, Tensor):
-                fresh.append(out)
-                continue
-            places.append(k)
-            if id(out) in dirty:
-                holders.append(core.wrap(core.share_slot(out)))
-                fresh.append(out)
-            else:
-                holder = core.wrap(core.share_slot(out)) if any(out is t for t in tensors) or out.requires_grad or not out.is_leaf else out
-                holders.append(holder)
-                fresh.append(holder)
-        attributes = _Attributes(cls, ctx, {k: tuple(t.shape) for k, t in enumerate(args) if isinstance(t, Tensor)}, len(outputs))
-        attributes.output_places = places
-        mask = 0
-        for bit, k in enumerate(places):
-            if id(outputs[k]) not in constant and holders[bit].dtype.is_floating_point:
-                mask |= 1 << bit
-        nodes.record(custom_function, tensors, holders, attributes, saves=0, differentiable=mask)
+
+def _check_marks(ctx, outputs) -> None:
+    for k, t in enumerate(ctx._dirty):
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"mark_dirty can only accept variables, but argument {k} is of type {type(t).__name__}")
+    for t in ctx._constant:
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"mark_non_differentiable only accepts variable arguments, but got {type(t).__name__}")
+    if any(all(t is not out for out in outputs) for t in ctx._dirty):
+        raise RuntimeError(NOT_RETURNED)
+
+
+def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
+    """The results as the caller gets them: with their place in the graph, inputs that were changed in place moved to theirs."""
+    _check_marks(ctx, outputs)
+    inputs = [t for t in args if isinstance(t, Tensor)]
+    call = Call(cls, ctx, args, outputs)
+    results = [_Result(ctx, inputs, out) for out in outputs]
+    made = [r for r in results if isinstance(r.out, Tensor)]
+    for r in made:
+        if recorded and r.dirty and r.differentiable:
+            _check_dirty(r, len(made))
+        r.place(recorded)
+    if recorded:
+        mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
+        holders = [r.holder for r in made]
+        keep = ctx._to_save if saved.default_hooks() is None else ()
+        on_tape = sum(1 << (len(inputs) + bit) for bit, r in enumerate(made) if any(t is r.out for t in keep))
+        nodes.record(custom_function, inputs, holders, call, saves=on_tape, differentiable=mask)
         e = core.get_field(holders[0]._slot, core.ENTRY) if holders else -1
         if e >= 0:
-            if ctx._to_save:
-                core.set_entry_flags(e, layout.ALIVE | layout.HAS_SAVED)
-            import weakref
+            ctx._call = weakref.ref(nodes.node_of(holders[0]._slot))
+        ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not r.dirty), t) for t in ctx._to_save)
+    views = [r for r in made if r.is_view and r.differentiable]
+    for r in made:
+        if r.dirty:
+            core.bump_version(r.out._slot, 1)
+            if recorded and r.differentiable:
+                inplace.settle_target(r.out, r.holder)
+    if recorded:
+        for r in views:
+            mark = layout.FUNCTION_VIEW if sum(x.differentiable for x in made) == 1 else layout.MULTI_VIEW
+            flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.NO_GRAD_VIEW
+            core.set_field(r.holder._slot, core.FLAGS, flags | mark)
+    ctx._keep(inputs, [r.holder for r in made])
+    return [r.holder if isinstance(r.out, Tensor) and not r.dirty else r.out for r in results]
 
-            ctx._reference = weakref.ref(nodes.node_of(holders[0]._slot))
-        from tapegrad.autograd import inplace
 
-        for bit, k in enumerate(places):
-            if id(outputs[k]) in dirty:
-                core.bump_version(outputs[k]._slot, 1)
-                inplace.settle_target(outputs[k], holders[bit])
-        return fresh
+def _check_dirty(result, count: int) -> None:
+    flags = core.get_field(result.out._slot, core.FLAGS)
+    if flags & layout.LEAF_GRAD:
+        raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
+    if not result.is_input:
+        warnings.warn(
+            "Only input Tensors should be given to ctx.mark_dirty(). If a Tensor is not an input, there is no need to pass it to mark_dirty().",
+            UserWarning,
+            stacklevel=4,
+        )
+    if flags & layout.VIEW and result.out._base is not None and count > 1:
+        raise RuntimeError(VIEW_AND_MORE)
+
+
+class _Result:
+    """One result of `forward`, and the tensor that stands for it in the graph (`holder`)."""
+
+    def __init__(self, ctx, inputs, out):
+        self.out, self.holder = out, out
+        self.dirty = self.differentiable = self.is_input = self.is_view = False
+        if isinstance(out, Tensor):
+            self.dirty = any(out is t for t in ctx._dirty)
+            self.is_input = any(out is t for t in inputs)
+            self.differentiable = (out.dtype.is_floating_point or out.dtype.is_complex) and all(out is not t for t in ctx._constant)
+
+    def place(self, recorded: bool) -> None:
+        """Choose the holder: a view of an input that came back as it is, a slot of its own for one that is changed, else the result."""
+        out = self.out
+        if not self.differentiable and out.requires_grad:
+            self.holder, self.dirty = out.detach(), False
+        elif self.dirty:
+            self.holder = core.wrap(core.share_slot(out)) if recorded and self.differentiable else out
+        elif self.is_input:
+            with modes.no_grad():
+                self.holder = out.view_as(out)
+            self.is_view = True
+        elif core.get_field(out._slot, core.ENTRY) >= 0 or core.get_field(out._slot, core.FLAGS) & layout.LEAF_GRAD:
+            self.holder = core.wrap(core.share_slot(out))  # it has a place in another graph
+        else:
+            self.is_view = bool(core.get_field(out._slot, core.FLAGS) & layout.VIEW) and out._base is not None
 
 
 def once_differentiable(backward):
@@ -245,17 +355,20 @@ def once_differentiable(backward):
         if not modes.is_grad_enabled() or not any(isinstance(g, Tensor) and g.requires_grad for g in gs):
             return found
         outputs = found if isinstance(found, tuple) else (found,)
-        outputs = tuple(_Refuse.apply(g, *[x for x in gs if isinstance(x, Tensor)]) if g is not None else None for g in outputs)
+        outputs = tuple(_refused(g, [x for x in gs if isinstance(x, Tensor)]) if g is not None else None for g in outputs)
         return outputs if isinstance(found, tuple) else outputs[0]
 
     return wrapper
 
 
-class _Refuse(Function):
-    @staticmethod
-    def forward(ctx, value, *gs):
-        return value.detach()
+def _refused(value, gs):
+    """`value` as a tensor that requires grad but whose derivative is an error."""
+    out = core.wrap(core.share_slot(value))
+    nodes.record(error_op, gs, [out], Parameters(error_op, graph_name="Error"))
+    return out
 
-    @staticmethod
-    def backward(ctx, *gs):
-        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+
+@structural("error", "Error")
+def error_op(node, g):
+    """The derivative of what may be differentiated only once."""
+    raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")

@@ -8,18 +8,13 @@ replaced), and every other view of that base is brought up to date when it is ne
 from __future__ import annotations
 
 from tapegrad import core, dispatch, geometry, modes
-from tapegrad.autograd.node import record
+from tapegrad.autograd.node import entry_name, record
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
 
 LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
 LEAF_VIEW = "a view of a leaf Variable that requires grad is being used in an in-place operation."
-NO_GRAD_VIEW = (
-    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is ambiguous and "
-    "error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the no_grad block "
-    "(if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked)."
-)
 OVERLAP = (
     "unsupported operation: more than one element of the written-to tensor refers to a single memory location. Please clone() the tensor "
     "before performing the operation."
@@ -28,6 +23,37 @@ INFERENCE = (
     "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before doing "
     "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
 )
+
+
+RESTRICTED = layout.NO_GRAD_VIEW | layout.MULTI_VIEW | layout.FUNCTION_VIEW  # views that must not be changed in place
+WHY_RESTRICTED = {
+    layout.MULTI_VIEW: (
+        " This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified "
+        "inplace. You should replace the inplace operation by an out-of-place one."
+    ),
+    layout.FUNCTION_VIEW: (
+        " This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to handle "
+        "view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. This behavior "
+        "is forbidden. You can fix this by cloning the output of the custom Function."
+    ),
+    layout.NO_GRAD_VIEW: (
+        " Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the "
+        "inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace "
+        "to be tracked)."
+    ),
+}
+
+
+def restricted_text(view, what: str) -> str:
+    """Why the view, or its base (`what` "is being" or "... has been" modified), must not be changed in place."""
+    flags = flags_of(view)
+    e = core.get_field(view._slot, core.ENTRY)
+    if e >= 0:
+        name = entry_name(e).removesuffix("0").removesuffix("Backward")
+        text = f"Output {view.output_nr} of {name} is a view and {what} modified inplace."
+    else:
+        text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
+    return text + next(reason for flag, reason in WHY_RESTRICTED.items() if flags & flag)
 
 
 def flags_of(tensor) -> int:
@@ -46,18 +72,10 @@ def check_writable(target, values=()) -> None:
         recorded = grad or (base is not None and base.requires_grad) or any(getattr(v, "requires_grad", False) for v in values)
         if flags & layout.LEAF_GRAD:
             raise RuntimeError(LEAF)
+        if flags & RESTRICTED and recorded:
+            raise RuntimeError(restricted_text(target, "is being"))
         if base is not None and flags_of(base) & layout.LEAF_GRAD:
-            raise RuntimeError(LEAF_VIEW if not flags & layout.NO_GRAD_VIEW else NO_GRAD_VIEW)
-        if recorded and flags & layout.NO_GRAD_VIEW:
-            raise RuntimeError(NO_GRAD_VIEW)
-        if recorded and flags & layout.MULTI_VIEW:
-            node = target.grad_fn
-            name = (node.name() if node is not None else "View").removesuffix("0").removesuffix("Backward")
-            raise RuntimeError(
-                f"Output {target.output_nr} of {name} is a view and is being modified inplace. This view is the output of a function that "
-                "returns multiple views. Such functions do not allow the output views to be modified inplace. You should replace the inplace "
-                "operation by an out-of-place one."
-            )
+            raise RuntimeError(LEAF_VIEW)
     if geometry.flags_of(core.get_field(target._slot, core.GEOMETRY)) & layout.OVERLAPS:
         raise RuntimeError(OVERLAP)
     if word & modes.WATCHED:
@@ -137,7 +155,7 @@ def settle_target(target, holder) -> None:
         core.move_handle(target, holder._slot)
         target._node_changed()
         return
-    view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | layout.NO_GRAD_VIEW | layout.MULTI_VIEW)
+    view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | RESTRICTED)
     new_base = core.wrap(core.share_slot(base))
     record(copy_slices, [base, holder], [new_base], plans.Parameters(copy_slices, graph_name="CopySlices", chain=view_chain(target)))
     core.move_handle(base, new_base._slot)
@@ -235,10 +253,9 @@ def refresh_view(view) -> None:
     if not base.requires_grad or base.grad_fn is None:
         core.set_field(view._slot, core.VERSION, version)
         return
-    flags = flags_of(view) & (layout.VIEW | layout.NO_GRAD_VIEW | layout.MULTI_VIEW)
-    if flags & layout.NO_GRAD_VIEW:
-        core.set_field(view._slot, core.VERSION, version)
-        return
+    flags = flags_of(view) & (layout.VIEW | RESTRICTED)
+    if flags & RESTRICTED:
+        raise RuntimeError(restricted_text(view, "its base or another view of its base has been"))
     fresh = core.wrap(core.share_slot(view))
     with modes.enable_grad():
         record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, chain=view_chain(view), graph_name="AsStridedBackward0"))

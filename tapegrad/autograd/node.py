@@ -172,14 +172,14 @@ class Node:
         return call_node(self, gs)
 
     def __getattr__(self, name: str):
+        # The node of a custom Function shows what `forward` and `backward` keep in their ctx.
+        context = getattr(self.attributes, "ctx", None) if not name.startswith("__") else None
+        if context is not None:
+            return getattr(context, name)
         if name.startswith(("_saved_", "_raw_saved_")):
             from tapegrad.autograd import saved_names
 
             return saved_names.get(self, name)
-        # The node of a custom Function shows what `forward` and `backward` keep in their ctx.
-        context = getattr(self.attributes, "ctx", None) if not name.startswith("__") else None
-        if context is not None and hasattr(context, name):
-            return getattr(context, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value):

@@ -87,6 +87,7 @@ NO_GRAD_VIEW = 64  # a view made in no_grad mode of something that requires grad
 MULTI_VIEW = 128  # one of several views made at once (unbind, split, chunk)
 SUBCLASS = 256  # the Python tensor is of a subclass: dispatch in Python
 TRACKED = 512  # carries a transform (dual number, batched): dispatch in Python
+FUNCTION_VIEW = 2048  # a view made inside a custom Function, or an input that one returned as it is
 CAPTURED = 1024  # an input of the sweep under way: its cotangent is kept for the caller
 
 BUFFER = Struct(
