@@ -1,4 +1,5 @@
 """Owns custom Functions: what `forward` may do and return, what `backward` may return, and the errors of misuse, as in PyTorch."""
+# ruff: noqa: E501 (a table: one case per line)
 
 from __future__ import annotations
 
