@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 
 import numpy as np
@@ -60,6 +61,10 @@ def interleaved(runs, rounds=15, budget=0.02, pause=0.0):
     finally:
         gc.enable()
     return [float(np.median(s)) for s in samples]
+
+
+def geometric_mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def time_of(seconds: float) -> str:

@@ -11,7 +11,6 @@ backward, gradients cleared), all rivals in turn in one process.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import warnings
 from pathlib import Path
@@ -21,16 +20,12 @@ import startup
 import test_large
 import test_overhead
 import test_tape_growth
-from compare import interleaved, step, time_of, verify
+from compare import geometric_mean, interleaved, step, time_of, verify
 from workloads import SMALL
 
 import tapegrad as tg
 
 BEGIN, END = "<!-- speed-table -->", "<!-- /speed-table -->"
-
-
-def geometric_mean(values):
-    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def speed(rounds=15) -> str:
