@@ -41,7 +41,7 @@ for _name, _value in dtypes.BY_NAME.items():
     globals()[_name] = _value
 for _name, _target in dtypes.ALIASES.items():
     globals()[_name] = dtypes.BY_NAME[_target]
-globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.PLANNED})
+globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.function_names()})
 globals().update(_TYPES)
 for _name, _value in _METHODS.items():
     setattr(Tensor, _name, _value)

@@ -8,15 +8,13 @@ from __future__ import annotations
 import ctypes
 import functools
 
-from tapegrad import core, dispatch, dtypes, geometry, kernels
+from tapegrad import core, dispatch, dtypes, geometry, kernels, planned
 from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 from tapegrad.nn_parameter import Parameter
 from tapegrad.ops import checks, table
 from tapegrad.ops import plan as plans
-from tapegrad.ops.public import FUNCTIONS as PUBLIC
-from tapegrad.ops.public import METHODS
 from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise, Structural
 from tapegrad.tensor import Tensor
 
@@ -49,75 +47,9 @@ def thunks() -> dict[str, tuple[str, int]]:
         entry = "tg_unary" if len(op.inputs) == 1 else "tg_binary"
         for symbol, flags, _, _ in forms(op):
             result[symbol] = (entry, op.code | flags)
-    for number, (name, kind) in enumerate(PLANNED.items()):
-        result["p_" + name] = ("tg_planned", number | kind)
+    result |= planned.thunks()
     result["backward"] = ("tg_backward", 0)
     return result
-
-
-# Methods that the call cache serves once a plan is known: with up to three ints, an index, or a second tensor.
-INTS, INDEX, TENSOR = 0, 1 << 16, 2 << 16
-PLANNED = {name: INTS for name in ("sum", "mean", "amax", "amin", "t", "reshape", "view", "flatten", "unsqueeze", "squeeze", "transpose",
-                                   "permute", "select", "narrow", "expand", "diagonal")}
-PLANNED |= {"__getitem__": INDEX} | {name: TENSOR for name in ("matmul", "__matmul__", "mm", "mv", "dot", "bmm")}
-
-
-def planned_slow(name: str, number: int, kind: int):
-    """The Python form of a planned method, which teaches the call cache the plan that it ends up with."""
-    method = METHODS[name]
-    @functools.wraps(method)
-    def run(*args, **kwargs):
-        result = method(*args, **kwargs)
-        if not kwargs and type(result) is Tensor and (len(args) <= 4 if kind == INTS else len(args) == 2):
-            operands = args[:2] if kind == TENSOR else args[:1]
-            plan = plans.answered(result, operands)
-            if plan is not None and all(type(t) is Tensor for t in operands):
-                remember(number, kind, args, plan)
-        return result
-
-    return run
-
-
-def remember(number: int, kind: int, args, plan) -> None:
-    key, method = (0, 0, 0), number
-    if kind == INTS:
-        if not all(type(a) is int for a in args[1:]):
-            return
-        key, method = (*args[1:], 0, 0, 0)[:3], number | (len(args) + 2) << 16
-        if any(not -(2**62) <= p < 2**62 for p in key):
-            return
-    if kind == INDEX:
-        index = args[1]
-        if type(index) is int:
-            key, method = (index, 0, 0), number | 1 << 16
-        elif type(index) is slice:
-            parts = (index.start, index.stop, index.step)
-            if not all(p is None or type(p) is int for p in parts):
-                return
-            key, method = tuple(layout.NO_INDEX if p is None else p for p in parts), number | 2 << 16
-        else:
-            return
-        if any(not -(2**62) <= p < 2**62 for p in key):
-            return
-    dtype = plan.inputs[0][1]
-    second = 0
-    if kind == TENSOR:
-        second, other = plan.inputs[1]
-        dtype |= other << 8
-    plans.remember(plan, method, second, dtype, key)
-
-
-def start_planned(engine) -> None:
-    slow = (ctypes.c_int64 * 64).from_address(bind.state_cell("calls").value + layout.CALL_ROWS * layout.CALL.size)
-    for number, (name, kind) in enumerate(PLANNED.items()):
-        method = METHODS[name]
-        callable_ = planned_slow(name, number, kind)
-        _kept.append(callable_)
-        slow[number] = id(callable_)
-        doc = f"{name}($self, *args, **kwargs)\n--\n\n{method.__doc__ or ''}"
-        setattr(Tensor, name, engine.method(Tensor, "p_" + name, name, doc))
-        if name in PUBLIC:
-            FUNCTIONS[name] = engine.function("p_" + name, name, doc.replace("$self", "$module"), keywords=True)
 
 
 def probe_offsets() -> None:
@@ -222,13 +154,15 @@ def start(engine) -> None:
         bind.state_cell(field).value = id(callable_)
     bind.state_cell("tensor_type").value = id(Tensor)
     bind.state_cell("parameter_type").value = id(Parameter)
+    bind.state_cell("size_type").value = id(geometry.Size)
+    bind.state_cell("dtype_type").value = id(dtypes.dtype)
     bind.state_cell("power").value = BY_NAME["pow"].code
     bind.state_cell("power_first").value = BY_NAME["pow_0"].code
     bind.state_cell("multiply").value = BY_NAME["mul"].code
     bind.state_cell("add").value = BY_NAME["add"].code
     bind.state_cell("convert").value = BY_NAME["to_float32"].code
     probe_offsets()
-    start_planned(engine)
+    planned.start(engine, Tensor, FUNCTIONS)
     Tensor.backward = engine.method(Tensor, "backward", "backward", f"backward($self, *args, **kwargs)\n--\n\n{Tensor.backward.__doc__}")
     for op in elementwise_ops():
         if len(op.inputs) > 2:
@@ -247,4 +181,4 @@ def start(engine) -> None:
 @functools.cache
 def function_names() -> set[str]:
     """The public functions that compiled code serves, known before it runs."""
-    return {n for n in PLANNED if n in PUBLIC} | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function for n in (op.name, *op.aliases)}
+    return planned.function_names() | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function for n in (op.name, *op.aliases)}

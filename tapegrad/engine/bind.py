@@ -126,7 +126,7 @@ def _prepare_state() -> None:
     put("buffer_count", 1)
     put("ops", allocate(OPS * layout.OP.size))
     put("broadcasts", allocate(layout.BROADCAST_ROWS * 8))
-    put("calls", allocate(layout.CALL_ROWS * layout.CALL.size + 64 * 8))
+    put("calls", allocate(layout.CALL_ROWS * layout.CALL.size + layout.METHODS * 8))
     put("free_lists", allocate(256 * 8))
     put("stack", allocate(4096 * 8))
     put("stack_room", 4096)
@@ -143,7 +143,7 @@ def _prepare_state() -> None:
     put("thread_modes", allocate(64 * 8))
     put("thread_room", 64)
     put("itemsize", allocate(layout.DTYPES * 8))
-    for name, value in (("none", None), ("not_implemented", NotImplemented), ("float_type", float), ("int_type", int), ("bool_type", bool), ("slice_type", slice)):
+    for name, value in (("none", None), ("not_implemented", NotImplemented), ("float_type", float), ("int_type", int), ("bool_type", bool), ("slice_type", slice), ("tuple_type", tuple), ("list_type", list), ("str_type", str), ("ellipsis", Ellipsis)):
         put(name, id(value))
 
 
@@ -155,7 +155,7 @@ def _native_sources() -> str:
 
 
 def _compile_engine() -> bytes:
-    from tapegrad.engine.native import access, backward, methods  # noqa: F401 (with what they import: fills the registry)
+    from tapegrad.engine.native import access, backward, calls, methods  # noqa: F401 (with what they import: fills the registry)
     from tapegrad.engine.native.native import registry
 
     return build.pack(build.compile_in_parallel({"tg_" + name: parts for name, parts in registry.items()}))
@@ -226,7 +226,7 @@ EXPORTS = {
     "set_mode": "i:i",
     "wants": "ii:i",
     "claim_sweep": ":i",
-    "remember_call": "iiiiiiii:v",
+    "remember_call": "iooi:i",
     "unlink": "iiii:v",
     "settle": ":v",
 }

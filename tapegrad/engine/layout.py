@@ -181,51 +181,50 @@ BROADCAST = Struct(
 )
 BROADCAST_ROWS = 1 << 12
 
-# A plan row of a structural op: what `apply` does for one (op, geometries, parameters); see native/methods.py
+# A plan row: what one call does for one (op, geometries, parameters); see native/calls.py
 PLAN = Struct(
     "Plan",
-    kernel="i64",  # address, 0 for a pure view
+    kernel="i64",  # address, 0 for a pure view or an elementwise op
     op="i32",
-    inputs="i32",
     outputs="i32",
-    shares="i32",  # a view: the output shares the first input's buffer
-    byte_offset="i64",
-    n="i64",  # range of the outermost loop
-    cost="i64",  # ns for the whole kernel, rough
-    nargs="i32",
+    shares="i32",  # a view: the outputs share the first input's buffer
+    elementwise="i32",  # `op` is an elementwise op, on the operands in the order that `operands` gives
+    writes="i32",  # the kernel changes its first input in place, and there are no outputs
     differentiable="i32",  # bit k: output k
     saves="i32",  # bit k: operand k is saved (inputs, then outputs)
     view_flags="i32",
+    n="i64",  # range of the outermost loop
+    cost="i64",  # ns for the whole kernel, rough
     payload="i64",  # PyObject kept by entries
-    args="i64",  # address of the int64 arguments that follow the operand addresses
-    geometry=("i32", 4),
-    dtype=("i32", 4),
-    rule=("i32", 4),  # how the sweep makes the cotangent of input k without Python: a SWEEP_* below
-    backward=("i64", 4),  # what the rule needs: a geometry, or the address of a plan
-    operands="i64",  # of a plan that a rule applies: which operands, a byte each from the lowest: 1 g, 2 input 0, 3 input 1
-    back_offset="i64",  # SWEEP_EMBED: byte offset of the region
+    args="i64",  # address of the int64 arguments that follow the operand addresses; a kernel that refuses stores 1 in the word before
+    results="i64",  # per output RESULT_WORDS int64: geometry, dtype, byte offset of a view
+    sources="i64",  # per input SOURCE_WORDS int64: rule, its target, a byte offset, the geometry in which the kernel reads it (below)
+    operands="i64",  # which operands a rule's or an elementwise plan is applied to, a byte each from the lowest: 1 g, 2 input 0, 3 input 1 ...
     scale="f64",
+    parts="i64",  # several plans applied to one input (split, unbind): address of their count and addresses
+    result_type="i64",  # the tuple type of several outputs, 0 for tuple itself
 )
+RESULT_WORDS = 3
+SOURCE_WORDS = 4
+# How the sweep makes the cotangent of an input without Python.
 SWEEP_PYTHON = 0  # the derivative runs in Python
-SWEEP_VIEW = 1  # g, times `scale`, seen as geometry backward[k] (strides may be 0)
-SWEEP_EMBED = 2  # g added into the region backward[k] at back_offset of the input's (contiguous) cotangent
-SWEEP_APPLY = 3  # the plan backward[k] applied to its operands
-SWEEP_REDUCE = 4  # g summed over what was repeated; backward[k] is the address of the walk from g's elements to the input's, 0 for one
+SWEEP_VIEW = 1  # g, times `scale`, seen as geometry `target` (strides may be 0) from the byte offset
+SWEEP_EMBED = 2  # g added into the region `target` at the byte offset of the input's (contiguous) cotangent
+SWEEP_APPLY = 3  # the plan `target` applied to its operands
+SWEEP_REDUCE = 4  # g summed over what was repeated; `target` is the address of the walk from g's elements to the input's, 0 for one
+# The geometry in which a kernel reads an input: AS_IS, or one of the same memory (dims in another order), of which a contiguous copy is made
+# if it is not contiguous.
+AS_IS = 0
 
-# The cache from a method call to its plan: a row per (method, operand geometries, dtype, up to three integers).
+# The cache from a call to its plan, direct-mapped by the hash of the words that stand for the arguments; see native/calls.py
 CALL = Struct(
     "Call",
-    method="i32",
-    first="i32",
-    second="i32",
-    dtype="i32",
-    a="i64",
-    b="i64",
-    c="i64",
-    plan="i64",
+    hash="i64",
+    words="i64",  # address of the number of words and the words
+    plan="i64",  # 0: row unused
 )
 CALL_ROWS = 1 << 13
-NO_INDEX = -(1 << 62)  # stands for None in a slice
+METHODS = 256  # room for methods that the cache serves
 
 BLOCK = 512  # elements that are gathered, computed and scattered at a time when an operand is not DIRECT
 STATE = Struct(
@@ -302,6 +301,12 @@ STATE = Struct(
     spent_count="i64",
     calls="i64",  # the cache of planned method calls
     slice_type="i64",
+    tuple_type="i64",
+    list_type="i64",
+    size_type="i64",  # geometry.Size
+    dtype_type="i64",
+    str_type="i64",
+    ellipsis="i64",
     parent_offset="i64",  # byte offsets of Python slots in a Tensor object
     plan_offset="i64",
     base_offset="i64",

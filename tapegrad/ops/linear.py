@@ -49,8 +49,8 @@ def product(op, a, b, m, k, n, batch, result_shape, a_steps, b_steps, graph_name
         if d.is_floating_point:
             # g is (m, n), row-major, as the compiled sweep lays it out.  Operands of the rules: 1 g, 2 a, 3 b.
             g_batch = [m * n * s for s in geometry.contiguous_strides(batch)]
-            a_rule = product_plan(op, d, tuple(a.shape), m, n, k, batch, (*g_batch, n, 1), (*b_batch, bc, br), operands=1 | 3 << 8)
-            b_rule = product_plan(op, d, tuple(b.shape), k, m, n, batch, (*a_batch, ac, ar), (*g_batch, n, 1), operands=2 | 1 << 8)
+            a_rule = product_plan(op, d, tuple(a.shape), m, n, k, batch, (*g_batch, n, 1), (*b_batch, bc, br), operands=(1, 3))
+            b_rule = product_plan(op, d, tuple(b.shape), k, m, n, batch, (*a_batch, ac, ar), (*g_batch, n, 1), operands=(2, 1))
             rules = [(SWEEP_APPLY, a_rule), (SWEEP_APPLY, b_rule)]
         return product_plan(op, d, result_shape, m, k, n, batch, a_steps, b_steps, saves=0b11, rules=rules, graph_name=graph_name,
                             differentiable=-1 if d.is_floating_point else 0)

@@ -6,7 +6,6 @@ compiled call.  The plan object is the entry's payload, so a derivative finds it
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 
 import numpy as np
@@ -25,23 +24,36 @@ class Plan:
     """A filled `layout.PLAN` row and the Python-side parameters of the op."""
 
     def __init__(self, op, outputs, *, kernel=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0,
-                 graph_name=None, view_flags=VIEW, rules=(), back_offset=0, scale=1.0, operands=0, **parameters):
-        """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan) for the compiled sweep."""
+                 graph_name=None, view_flags=VIEW, rules=(), packs=(), scale=1.0, operands=(), elementwise=False, writes=False, parts=(),
+                 result_type=None, **parameters):
+        """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan[, byte offset]) for the compiled
+        sweep.  `packs`: per input `layout.AS_IS`, or the geometry in which the kernel wants it, as a row-major copy.  `operands`: for a plan
+        that a rule or an elementwise call applies, which operands (1: g or the first, 2 ...).
+        """
         self.op = op
         self.graph_name = graph_name
         self.parameters = parameters
-        self._args = np.array([*args, 0], np.int64)
+        self._args = np.array([0, *args, 0], np.int64)
         self._row = row = np.zeros(1, layout.PLAN.dtype)
         row["kernel"], row["op"], row["outputs"], row["shares"] = kernel, op.code, len(outputs), view
-        row["byte_offset"], row["n"], row["cost"] = byte_offset, n, cost
+        row["n"], row["cost"], row["elementwise"], row["writes"] = n, cost, elementwise, writes
         row["differentiable"], row["saves"], row["view_flags"] = differentiable, saves, view_flags
-        row["payload"], row["args"] = id(self), self._args.ctypes.data
-        row["back_offset"], row["scale"], row["operands"] = back_offset, scale, operands
-        self._rules = rules
-        for k, (rule, target) in enumerate(rules):
-            row["rule"][0, k], row["backward"][0, k] = rule, target.address if isinstance(target, Plan) else target
-        for k, (g, d) in enumerate(outputs):
-            row["geometry"][0, k], row["dtype"][0, k] = g, d
+        row["payload"], row["args"], row["scale"] = id(self), self._args.ctypes.data + 8, scale
+        row["operands"] = sum(which << 8 * k for k, which in enumerate(operands))
+        self._results = np.array([[g, d, byte_offset] for g, d in outputs], np.int64)
+        row["results"] = self._results.ctypes.data
+        if rules or packs:
+            self._rules = rules
+            self._sources = np.zeros((max(len(rules), len(packs)), layout.SOURCE_WORDS), np.int64)
+            for k, (rule, target, *offset) in enumerate(rules):
+                self._sources[k, :3] = rule, target.address if isinstance(target, Plan) else target, *(offset or [0])
+            self._sources[: len(packs), 3] = packs
+            row["sources"] = self._sources.ctypes.data
+        if parts:
+            self._parts = [parts, np.array([len(parts), *(part.address for part in parts)], np.int64)]
+            row["parts"] = self._parts[1].ctypes.data
+        if result_type is not None:
+            row["result_type"] = id(result_type)
         self.address = row.ctypes.data
 
     def __getattr__(self, name):
@@ -140,22 +152,45 @@ def view_rule(op, shape, target, make, size, parameters) -> dict:
         return {"rules": [(layout.SWEEP_REDUCE, words.ctypes.data if mode == layout.STRIDED else 0)], "walk": words}
     if op.sweep == "embed":
         _, steps, offset, _ = make(shape, geometry.contiguous_strides(shape))
-        return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)))], "back_offset": offset * size}
+        return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)), offset * size)]}
     return {}
 
 
-_last: tuple = (None, (), None)  # the last plan that ran from Python, its inputs, and a weak reference to its output
+_last: tuple = (None, (), ())  # the plan (or elementwise op) that ran last from Python, its operands, and weak references to its outputs
 
 
-def note(plan, tensors, out) -> None:
+def note(plan, operands, out) -> None:
+    """Remember what made `out`; operands are tensors, or Python numbers of an elementwise op."""
     global _last
-    _last = (plan, tuple(map(id, tensors)), None if type(out) is tuple else weakref.ref(out))
+    _last = (plan, tuple(v if type(v) in (int, float) else id(v) for v in operands), tuple(map(weakref.ref, out if isinstance(out, tuple) else (out,))))
 
 
-def answered(result, operands):
-    """The plan that made `result` out of exactly `operands` and nothing else since, or None."""
+def answered(result, operands, numbers):
+    """The plan that made `result` out of exactly the tensors among `operands` and nothing else since, or None.
+
+    `operands` are the tensors and numbers of a call; `numbers` is true if its numbers are operands too.
+    """
     plan, inputs, out = _last
-    return plan if out is not None and out() is result and inputs == tuple(map(id, operands)) else None
+    results = result if isinstance(result, tuple) else (result,)
+    if len(out) != len(results) or not all(ref() is r for ref, r in zip(out, results, strict=True)) or not results:
+        return None
+    tensors = [v for v in operands if hasattr(v, "_slot")]
+    if any(type(t) not in PLAIN for t in (*tensors, *results)) or any(core.get_field(t._slot, FLAGS) & layout.LEAF_GRAD for t in results):
+        return None
+    if isinstance(plan, Plan):
+        return plan if inputs == tuple(map(id, tensors)) else None
+    return elementwise_plan(plan, inputs, operands if numbers else tensors, tensors)
+
+
+def elementwise_plan(op, inputs, operands, tensors):
+    """The plan of an elementwise op on the operands of a call, in whatever order, or None."""
+    named = [v if type(v) in (int, float) else id(v) for v in operands]
+    if len(set(named)) != len(named) or sorted(map(str, named)) != sorted(map(str, inputs)):
+        return None
+    order = tuple(named.index(v) + 1 for v in inputs)
+    place = (op.code, "elementwise", order)
+    plan = _cache.get(place)
+    return plan if plan is not None else keep(place, Plan(op, [], elementwise=True, operands=order), ())
 
 
 LIMIT = 50_000  # plans kept; a program with ever new shapes starts over
@@ -175,14 +210,14 @@ def forget() -> None:
     global _cache, _retired
     with geometry.lock:
         _cache, _retired = {}, _cache
-        ctypes.memset(state_cell("calls").value, 0, layout.CALL_ROWS * layout.CALL.size)
+        layout.CALL.view(state_cell("calls").value, layout.CALL_ROWS)["plan"] = 0
 
 
-def remember(plan, method: int, second: int, dtype: int, key) -> None:
-    """Let compiled code answer a call (see `install.remember`) by `plan` itself, if it is still kept."""
+def remember(plan, teach) -> None:
+    """Let the call cache answer by `plan` itself, which `teach()` tells it, if the plan is still kept."""
     with geometry.lock:
         if _cache.get(plan.place) is plan:
-            core.remember_call(method, plan.inputs[0][0], second, dtype, *key, plan.address)
+            teach()
 
 
 def cached(op, tensors, key, make):
@@ -198,6 +233,8 @@ def run(op, tensors, key, make):
         settled(t)
     plan = cached(op, tensors, key, make)
     out = core.apply(plan.address, *tensors)
+    if out is None:
+        raise RuntimeError(f"{op.name}: the kernel refused its operands")
     note(plan, tensors, out)
     word = modes.word()
     if word & modes.INFERENCE:

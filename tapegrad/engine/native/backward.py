@@ -30,14 +30,13 @@ from tapegrad.engine.native.elementwise import assign, compute, find_broadcast
 from tapegrad.engine.native.marks import mark
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import go_slow, modes_ready, slot_of
-from tapegrad.engine.native.planned import run_plan
+from tapegrad.engine.native.planned import SOURCE_SIZE, run_plan
 from tapegrad.engine.native.pointers import (
     Plan,
     entry_row,
     geometry_row,
     load_i64,
     operand_row,
-    plan_get,
     slot_row,
     stack_words,
     store_f32,
@@ -49,7 +48,7 @@ from tapegrad.engine.native.pointers import (
 from tapegrad.engine.native.sweep import check_saved, end_sweep, sweep, wants_cotangent
 from tapegrad.engine.native.tables import drop, new_slot, view_slot
 
-slot_words = stack_words(4)
+slot_words = stack_words(8)
 made_words = stack_words(4)
 argument_words = stack_words(4)
 
@@ -127,11 +126,12 @@ def sweep_planned(e):
     address = entry.plan
     plan = Plan(address)
     inputs = entry.inputs
-    if entry.payload != plan.payload or entry.nout != 1 or inputs > 2:
+    sources = plan.sources
+    if entry.payload != plan.payload or (entry.nout != 1 and plan.differentiable != 1) or sources == 0:
         return NEEDS_PYTHON
     for k in range(inputs):
         slot = slot_row(st.slots, operand_row(st.operands, entry.operand + k).slot)
-        if plan_get(plan, "rule", k) == SWEEP_PYTHON and wants_cotangent(st, slot):
+        if load_i64(sources + k * SOURCE_SIZE) == SWEEP_PYTHON and wants_cotangent(st, slot):
             return NEEDS_PYTHON
     status = check_saved(e)
     if status != DONE:
@@ -145,10 +145,11 @@ def sweep_planned(e):
         s = operand_row(st.operands, entry.operand + k).slot
         if not wants_cotangent(st, slot_row(st.slots, s)):
             continue
-        rule = plan_get(plan, "rule", k)
-        target = plan_get(plan, "backward", k)
+        rule = load_i64(sources + k * SOURCE_SIZE)
+        target = load_i64(sources + k * SOURCE_SIZE + 8)
+        offset = load_i64(sources + k * SOURCE_SIZE + 16)
         if rule == SWEEP_EMBED:
-            status = embed(s, g, target, plan.back_offset)
+            status = embed(s, g, target, offset)
         elif rule == SWEEP_VIEW:
             source = g
             if plan.scale != 1.0:
@@ -156,7 +157,7 @@ def sweep_planned(e):
                 if source == 0:
                     drop(g)
                     return PYTHON_ERROR
-            seen = view_slot(source, target, 0)
+            seen = view_slot(source, target, offset)
             slot_row(st.slots, seen).handles = 1
             if source != g:
                 drop(source)
@@ -178,7 +179,7 @@ def sweep_planned(e):
                 chosen = chosen >> 8
                 count = count + 1
             made = made_words()
-            if run_plan(target, words, count, made) == 0:
+            if run_plan(target, words, count, made) != 1:
                 drop(g)
                 return PYTHON_ERROR
             slot_row(st.slots, load_i64(made)).handles = 1

@@ -1,80 +1,69 @@
-"""Structural ops by their plans: `apply` for Python, and the call cache that answers `x.sum()`, `x[2]`, `a @ b` without it."""
+"""Running plans: structural ops, views, planned elementwise calls.  `apply` is for Python; `native/calls.py` finds plans without it."""
 
-from tapegrad.engine import layout
-from tapegrad.engine.layout import CALL_ROWS, GRAD, HAS_SAVED, NO_GRAD_VIEW, NO_INDEX, REQUIRES_GRAD, SAVED_ALL, SAVED_INPUT
-from tapegrad.engine.native.capi import call_kernel, py_error_clear, py_error_occurred, py_incref, py_long_as_i64, raw_free, raw_malloc
+from tapegrad.engine.layout import (
+    AS_IS,
+    GRAD,
+    HAS_SAVED,
+    NO_GRAD_VIEW,
+    REQUIRES_GRAD,
+    RESULT_WORDS,
+    SAVED_ALL,
+    SAVED_INPUT,
+    SOURCE_WORDS,
+)
+from tapegrad.engine.native.capi import call_kernel, py_decref, py_incref, py_long_as_i64, py_type_alloc, raw_free, raw_malloc
 from tapegrad.engine.native.checking import verify, watch
-from tapegrad.engine.native.elementwise import ask_python, drop_unheld, run_kernel
+from tapegrad.engine.native.cotangents import ordered
+from tapegrad.engine.native.elementwise import FAILED, ask_python, assign, drop_unheld, elementwise, run_kernel
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, slot_of, wrap
+from tapegrad.engine.native.objects import HANDLE_SLOT, wrap
 from tapegrad.engine.native.pointers import (
     I64,
-    Call,
     Plan,
-    call_at,
+    buffer_row,
     entry_row,
     external,
+    geometry_row,
     load_i64,
-    plan_get,
     slot_row,
     stack_words,
     store_i64,
     the_state,
 )
-from tapegrad.engine.native.tables import link_input, link_output, new_slot, open_entry, view_slot
+from tapegrad.engine.native.tables import drop, link_input, link_output, new_slot, open_entry, view_slot
 from tapegrad.engine.native.threadmodes import load_modes
 
-py_tuple_new = external("PyTuple_New", I64, I64)
+RESULT_SIZE, SOURCE_SIZE = RESULT_WORDS * 8, SOURCE_WORDS * 8
+REFUSED = 1  # in place of the address of a result: Python must do the call
+
 py_tuple_set = external("PyTuple_SetItem", I64, I64, I64, I64)
-argument_words = stack_words(24)
-pair_words = stack_words(4)
 kernel_words = stack_words(72)
-more_words = stack_words(72)
-call_slots = stack_words(4)
+copy_words = stack_words(32)
+slots_words = stack_words(72)
+made_words = stack_words(8)
 check_words = stack_words(40)
-CALL_SIZE = layout.CALL.size
 
 
-@native("iiiiii")
-def apply(code, self, args, count, names):
-    """apply(plan, *tensors): run a structural op as its plan says, record it, return its output or a tuple of outputs."""
-    st = the_state()
-    load_modes()
-    plan = Plan(py_long_as_i64(load_i64(args)))
-    inputs = count - 1
-    words = kernel_words()
-    heap = 0
-    if inputs + plan.outputs > 60:
-        heap = raw_malloc((inputs + plan.outputs + 8) * 8)
-        words = heap
-    for k in range(inputs):
-        store_i64(words + k * 8, load_i64(load_i64(args + (k + 1) * 8) + HANDLE_SLOT))
-    made = pair_words()
-    done = run_plan(plan.pointer, words, inputs, made)
-    if done and plan.differentiable != 0 and (st.mode & GRAD) != 0:
-        record_plan(plan.pointer, words, inputs, made)
-    if heap:
-        raw_free(heap)
-    if done == 0:
-        return 0
-    outputs = plan.outputs
-    if outputs == 1:
-        return wrap(load_i64(made))
-    result = py_tuple_new(outputs)
-    for k in range(outputs):
-        py_tuple_set(result, k, wrap(load_i64(made + k * 8)))
+@native("iii")
+def packed(s, geometry):
+    """Slot `s` seen as `geometry` (over the same memory) in row-major order: a copy unless it lies so.  A held slot, 0 on failure."""
+    seen = view_slot(s, geometry, 0)
+    slot_row(the_state().slots, seen).handles = 1
+    result = ordered(seen, geometry_row(the_state().geometries, geometry).contiguous)
+    drop(seen)
     return result
 
 
 @native("iiiii")
 def run_plan(address, slots, inputs, made):
-    """Run a plan on `slots` (an array of int64), its outputs' slots to `made`; 0 with a Python exception if there is no memory."""
-    if the_state().check == 0 or Plan(address).shares != 0:
+    """Run a plan on `slots` (an array of int64), its outputs' slots to `made`.  1, -1 if the kernel refuses, or 0 with a Python exception."""
+    if the_state().check == 0 or Plan(address).shares != 0 or Plan(address).writes != 0:
         return run_plan_unchecked(address, slots, inputs, made)
     words = check_words()
     watch(words, slots, inputs)
-    if run_plan_unchecked(address, slots, inputs, made) == 0:
-        return 0
+    status = run_plan_unchecked(address, slots, inputs, made)
+    if status != 1:
+        return status
     outputs = Plan(address).outputs
     if verify(words, slots, inputs, made, outputs):
         return 1
@@ -88,21 +77,34 @@ def run_plan_unchecked(address, slots, inputs, made):
     st = the_state()
     plan = Plan(address)
     outputs = plan.outputs
+    results = plan.results
     if plan.shares:
-        s = view_slot(load_i64(slots), plan_get(plan, "geometry", 0), plan.byte_offset)
+        s = view_slot(load_i64(slots), load_i64(results), load_i64(results + 16))
         slot_row(st.slots, s).flags = plan.view_flags
         store_i64(made, s)
         return 1
+    copies = copy_words()
+    copied = 0
+    if plan.n > 0 and plan.sources != 0 and inputs <= 24:
+        for k in range(inputs):
+            geometry = load_i64(plan.sources + k * SOURCE_SIZE + 24)
+            if geometry != AS_IS:
+                copy = packed(load_i64(slots + k * 8), geometry)
+                if copy == 0:
+                    return 0
+                store_i64(copies + k * 8, copy)
+                copied = copied | (1 << k)
     for k in range(outputs):
-        s = new_slot(plan_get(plan, "geometry", k), plan_get(plan, "dtype", k))
+        s = new_slot(load_i64(results + k * RESULT_SIZE), load_i64(results + k * RESULT_SIZE + 8))
         if s == 0:
             for j in range(k):
                 drop_unheld(load_i64(made + j * 8))
             ask_python(st.raise_memory, st.error_a, 0, 0)
             return 0
         store_i64(made + k * 8, s)
+    status = 1
     if plan.kernel != 0 and plan.n > 0:
-        words = more_words()
+        words = kernel_words()
         heap = 0
         if inputs + outputs > 60:
             heap = raw_malloc((inputs + outputs + 8) * 8)
@@ -110,7 +112,10 @@ def run_plan_unchecked(address, slots, inputs, made):
         for k in range(outputs):
             store_i64(words + k * 8, slot_row(st.slots, load_i64(made + k * 8)).data)
         for k in range(inputs):
-            store_i64(words + (outputs + k) * 8, slot_row(st.slots, load_i64(slots + k * 8)).data)
+            s = load_i64(slots + k * 8)
+            if k < 32 and (copied >> k) & 1:
+                s = load_i64(copies + k * 8)
+            store_i64(words + (outputs + k) * 8, slot_row(st.slots, s).data)
         store_i64(words + (inputs + outputs) * 8, plan.args)
         if st.threads > 1 and plan.cost >= st.parallel_cost:
             run_kernel(plan.kernel, words, plan.n, 1 + plan.cost * 16 // plan.n, 0)
@@ -118,7 +123,16 @@ def run_plan_unchecked(address, slots, inputs, made):
             call_kernel(plan.kernel, words, 0, plan.n)
         if heap:
             raw_free(heap)
-    return 1
+        if load_i64(plan.args - 8):
+            store_i64(plan.args - 8, 0)
+            for k in range(outputs):
+                drop_unheld(load_i64(made + k * 8))
+            status = -1
+    if copied:
+        for k in range(inputs):
+            if (copied >> k) & 1:
+                drop(load_i64(copies + k * 8))
+    return status
 
 
 @native("viiii")
@@ -153,131 +167,109 @@ def record_plan(address, slots, inputs, made):
         link_output(st, e, k, load_i64(made + k * 8), saves == -1 or (j < 24 and ((saves >> j) & 1) != 0), grad)
 
 
-# --- planned calls: x.sum(), x[2], x[1:], a @ b ------------------------------------------------------------------------
+@native("iiii")
+def chosen(slots, operands, k):
+    """The slot of operand `k` of an elementwise plan, 0 if it has fewer."""
+    which = (operands >> (8 * k)) & 255
+    return load_i64(slots + (which - 1) * 8) if which else 0
+
+
 @native("iii")
-def index_key(value, place):
-    """Put the integers that stand for an index object at `place`; 0 if it is not an int or a slice of ints."""
+def changed(s, tensor):
+    """A new reference to `tensor`, whose slot `s` has been written over without recording."""
     st = the_state()
-    kind = load_i64(value + 8)
-    store_i64(place + 8, 0)
-    store_i64(place + 16, 0)
-    if kind == st.int_type:
-        i = py_long_as_i64(value)
-        if i == -1 and py_error_occurred() != 0:
-            py_error_clear()
-            return 0
-        store_i64(place, i)
-        return 1
-    if kind != st.slice_type:
-        return 0
-    for k in range(3):
-        part = load_i64(value + 16 + k * 8)
-        if part == st.none:
-            i = NO_INDEX
-        elif load_i64(part + 8) == st.int_type:
-            i = py_long_as_i64(part)
-            if i == -1 and py_error_occurred() != 0:
-                py_error_clear()
-                return 0
-        else:
-            return 0
-        store_i64(place + k * 8, i)
-    return 2
+    slot = slot_row(st.slots, s)
+    buffer = buffer_row(st.buffers, slot.buffer)
+    buffer.version = buffer.version + 1
+    slot.version = buffer.version
+    py_incref(tensor)
+    return tensor
 
 
 @native("iiii")
-def call_row(key, geometries, dtype):
-    """The address of the cache row of a call: key is (method, a, b, c), geometries packed first | second << 32."""
+def overwrite(s, value, tensor):
+    """Write the unheld slot `value` over slot `s` of the same shape and dtype; `changed`, 0 or REFUSED."""
     st = the_state()
-    h = load_i64(key) * 0x9E3779B1 + load_i64(key + 8) * 0x85EBCA77 + load_i64(key + 16) * 0xC2B2AE3D + geometries * 0x27D4EB2F + dtype
-    h = h ^ (h >> 29)
-    return call_at(st.calls, h & (CALL_ROWS - 1)).pointer
+    slot_row(st.slots, value).handles = 1
+    old = slot_row(st.slots, s)
+    new = slot_row(st.slots, value)
+    result = REFUSED
+    if old.dtype == new.dtype and geometry_row(st.geometries, old.geometry).contiguous == geometry_row(st.geometries, new.geometry).contiguous:
+        result = changed(s, tensor) if assign(s, value) > 0 else 0
+    drop(value)
+    return result
 
 
 @native("iiiiii")
-def planned(code, self, args, count, names):
-    """A method call that a plan serves: up to three ints (sum(), reshape(2, 3)), an index (getitem), or a second tensor (matmul)."""
+def produce(address, slots, inputs, parent, written):
+    """Run a plan and record it.  A new reference to its result, 0 with an exception, or REFUSED.
+
+    `parent` is the first operand's object if the result is to know it (views), else 0; `written` for a plan that changes its first input.
+    """
     st = the_state()
-    method = code & 0xFFFF
-    slow = load_i64(st.calls + CALL_ROWS * CALL_SIZE + method * 8)
-    kind = code >> 16  # 0: ints, 1: index, 2: tensor
-    given = args
-    x = self
-    y = load_i64(args) if count > 0 else 0
-    if self == 0:
-        x = y
-        y = load_i64(args + 8) if count > 1 else 0
-        count = count - 1
-        given = args + 8
-    if names or count < 0 or count > 3 or (kind != 0 and count != 1) or not modes_ready(st):
-        return go_slow(slow, code, self, args, count + (1 if self == 0 else 0), names)
-    a = slot_of(st, x)
-    b = 0
-    key = argument_words()
-    store_i64(key + 8, 0)
-    store_i64(key + 16, 0)
-    store_i64(key + 24, 0)
-    usable = a
-    if kind == 1 and a:
-        index = index_key(y, key + 8)
-        usable = index
-        method_key = method + (index << 16)
-        store_i64(key, method_key)
-    elif kind == 2 and a:
-        store_i64(key, method)
-        b = slot_of(st, y)
-        usable = b
-    else:
-        store_i64(key, method + ((count + 3) << 16))
+    plan = Plan(address)
+    if plan.elementwise:
+        a = chosen(slots, plan.operands, 0)
+        b = chosen(slots, plan.operands, 1)
+        c = chosen(slots, plan.operands, 2)
+        out = elementwise(plan.op, a, b, c, 0)
+        if out <= 0:
+            return 0 if out == FAILED else REFUSED
+        return overwrite(load_i64(slots), out, parent) if written else wrap(out)
+    if plan.parts:
+        count = load_i64(plan.parts)
+        pieces = py_type_alloc(st.tuple_type, count)
         for k in range(count):
-            value = load_i64(given + k * 8)
-            if load_i64(value + 8) != st.int_type:
-                usable = 0
-            elif usable:
-                i = py_long_as_i64(value)
-                if i == -1 and py_error_occurred() != 0:
-                    py_error_clear()
-                    usable = 0
-                store_i64(key + 8 + k * 8, i)
-    if usable == 0:
-        return go_slow(slow, code, self, args, count + (1 if self == 0 else 0), names)
-    first = slot_row(st.slots, a)
-    geometries = first.geometry
-    dtype = first.dtype
-    if b:
-        second = slot_row(st.slots, b)
-        geometries = geometries | (second.geometry << 32)
-        dtype = dtype | (second.dtype << 8)
-    row = Call(call_row(key, geometries, dtype))
-    if (
-        row.plan == 0
-        or row.method != load_i64(key)
-        or row.first != (geometries & 0xFFFFFFFF)
-        or row.second != (geometries >> 32)
-        or row.dtype != dtype
-        or row.a != load_i64(key + 8)
-        or row.b != load_i64(key + 16)
-        or row.c != load_i64(key + 24)
-    ):
-        return go_slow(slow, code, self, args, count + (1 if self == 0 else 0), names)
-    plan = Plan(row.plan)
-    words = call_slots()
-    store_i64(words, a)
-    store_i64(words + 8, b)
-    made = pair_words()
-    inputs = 2 if b else 1
-    if run_plan(plan.pointer, words, inputs, made) == 0:
-        return 0
+            piece = produce(load_i64(plan.parts + 8 + k * 8), slots, inputs, parent, 0)
+            if piece == 0:
+                py_decref(pieces)
+                return 0
+            py_tuple_set(pieces, k, piece)
+        return pieces
+    made = made_words()
+    status = run_plan(address, slots, inputs, made)
+    if status != 1:
+        return REFUSED if status == -1 else 0
+    if plan.writes:
+        return changed(load_i64(slots), parent)
     if plan.differentiable != 0 and (st.mode & GRAD) != 0:
-        record_plan(plan.pointer, words, inputs, made)
-    s = load_i64(made)
-    result = wrap(s)
-    if plan.shares != 0 and result != 0:
-        remember_view(result, x, plan.payload)
-        flags = slot_row(st.slots, a).flags
-        if flags & NO_GRAD_VIEW or (flags & REQUIRES_GRAD and st.mode & GRAD == 0):
-            made_slot = slot_row(st.slots, s)
-            made_slot.flags = made_slot.flags | NO_GRAD_VIEW
+        record_plan(address, slots, inputs, made)
+    if plan.outputs == 1:
+        s = load_i64(made)
+        result = wrap(s)
+        if plan.shares != 0 and result != 0 and parent != 0:
+            remember_view(result, parent, plan.payload)
+            flags = slot_row(st.slots, load_i64(slots)).flags
+            if flags & NO_GRAD_VIEW or (flags & REQUIRES_GRAD and st.mode & GRAD == 0):
+                slot = slot_row(st.slots, s)
+                slot.flags = slot.flags | NO_GRAD_VIEW
+        return result
+    result = py_type_alloc(plan.result_type if plan.result_type else st.tuple_type, plan.outputs)
+    for k in range(plan.outputs):
+        py_tuple_set(result, k, wrap(load_i64(made + k * 8)))
+    return result
+
+
+@native("iiiiii")
+def apply(code, self, args, count, names):
+    """apply(plan, *tensors): what `produce` makes of them, apart from what Python remembers of views; None if the kernel refuses."""
+    st = the_state()
+    load_modes()
+    inputs = count - 1
+    words = slots_words()
+    heap = 0
+    if inputs > 60:
+        heap = raw_malloc(inputs * 8)
+        words = heap
+    for k in range(inputs):
+        store_i64(words + k * 8, load_i64(load_i64(args + (k + 1) * 8) + HANDLE_SLOT))
+    address = py_long_as_i64(load_i64(args))
+    result = produce(address, words, inputs, load_i64(args + 8) if Plan(address).writes else 0, 0)
+    if heap:
+        raw_free(heap)
+    if result == REFUSED:
+        py_incref(st.none)
+        return st.none
     return result
 
 
@@ -294,22 +286,3 @@ def remember_view(result, parent, plan):
         base = parent
     py_incref(base)
     store_i64(result + st.base_offset, base)
-
-
-@native("viiiiiiii")
-def remember_call(method, first, second, dtype, a, b, c, plan):
-    """Let the call cache answer a call with `plan` (the address of a row that lives until the cache is cleared)."""
-    key = argument_words()
-    store_i64(key, method)
-    store_i64(key + 8, a)
-    store_i64(key + 16, b)
-    store_i64(key + 24, c)
-    row = Call(call_row(key, first | (second << 32), dtype))
-    row.method = method
-    row.first = first
-    row.second = second
-    row.dtype = dtype
-    row.a = a
-    row.b = b
-    row.c = c
-    row.plan = plan

@@ -1,0 +1,263 @@
+"""Planned calls: x.sum(0), x[1:, 2], cat((a, b), 1), zeros(3): whatever a plan answers, without a Python frame.
+
+A call is turned into words (`encode`): a tensor is its geometry and dtype, a number its value, a tuple its items, and so on.  The words
+lead to a plan (`find_plan`), which `produce` runs and records.  A call that is not found, or that cannot be turned into words, goes on to
+Python, which teaches the cache what it came to (`remember_call`, see `tapegrad/install.py`).
+"""
+
+from tapegrad.engine import layout
+from tapegrad.engine.layout import CALL_ROWS, GRAD, REQUIRES_GRAD, VIEW
+from tapegrad.engine.native.capi import py_decref, py_error_clear, py_error_occurred, py_incref, py_long_as_i64, raw_free, raw_malloc
+from tapegrad.engine.native.native import native
+from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, scalar_slot, slot_of
+from tapegrad.engine.native.planned import REFUSED, produce
+from tapegrad.engine.native.pointers import (
+    Call,
+    Plan,
+    call_at,
+    copy_bytes,
+    load_i64,
+    slot_row,
+    stack_words,
+    store_i64,
+    the_state,
+)
+from tapegrad.engine.native.tables import drop
+from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
+
+CALL_SIZE = layout.CALL.size
+BOOL = 7
+key_words = stack_words(100)
+operand_words = stack_words(40)
+
+# A key is: how many words, their hash, the words.  Operands are: how many slots, which of them are temporary (a bit each), the object of the
+# first tensor, the dtype that numbers take, the slots.
+KEY_ROOM = 96
+SLOT_ROOM = 32
+FIRST_SLOT = 32  # byte offset of the slots
+# What a word begins with; an object that is its own word has 0 in its lowest bits.
+A_TENSOR, AN_INT, A_FLOAT, A_NUMBER, A_SLICE, A_TUPLE, A_LIST = 1, 2, 3, 4, 5, 6, 7
+TUPLE_ITEMS, LIST_ITEMS, SIZE_OF, FLOAT_VALUE, SLICE_PARTS = 24, 24, 16, 16, 16  # byte offsets in CPython's objects
+
+
+@native("iii")
+def append(key, word):
+    """One more word; 0 if there is no room."""
+    count = load_i64(key)
+    if count >= KEY_ROOM:
+        return 0
+    store_i64(key + 16 + count * 8, word)
+    h = (load_i64(key + 8) ^ word) * 0x2545F4914F6CDD1D
+    store_i64(key + 8, h ^ (h >> 31))
+    store_i64(key, count + 1)
+    return 1
+
+
+@native("iii")
+def append_slot(operands, s):
+    """One more operand; 0 if there is no room."""
+    count = load_i64(operands)
+    if s == 0 or count >= SLOT_ROOM:
+        return 0
+    store_i64(operands + FIRST_SLOT + count * 8, s)
+    store_i64(operands, count + 1)
+    return 1
+
+
+@native("iiiii")
+def encode_value(value, key, operands, number):
+    """Append what stands for one argument; 0 if nothing does.  With `number`, ints and floats are operands rather than part of the key."""
+    st = the_state()
+    kind = load_i64(value + 8)
+    if kind == st.tensor_type or kind == st.parameter_type:
+        s = slot_of(st, value)
+        if append_slot(operands, s) == 0:
+            return 0
+        slot = slot_row(st.slots, s)
+        if load_i64(operands) == 1:
+            store_i64(operands + 16, value)
+        if slot.dtype != BOOL and load_i64(operands + 24) < 0:
+            store_i64(operands + 24, slot.dtype)
+        return append(key, A_TENSOR | slot.geometry << 8 | slot.dtype << 40)
+    if kind == st.int_type or kind == st.float_type:
+        if number:
+            dtype = load_i64(operands + 24)
+            s = scalar_slot(value, dtype) if dtype >= 0 else 0
+            if append_slot(operands, s) == 0:
+                if s:
+                    drop(s)
+                return 0
+            store_i64(operands + 8, load_i64(operands + 8) | 1 << (load_i64(operands) - 1))
+            return append(key, A_NUMBER)
+        if kind == st.float_type:
+            append(key, A_FLOAT)
+            return append(key, load_i64(value + FLOAT_VALUE))
+        i = py_long_as_i64(value)
+        if i == -1 and py_error_occurred() != 0:
+            py_error_clear()
+            return 0
+        append(key, AN_INT)
+        return append(key, i)
+    if value == st.none or value == st.ellipsis or kind == st.bool_type or kind == st.str_type or kind == st.dtype_type:
+        return append(key, value)
+    if kind == st.slice_type:
+        if append(key, A_SLICE) == 0:
+            return 0
+        for k in range(3):
+            if encode_value(load_i64(value + SLICE_PARTS + k * 8), key, operands, 0) == 0:
+                return 0
+        return 1
+    if kind != st.tuple_type and kind != st.list_type and kind != st.size_type:
+        return 0
+    count = load_i64(value + SIZE_OF)
+    items = load_i64(value + LIST_ITEMS) if kind == st.list_type else value + TUPLE_ITEMS
+    if append(key, (A_LIST if kind == st.list_type else A_TUPLE) | count << 8) == 0:
+        return 0
+    for k in range(count):
+        if encode_value(load_i64(items + k * 8), key, operands, number) == 0:
+            return 0
+    return 1
+
+
+@native("iiiiiiii")
+def encode(code, self, args, count, names, key, operands):
+    """The words and operands of a call; 0 if it has none."""
+    extra = 0
+    if names:
+        extra = load_i64(names + SIZE_OF)
+    store_i64(key, 0)
+    store_i64(key + 8, 0)
+    store_i64(operands, 0)
+    store_i64(operands + 8, 0)
+    store_i64(operands + 16, 0)
+    store_i64(operands + 24, -1)
+    given = count + extra
+    if self:
+        given = given + 1
+    append(key, (code & 0xFFFF) | given << 16 | extra << 32)
+    if self:
+        if encode_value(self, key, operands, 0) == 0:
+            return 0
+    for k in range(count + extra):
+        number = code & NUMBERS
+        if code & NUMBER_LAST and k == count - 1:
+            number = 1
+        if encode_value(load_i64(args + k * 8), key, operands, number) == 0:
+            return 0
+    for k in range(extra):
+        if append(key, load_i64(names + TUPLE_ITEMS + k * 8)) == 0:
+            return 0
+    return 1
+
+
+@native("ii")
+def call_row(key):
+    """The address of the cache row for a key."""
+    h = load_i64(key + 8)
+    return call_at(the_state().calls, (h ^ (h >> 17)) & (CALL_ROWS - 1)).pointer
+
+
+@native("ii")
+def find_plan(key):
+    """The address of the plan of a call, 0 if it is not known."""
+    row = Call(call_row(key))
+    if row.plan == 0 or row.hash != load_i64(key + 8):
+        return 0
+    count = load_i64(key)
+    words = row.words
+    if load_i64(words) != count:
+        return 0
+    for k in range(count):
+        if load_i64(words + 8 + k * 8) != load_i64(key + 16 + k * 8):
+            return 0
+    return row.plan
+
+
+@native("vi")
+def release_numbers(operands):
+    """Let go of the operands that were made for numbers."""
+    temporary = load_i64(operands + 8)
+    k = 0
+    while temporary:
+        if temporary & 1:
+            drop(load_i64(operands + FIRST_SLOT + k * 8))
+        temporary = temporary >> 1
+        k = k + 1
+
+
+@native("iii")
+def may_write(address, operands):
+    """Whether a plan may change its first operand without any recording, and reads nothing else of that memory."""
+    st = the_state()
+    slots = operands + FIRST_SLOT
+    first = slot_row(st.slots, load_i64(slots))
+    flags = 0
+    for k in range(load_i64(operands)):
+        slot = slot_row(st.slots, load_i64(slots + k * 8))
+        flags = flags | slot.flags
+        if k > 0 and slot.buffer == first.buffer:
+            if Plan(address).elementwise == 0 or slot.geometry != first.geometry or slot.data != first.data:
+                return 0
+    if st.mode & GRAD:
+        if flags & REQUIRES_GRAD:
+            return 0
+        if first.flags & VIEW:
+            base = load_i64(load_i64(operands + 16) + st.base_offset)
+            if base == 0 or base == st.none:
+                return 0
+            s = load_i64(base + HANDLE_SLOT)
+            if s <= 0 or slot_row(st.slots, s).flags & REQUIRES_GRAD:
+                return 0
+    return 1
+
+
+@native("iiiiii")
+def planned(code, self, args, count, names):
+    """A call that the cache may know."""
+    st = the_state()
+    slow = load_i64(st.calls + CALL_ROWS * CALL_SIZE + (code & 0xFFFF) * 8)
+    if not modes_ready(st):
+        return go_slow(slow, code, self, args, count, names)
+    key = key_words()
+    operands = operand_words()
+    result = REFUSED
+    if encode(code, self, args, count, names, key, operands):
+        plan = find_plan(key)
+        if plan != 0 and (code & INPLACE == 0 or may_write(plan, operands) != 0):
+            parent = load_i64(operands + 16)
+            result = produce(plan, operands + FIRST_SLOT, load_i64(operands), parent, code & INPLACE)
+    if load_i64(operands + 8):
+        release_numbers(operands)
+    if result == REFUSED:
+        return go_slow(slow, code, self, args, count, names)
+    if code & VOID_RESULT and result != 0:
+        py_decref(result)
+        py_incref(st.none)
+        return st.none
+    return result
+
+
+@native("iiiii")
+def remember_call(code, args, names, plan):
+    """Let the cache answer the call (tuple of arguments, tuple of the last ones' names) with `plan`.  The number of its row, -1 if that cannot be."""
+    st = the_state()
+    extra = load_i64(names + SIZE_OF)
+    key = key_words()
+    operands = operand_words()
+    usable = encode(code, 0, args + TUPLE_ITEMS, load_i64(args + SIZE_OF) - extra, names if extra else 0, key, operands)
+    release_numbers(operands)
+    if usable == 0:
+        return -1
+    row = Call(call_row(key))
+    size = (load_i64(key) + 1) * 8
+    words = raw_malloc(size)
+    if words == 0:
+        return -1
+    store_i64(words, load_i64(key))
+    copy_bytes(words + 8, key + 16, size - 8)
+    if row.words:
+        raw_free(row.words)
+    row.words = words
+    row.hash = load_i64(key + 8)
+    row.plan = plan
+    return (row.pointer - st.calls) // CALL_SIZE

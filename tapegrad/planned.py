@@ -1,0 +1,112 @@
+"""The call cache: which functions and methods it serves, and how Python teaches it.
+
+A served call runs no Python frame once its plan is known (`engine/native/calls.py`).  The first call with new arguments arrives here:
+the Python form runs, and if its result is exactly what one plan made of the call's own tensors, the cache learns that.
+A function that gives the same plan a different result from call to call must not be served.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+from tapegrad import core, geometry
+from tapegrad.engine import bind, layout
+from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
+from tapegrad.ops import plan as plans
+from tapegrad.ops import table
+from tapegrad.ops.public import FUNCTIONS, METHODS
+
+SERVED: dict[str, int] = dict.fromkeys(
+    (
+        "sum", "mean", "amax", "amin", "t", "reshape", "view", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "select", "narrow",
+        "expand", "diagonal", "__getitem__", "matmul", "__matmul__", "mm", "mv", "dot", "bmm",
+    ),
+    0,
+)  # name -> flags of its thunk
+
+_pins: dict[int, object] = {}  # row of the cache -> objects whose addresses stand in its key
+_kept: list = []  # Python callables whose addresses compiled code holds
+
+
+@functools.cache
+def served() -> list[tuple[str, object, list[str], list[str], int]]:
+    """(symbol of the thunk, Python callable, its names as a method, its names as a function, flags), a number of the cache each."""
+    table.load()
+    result = []
+    for name, flags in SERVED.items():
+        callables = dict.fromkeys(found[name] for found in (METHODS, FUNCTIONS) if name in found)
+        for k, callable_ in enumerate(callables):
+            methods = [n for n, f in METHODS.items() if f is callable_]
+            functions = [n for n, f in FUNCTIONS.items() if f is callable_]
+            if name == (methods or functions)[0] or k:
+                result.append((f"p{k}_{name}", callable_, methods, functions, flags))
+    return result
+
+
+def function_names() -> set[str]:
+    """The functions of the package that the cache serves."""
+    return {name for _, _, _, functions, _ in served() for name in functions}
+
+
+def thunks() -> dict[str, tuple[str, int]]:
+    """Symbol -> (compiled entry point, code) of every thunk."""
+    return {symbol: ("tg_planned", number | flags) for number, (symbol, _, _, _, flags) in enumerate(served())}
+
+
+def operands_of(values) -> list:
+    """The tensors and numbers among arguments, in the order in which compiled code meets them."""
+    found = []
+    for value in values:
+        if hasattr(value, "_slot") or type(value) in (int, float):
+            found.append(value)
+        elif type(value) in (tuple, list, geometry.Size):
+            found += operands_of(value)
+        elif type(value) is slice:
+            found += operands_of((value.start, value.stop, value.step))
+    return found
+
+
+def strings_of(values) -> list:
+    found = []
+    for value in values:
+        if type(value) is str:
+            found.append(value)
+        elif type(value) in (tuple, list):
+            found += strings_of(value)
+    return found
+
+
+def teaching(callable_, code: int):
+    """The Python form of a served callable, which teaches the cache the plan that it ends up with."""
+
+    @functools.wraps(callable_)
+    def run(*args, **kwargs):
+        result = callable_(*args, **kwargs)
+        values = (*args, *kwargs.values())
+        plan = plans.answered(args[0] if code & VOID_RESULT else result, operands_of(values), code & (NUMBERS | NUMBER_LAST))
+        if plan is not None:
+            names = tuple(kwargs)
+            plans.remember(plan, lambda: pinned(core.remember_call(code, values, names, plan.address), (names, *strings_of(values))))
+        return result
+
+    return run
+
+
+def pinned(row: int, objects) -> None:
+    if row >= 0:
+        _pins[row] = objects
+
+
+def start(engine, owner, functions: dict) -> None:
+    """Hang the served callables on the class `owner` and in `functions`."""
+    slow = (ctypes.c_int64 * layout.METHODS).from_address(bind.state_cell("calls").value + layout.CALL_ROWS * layout.CALL.size)
+    for number, (symbol, callable_, method_names, function_names, flags) in enumerate(served()):
+        python = teaching(callable_, number | flags)
+        _kept.append(python)
+        slow[number] = id(python)
+        doc = f"{callable_.__name__}({{}}, *args, **kwargs)\n--\n\n{callable_.__doc__ or ''}"
+        for name in method_names:
+            setattr(owner, name, engine.method(owner, symbol, name, doc.replace("{}", "$self", 1)))
+        for name in function_names:
+            functions[name] = engine.function(symbol, name, doc.replace("{}", "$module", 1), keywords=True)
