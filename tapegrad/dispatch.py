@@ -12,6 +12,8 @@ import numpy as np
 from tapegrad import core, dtypes, geometry, modes
 from tapegrad.dtypes import BOOL, BY_CODE, FLOAT, INTEGER
 from tapegrad.engine import layout
+from tapegrad.ops import checks
+from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
 
@@ -169,7 +171,15 @@ def call(op: Elementwise, *values, out=None):
     tensors = promoted(op, values, d)
     if out is not None:
         return store_out(op, tensors, out)
-    return as_subclass_of(values, finish(op, tensors))
+    result = finish(op, tensors)
+    note(op, values, tensors, result)
+    return as_subclass_of(values, result)
+
+
+def note(op: Elementwise, values, tensors, result) -> None:
+    """Let the call cache learn that `op` alone made `result` of `values`: no operand was converted, no check looked at its elements."""
+    if op.check not in checks.OF_ELEMENTS and all(v is t or type(v) in (int, float) for v, t in zip(values, tensors, strict=True)):
+        plans.note(op, values, result)
 
 
 POWERS = {0: "pow_0", 1: "pow_1", 2: "pow_2", 3: "pow_3", 0.5: "pow_half", -1: "pow_minus_1", -2: "pow_minus_2", -0.5: "pow_minus_half"}
@@ -299,7 +309,7 @@ def function(op: Elementwise):
             raise TypeError(f"{op.name}() missing {len(names) - len(values)} required positional arguments: {missing}")
         chosen = op
         if alpha is not None and alpha != 1:
-            values[1] = scale(op.name, values, alpha)
+            chosen, values = scaled(op, values, alpha)
         if rounding is not None:
             chosen = rounded_division(rounding)
         if not any(isinstance(v, (tensor_type(), np.ndarray)) for v in values[:1]):
@@ -323,14 +333,16 @@ def rounded_division(mode: str) -> Elementwise:
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'")
 
 
-def scale(name: str, values, alpha):
-    """alpha * other, with torch's refusals."""
+def scaled(op: Elementwise, values, alpha):
+    """(the op, its values) for x + alpha * y and x - alpha * y, with torch's refusals."""
     d = result_dtype([v for v in values if isinstance(v, (*NUMBERS, tensor_type()))])
     if isinstance(alpha, bool) and d.category != BOOL:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
     if d.category <= INTEGER and isinstance(alpha, float):
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    return values[1] * alpha
+    if d.category == BOOL or type(alpha) not in (int, float):
+        return op, [values[0], values[1] * alpha]
+    return OPS[op.name + "_scaled"], [*values, alpha]
 
 
 def operator(op: Elementwise, reflected: bool):
@@ -357,9 +369,9 @@ def inplace_function(op: Elementwise):
             raise TypeError(f"{op.name}_() got an unexpected keyword argument '{next(iter(kwargs))}'")
         if len(others) != len(op.inputs) - 1:
             raise TypeError(f"{op.name}_() takes {len(op.inputs) - 1} arguments ({len(others)} given)")
-        if alpha is not None and alpha != 1:
-            others[0] = scale(op.name, [target, *others], alpha)
         chosen = rounded_division(rounding) if rounding is not None else op
+        if alpha is not None and alpha != 1:
+            chosen, (_, *others) = scaled(op, [target, *others], alpha)
         return call_inplace(chosen, target, *others)
 
     run.__name__ = run.__qualname__ = op.name + "_"

@@ -10,12 +10,13 @@ from __future__ import annotations
 import ctypes
 import functools
 
-from tapegrad import core, geometry
+from tapegrad import core, dispatch, geometry
 from tapegrad.engine import bind, layout
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 from tapegrad.ops import plan as plans
 from tapegrad.ops import table
 from tapegrad.ops.public import FUNCTIONS, METHODS
+from tapegrad.ops.registry import BY_NAME
 
 SERVED: dict[str, int] = dict.fromkeys(
     (
@@ -23,25 +24,33 @@ SERVED: dict[str, int] = dict.fromkeys(
         "expand", "diagonal", "__getitem__", "matmul", "__matmul__", "mm", "mv", "dot", "bmm",
     ),
     0,
-)  # name -> flags of its thunk
+) | dict.fromkeys(("where", "clamp", "masked_fill", "lerp"), NUMBERS) | dict.fromkeys(("clamp_", "masked_fill_", "lerp_"), INPLACE | NUMBERS)
+# name -> flags of its thunk
 
 _pins: dict[int, object] = {}  # row of the cache -> objects whose addresses stand in its key
 _kept: list = []  # Python callables whose addresses compiled code holds
+
+
+SCALED = ("add", "sub")  # elementwise ops whose complete forms are served too, for alpha=
 
 
 @functools.cache
 def served() -> list[tuple[str, object, list[str], list[str], int]]:
     """(symbol of the thunk, Python callable, its names as a method, its names as a function, flags), a number of the cache each."""
     table.load()
-    result = []
+    result = {}
     for name, flags in SERVED.items():
-        callables = dict.fromkeys(found[name] for found in (METHODS, FUNCTIONS) if name in found)
-        for k, callable_ in enumerate(callables):
-            methods = [n for n, f in METHODS.items() if f is callable_]
-            functions = [n for n, f in FUNCTIONS.items() if f is callable_]
-            if name == (methods or functions)[0] or k:
-                result.append((f"p{k}_{name}", callable_, methods, functions, flags))
-    return result
+        for form, found in (("m", METHODS), ("f", FUNCTIONS)):
+            callable_ = found.get(name)
+            if callable_ is not None and callable_ not in result:
+                methods = [n for n, f in METHODS.items() if f is callable_]
+                functions = [n for n, f in FUNCTIONS.items() if f is callable_]
+                result[callable_] = (f"{form}_planned_{name}", callable_, methods, functions, flags)
+    for name in SCALED:
+        op = BY_NAME[name]
+        for make, field, flags in ((dispatch.function, "slow", NUMBERS), (dispatch.inplace_function, "slow_inplace", NUMBERS | INPLACE)):
+            result[name, field] = (f"{field}_{name}", make(op), [], [], flags)
+    return list(result.values())
 
 
 def function_names() -> set[str]:
@@ -101,6 +110,7 @@ def pinned(row: int, objects) -> None:
 def start(engine, owner, functions: dict) -> None:
     """Hang the served callables on the class `owner` and in `functions`."""
     slow = (ctypes.c_int64 * layout.METHODS).from_address(bind.state_cell("calls").value + layout.CALL_ROWS * layout.CALL.size)
+    rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
     for number, (symbol, callable_, method_names, function_names, flags) in enumerate(served()):
         python = teaching(callable_, number | flags)
         _kept.append(python)
@@ -110,3 +120,8 @@ def start(engine, owner, functions: dict) -> None:
             setattr(owner, name, engine.method(owner, symbol, name, doc.replace("{}", "$self", 1)))
         for name in function_names:
             functions[name] = engine.function(symbol, name, doc.replace("{}", "$module", 1), keywords=True)
+        field, _, name = symbol.rpartition("_")
+        if field in rows.dtype.names:
+            complete = engine.function(symbol, name, keywords=True)
+            _kept.append(complete)
+            rows[field][BY_NAME[name].code] = id(complete)

@@ -100,6 +100,8 @@ def run_elementwise(op, target, values, d):
         core.assign(target, result)
         core.bump_version(target._slot, 1)
         refresh_flag(target)
+        if result.dtype is target.dtype:
+            dispatch.note(op, values, tensors, target)
         return target
     if any(op.inputs[0] in op.reads(k) for k, t in enumerate(tensors) if t.requires_grad):
         # The derivative reads the value that is about to be overwritten: it reads a copy (torch saves one too).
@@ -377,6 +379,7 @@ def by_function(function):
             core.assign(self, result)
             core.bump_version(self._slot, 1)
             refresh_flag(self)
+            plans.note_written(result, self)
         return self
 
     run.__name__ = run.__qualname__ = function.__name__ + "_"

@@ -11,6 +11,11 @@ Elementwise("add", inputs=XY, forward="x + y", forward_bool="x | y", grads=("g",
             operators=("__add__", "__radd__", "__iadd__"))
 Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FI", cost=6, check=checks.no_bool_sub,
             operators=("__sub__", "__rsub__", "__isub__"), aliases=("subtract",))
+# With alpha= a number: dispatch chooses them, the graph shows Add and Sub.
+Elementwise("add_scaled", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", None), kinds="FI", cost=6, function=False, method=False,
+            inplace=False)
+Elementwise("sub_scaled", graph_name="Sub", inputs=XYZ, forward="x - y * z", grads=("g", "-(g * z)", None), kinds="FI", cost=6, function=False,
+            method=False, inplace=False)
 Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g * y", "g * x"), kinds="FIB", cost=6,
             operators=("__mul__", "__rmul__", "__imul__"), aliases=("multiply",))
 Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / y)"), cost=10,

@@ -53,3 +53,6 @@ def not_for_floats(op, operands):
             name = op.name
             kernel = {"bitwise_left_shift": "lshift", "bitwise_right_shift": "rshift"}.get(name, name)
             raise NotImplementedError(f'"{kernel}_cpu" not implemented for \'{d.scalar_name}\'')
+
+
+OF_ELEMENTS = (nonzero_divisor, integer_power)  # those that must look again at every call, whatever the dtypes

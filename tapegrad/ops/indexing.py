@@ -533,8 +533,11 @@ def masked_fill(input, mask, value):
     from tapegrad.ops.registry import BY_NAME
 
     check_mask("masked_fill", input, mask, value)
-    value = value if hasattr(value, "_slot") else dispatch.number_slot(value, input.dtype)
-    return dispatch.finish(BY_NAME["masked_fill"], [mask, input, dispatch.convert(value, input.dtype)])
+    op, values = BY_NAME["masked_fill"], [mask, input, value]
+    tensors = dispatch.promoted(op, values, input.dtype)
+    result = dispatch.finish(op, tensors)
+    dispatch.note(op, values, tensors, result)
+    return result
 
 
 def check_mask(name, input, mask, value):

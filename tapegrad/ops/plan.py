@@ -165,6 +165,14 @@ def note(plan, operands, out) -> None:
     _last = (plan, tuple(v if type(v) in (int, float) else id(v) for v in operands), tuple(map(weakref.ref, out if isinstance(out, tuple) else (out,))))
 
 
+def note_written(result, target) -> None:
+    """The value of `target` is now `result`, which the plan that ran last may have made."""
+    global _last
+    plan, inputs, out = _last
+    if len(out) == 1 and out[0]() is result:
+        _last = (plan, inputs, (weakref.ref(target),))
+
+
 def answered(result, operands, numbers):
     """The plan that made `result` out of exactly the tensors among `operands` and nothing else since, or None.
 
@@ -175,7 +183,9 @@ def answered(result, operands, numbers):
     if len(out) != len(results) or not all(ref() is r for ref, r in zip(out, results, strict=True)) or not results:
         return None
     tensors = [v for v in operands if hasattr(v, "_slot")]
-    if any(type(t) not in PLAIN for t in (*tensors, *results)) or any(core.get_field(t._slot, FLAGS) & layout.LEAF_GRAD for t in results):
+    if any(type(t) not in PLAIN for t in (*tensors, *results)) or any(
+        core.get_field(r._slot, FLAGS) & layout.LEAF_GRAD and not any(r is t for t in tensors) for r in results
+    ):
         return None
     if isinstance(plan, Plan):
         return plan if inputs == tuple(map(id, tensors)) else None

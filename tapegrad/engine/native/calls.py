@@ -16,6 +16,7 @@ from tapegrad.engine.native.pointers import (
     Plan,
     call_at,
     copy_bytes,
+    load_f64,
     load_i64,
     slot_row,
     stack_words,
@@ -27,6 +28,7 @@ from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RES
 
 CALL_SIZE = layout.CALL.size
 BOOL = 7
+FLOAT32_MAX = 3.4028235677973366e38  # what still rounds to a float32
 key_words = stack_words(100)
 operand_words = stack_words(40)
 
@@ -82,6 +84,10 @@ def encode_value(value, key, operands, number):
     if kind == st.int_type or kind == st.float_type:
         if number:
             dtype = load_i64(operands + 24)
+            if dtype == 0 and kind == st.float_type:
+                x = load_f64(value + FLOAT_VALUE)
+                if (x > FLOAT32_MAX or x < -FLOAT32_MAX) and x - x == 0.0:
+                    return 0  # Python refuses it
             s = scalar_slot(value, dtype) if dtype >= 0 else 0
             if append_slot(operands, s) == 0:
                 if s:
@@ -187,7 +193,7 @@ def release_numbers(operands):
 
 @native("iii")
 def may_write(address, operands):
-    """Whether a plan may change its first operand without any recording, and reads nothing else of that memory."""
+    """Whether a plan may change its first operand: nothing is to be recorded, and a kernel that writes reads nothing else of that memory."""
     st = the_state()
     slots = operands + FIRST_SLOT
     first = slot_row(st.slots, load_i64(slots))
@@ -195,9 +201,8 @@ def may_write(address, operands):
     for k in range(load_i64(operands)):
         slot = slot_row(st.slots, load_i64(slots + k * 8))
         flags = flags | slot.flags
-        if k > 0 and slot.buffer == first.buffer:
-            if Plan(address).elementwise == 0 or slot.geometry != first.geometry or slot.data != first.data:
-                return 0
+        if k > 0 and slot.buffer == first.buffer and Plan(address).writes != 0:
+            return 0
     if st.mode & GRAD:
         if flags & REQUIRES_GRAD:
             return 0

@@ -204,7 +204,7 @@ def overwrite(s, value, tensor):
 def produce(address, slots, inputs, parent, written):
     """Run a plan and record it.  A new reference to its result, 0 with an exception, or REFUSED.
 
-    `parent` is the first operand's object if the result is to know it (views), else 0; `written` for a plan that changes its first input.
+    `parent` is the first operand's object, or 0 if Python will tell a view its parent; `written` says to write the result over that operand.
     """
     st = the_state()
     plan = Plan(address)
@@ -232,6 +232,8 @@ def produce(address, slots, inputs, parent, written):
         return REFUSED if status == -1 else 0
     if plan.writes:
         return changed(load_i64(slots), parent)
+    if written:
+        return overwrite(load_i64(slots), load_i64(made), parent)
     if plan.differentiable != 0 and (st.mode & GRAD) != 0:
         record_plan(address, slots, inputs, made)
     if plan.outputs == 1:
