@@ -12,9 +12,9 @@ Elementwise("add", inputs=XY, forward="x + y", forward_bool="x | y", grads=("g",
 Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FI", cost=6, check=checks.no_bool_sub,
             operators=("__sub__", "__rsub__", "__isub__"), aliases=("subtract",))
 # With alpha= a number: dispatch chooses them, the graph shows Add and Sub.
-Elementwise("add_scaled", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", None), kinds="FI", cost=6, function=False, method=False,
+Elementwise("add_scaled", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", "g * y"), kinds="FI", cost=6, function=False, method=False,
             inplace=False)
-Elementwise("sub_scaled", graph_name="Sub", inputs=XYZ, forward="x - y * z", grads=("g", "-(g * z)", None), kinds="FI", cost=6, function=False,
+Elementwise("sub_scaled", graph_name="Sub", inputs=XYZ, forward="x - y * z", grads=("g", "-(g * z)", "-(g * y)"), kinds="FI", cost=6, function=False,
             method=False, inplace=False)
 Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g * y", "g * x"), kinds="FIB", cost=6,
             operators=("__mul__", "__rmul__", "__imul__"), aliases=("multiply",))

@@ -10,6 +10,14 @@ import functools
 from tapegrad import kernels
 from tapegrad.engine import build
 
+SERVED = {"float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"}  # dtypes that have kernels; others go through NumPy
+
+
+def serves(dtype) -> bool:
+    """Whether kernels can be made for a dtype."""
+    return dtype.name in SERVED
+
+
 REDUCE = """
 def kernel(args, start, stop):
     result = load_i64(args)

@@ -1,7 +1,6 @@
 """Reductions: sum, mean, prod, extrema, norms, variance, logsumexp, any and all, and their derivatives.
 
-A reduction over adjacent dims of a contiguous tensor is one kernel over (outer, count, inner); other dims are brought together by a
-permuted copy first.
+Each is one kernel over rows (`ops/rows.py`), where the dtype has kernels; what has none is composed of other ops or goes through NumPy.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
 from tapegrad.engine.layout import SWEEP_VIEW
-from tapegrad.ops import loops
+from tapegrad.ops import loops, rows
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -48,8 +47,8 @@ def restore_dims(g, node):
     return g
 
 
-def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None):
-    """Run a reduction kernel over `dims` of `x`."""
+def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, back=""):
+    """Run a reduction kernel over `dims` of `x`; `back` is the row kernel of its derivative (of the input and the output), if it has one."""
     s = plans.settled(x)
     g = core.get_field(s, core.GEOMETRY)
     shape = tuple(geometry.shapes[g])
@@ -57,33 +56,21 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None):
         chunks = next((c for c in (64, 50, 40, 32, 20, 16, 10, 8, 5, 4, 2) if geometry.numels[g] % c == 0), 1)
         if chunks > 1:
             return reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks)
-    adjacent = not dims or dims == tuple(range(dims[0], dims[-1] + 1))
-    if not adjacent or not geometry.is_contiguous(g):
-        return reduce_general(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag)
 
     def make():
-        outer = count = inner = 1
-        for k, size in enumerate(shape):
-            if k in dims:
-                count *= size
-            elif dims and k > dims[-1]:
-                inner *= size
-            else:
-                outer *= size
-        if not dims:
-            inner, outer = 1, outer
-        target = geometry.geometry(reduced_shape(shape, dims, keepdim))
+        lie = rows.of(x, dims)
         kernel = loops.reduction(kernel_name, x.dtype, result_dtype)
-        n = outer if inner else 0
         rules, scale = (), 1.0
-        if op in (sum_op, mean_op) and count and x.dtype is result_dtype:
-            kept = geometry.contiguous_strides(reduced_shape(shape, dims, False))
+        if op in (sum_op, mean_op) and lie.count and x.dtype is result_dtype:
+            kept = geometry.contiguous_strides(lie.kept)
             steps = iter(kept)
-            back = tuple(0 if k in dims else next(steps) for k in range(len(shape)))
-            rules, scale = [(SWEEP_VIEW, geometry.geometry(shape, back))], 1.0 / count if op is mean_op else 1.0
-        return plans.Plan(op, [(target, result_dtype.code)], kernel=kernel, n=n, cost=outer * count * inner // 2, args=(count, inner),
-                          saves=saves, rules=rules, scale=scale, shape=shape, dims=dims, keepdim=keepdim, count=count, tag=tag,
-                          differentiable=-1 if result_dtype.is_floating_point else 0)
+            spread = tuple(0 if k in dims else next(steps) for k in range(len(shape)))
+            rules, scale = [(SWEEP_VIEW, geometry.geometry(shape, spread))], 1.0 / lie.count if op is mean_op else 1.0
+        elif back and x.dtype is result_dtype and x.dtype.is_floating_point:
+            rules = rows.derivative(op, x.dtype, lie, back, ("source", "out"))
+        return plans.Plan(op, [(lie.reduced(keepdim), result_dtype.code)], kernel=kernel, n=lie.outer, cost=lie.numel // 2,
+                          args=(lie.count, lie.inner), saves=saves, rules=rules, packs=(lie.pack,), scale=scale, shape=shape, dims=dims,
+                          keepdim=keepdim, count=lie.count, tag=tag, differentiable=-1 if result_dtype.is_floating_point else 0)
 
     return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code), make)
 
@@ -100,23 +87,6 @@ def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag
         out = reduce(op, parts, (0,), False, kernel_name, result_dtype).detach()
         out = out.reshape((1,) * x.ndim).detach() if keepdim else out
     plan = plans.Parameters(op, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=x.numel(), tag=tag)
-    record(op, [x], [out], plan, saves, -1 if result_dtype.is_floating_point else 0)
-    return out
-
-
-def reduce_general(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag):
-    """The same for dims that lie apart or strided memory: reduce a permuted contiguous copy, and record as one op."""
-    from tapegrad import modes
-
-    keep = [k for k in range(x.ndim) if k not in dims]
-    with modes.no_grad():
-        packed = x.detach().permute(*keep, *dims).contiguous()
-        out = reduce(op, packed, tuple(range(len(keep), x.ndim)), False, kernel_name, result_dtype)
-        out = out.reshape(reduced_shape(tuple(x.shape), dims, keepdim)).detach() if keepdim else out
-    count = 1
-    for d in dims:
-        count *= x.shape[d]
-    plan = plans.Parameters(op, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=count, tag=tag)
     record(op, [x], [out], plan, saves, -1 if result_dtype.is_floating_point else 0)
     return out
 
@@ -222,7 +192,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     d = sum_dtype(input, dtype)
     if d is not input.dtype and (d.is_floating_point or input.dtype.is_floating_point):
         input = input.to(d)
-    return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "prod", d, saves=0b11))
+    return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "prod", d, saves=0b11, back="prod_back"))
 
 
 # --- extrema --------------------------------------------------------------------------------------------------------
@@ -247,8 +217,7 @@ def extremum(name, input, dim, keepdim, graph_name):
                 f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
             )
         raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
-    out = reduce(OPS[graph_name], input, dims, keepdim, name, input.dtype, saves=0b11)
-    return out
+    return reduce(OPS[graph_name], input, dims, keepdim, name, input.dtype, saves=0b11, back="share_back")
 
 
 OPS = {"Amax": amax_op, "Amin": structural("amin_op", "Amin")(amax_op.derivative),
@@ -302,9 +271,20 @@ def with_indices(name, graph_name, result, input, dim, keepdim, pick):
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, input.ndim)
-    array = input.detach()._array()
     if input.ndim and input.shape[dim] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
+    lie = rows.of(input, (dim,) if input.ndim else ())
+    if rows.usable(input, lie):
+        d = input.dtype
+
+        def make():
+            outputs = [(lie.reduced(keepdim), d.code), (lie.reduced(keepdim), dtypes.int64.code)]
+            return rows.plan(pick_along, input, lie, name, outputs, back="pick_back" if d.is_floating_point else "", reads=("index",), saves=0b100,
+                             differentiable=1 if d.is_floating_point else 0, result_type=result, dim=dim, keepdim=keepdim, shape=tuple(input.shape),
+                             graph_name=graph_name)
+
+        return plans.run(pick_along, [input], (name, dim, keepdim), make)
+    array = input.detach()._array()
     if input.ndim == 0:
         index = np.zeros((), np.int64)
         values = array
@@ -357,15 +337,26 @@ def min(input, *args, **kwargs):
     return max_or_min("min", "Min", "minimum", MinResult, np.argmin, tensor_argument("min", input), args, kwargs)
 
 
+@structural("arg_op")
+def arg_op(node, g):
+    """argmax, argmin, any, all: nothing to differentiate."""
+    return (None,)
+
+
 def arg_extremum(name, pick, input, dim, keepdim):
     from tapegrad.creation import from_array
 
-    array = input.detach()._array()
+    array = input._array()
     if array.size == 0 and (dim is None or input.shape[wrap_dim(dim, input.ndim)] == 0):
         raise IndexError(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
             if dim is None else f"{name}(): Expected reduction dim {dim} to have non-zero size."
         )
+    dims = dims_of(dim, input.ndim)
+    lie = rows.of(input, dims)
+    if rows.usable(input, lie) and (dim is not None or input.is_contiguous()):
+        make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), dtypes.int64.code)], differentiable=0)  # noqa: E731
+        return plans.run(arg_op, [input], (name, dims, keepdim), make)
     if dim is None:
         index = first_nan_or(pick, array.reshape(-1), 0)
         return from_array(np.asarray(index, np.int64).reshape((1,) * input.ndim if keepdim else ()), dtypes.int64)
@@ -392,10 +383,16 @@ def truth(name, test):
     def run(input, dim=None, keepdim=False, *, out=None):
         from tapegrad.creation import from_array
 
-        array = tensor_argument(name, input).detach()._array()
-        axis = dims_of(dim, input.ndim) if dim is not None else None
+        dims = dims_of(dim, tensor_argument(name, input).ndim)
+        lie = rows.of(input, dims)
+        result = dtypes.uint8 if input.dtype is dtypes.uint8 else dtypes.bool_
+        if rows.usable(input, lie):
+            make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), result.code)], differentiable=0)  # noqa: E731
+            return into(out, plans.run(arg_op, [input], (name, dims, keepdim), make))
+        array = input.detach()._array()
+        axis = dims if dim is not None else None
         value = test(array, axis=axis, keepdims=keepdim)
-        return into(out, from_array(np.asarray(value), dtypes.uint8 if input.dtype is dtypes.uint8 else dtypes.bool_))
+        return into(out, from_array(np.asarray(value), result))
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"Whether {name} element is nonzero, over `dim` or everywhere."
@@ -421,6 +418,13 @@ def logsumexp(input, dim, keepdim=False, *, out=None):
     if not input.dtype.is_floating_point:
         input = input.to(dtypes.default_dtype())
     dims = dims_of(dim, input.ndim)
+    lie = rows.of(input, dims)
+    if rows.usable(input, lie):
+        make = lambda: rows.plan(  # noqa: E731
+            logsumexp_op, input, lie, "logsumexp", [(lie.reduced(keepdim), input.dtype.code)], back="logsumexp_back", reads=("source", "out"),
+            saves=0b11, cost=4, shape=lie.shape, dims=dims, keepdim=keepdim,
+        )
+        return into(out, plans.run(logsumexp_op, [input], (dims, keepdim), make))
     with modes.no_grad():
         x = input.detach()
         if x.numel() == 0:
@@ -480,6 +484,14 @@ def spread(op, name, input, args, kwargs, root):
     count = 1
     for d in dims:
         count *= input.shape[d]
+    lie = rows.of(input, dims)
+    if rows.usable(input, lie) and count > correction:
+        make = lambda: rows.plan(  # noqa: E731
+            op, input, lie, name, [(lie.reduced(keepdim), input.dtype.code)], back=name + "_back", reads=("source", "out") if root else ("source",),
+            saves=0b11 if root else 0b01, args=(rows.bits(count - correction),), shape=lie.shape, dims=dims, keepdim=keepdim, count=count,
+            correction=correction,
+        )
+        return plans.run(op, [input], (dims, keepdim, correction), make)
     with modes.no_grad():
         x = input.detach()
         centred = x - x.mean(dims, True)
@@ -556,6 +568,14 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
     p = ord.item() if hasattr(ord, "_slot") else builtins.float(ord)
     dims = dims_of(dim, x.ndim)
+    lie = rows.of(x, dims)
+    if p in (1, 2) and rows.usable(x, lie):
+        name = f"norm_{int(p)}"
+        make = lambda: rows.plan(  # noqa: E731
+            norm_op, x, lie, name, [(lie.reduced(keepdim), x.dtype.code)], back=name + "_back", reads=("source", "out") if p == 2 else ("source",),
+            saves=0b11, ord=p, shape=lie.shape, dims=dims, keepdim=keepdim,
+        )
+        return into(out, plans.run(norm_op, [x], (p, dims, keepdim), make))
     with modes.no_grad():
         a = x.detach().abs()
         if p == builtins.float("inf"):

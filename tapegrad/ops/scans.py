@@ -7,6 +7,7 @@ import numpy as np
 from tapegrad import dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops import rows
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import into, pick_along, return_type, sum_dtype
 from tapegrad.ops.registry import structural
@@ -28,6 +29,11 @@ def cumsum(input, dim, *, dtype=None, out=None):
     dim = wrap_dim(dim, tensor_argument("cumsum", input).ndim)
     d = sum_dtype(input, dtype)
     input = input.to(d)
+    lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
+    if rows.usable(input, lie):
+        make = lambda: rows.plan(cumsum_op, input, lie, "cumsum", [(lie.whole, d.code)], back="cumsum_back" if d.is_floating_point else "", reads=(), dim=dim,  # noqa: E731
+                                 differentiable=-1 if d.is_floating_point else 0)
+        return into(out, plans.run(cumsum_op, [input], dim, make))
     array = input.detach()._array()
     result = from_array(np.cumsum(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
     record(cumsum_op, [input], [result], plans.Parameters(cumsum_op, dim=dim))
@@ -69,6 +75,11 @@ def cumprod(input, dim, *, dtype=None, out=None):
     dim = wrap_dim(dim, tensor_argument("cumprod", input).ndim)
     d = sum_dtype(input, dtype)
     input = input.to(d)
+    lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
+    if rows.usable(input, lie):
+        make = lambda: rows.plan(cumprod_op, input, lie, "cumprod", [(lie.whole, d.code)], back="cumprod_back" if d.is_floating_point else "", reads=("source", "out"), saves=0b11, dim=dim,  # noqa: E731
+                                 differentiable=-1 if d.is_floating_point else 0)
+        return into(out, plans.run(cumprod_op, [input], dim, make))
     array = input.detach()._array()
     result = from_array(np.cumprod(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
     record(cumprod_op, [input], [result], plans.Parameters(cumprod_op, dim=dim), saves=0b11)

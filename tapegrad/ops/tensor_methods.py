@@ -8,7 +8,7 @@ from tapegrad import core, creation, dtypes, geometry
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
-from tapegrad.ops import indexing, joining, scans, views
+from tapegrad.ops import indexing, joining, rows, scans, views
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -277,6 +277,15 @@ def softmax(input, dim, dtype=None):
     return run_softmax(x, dim)
 
 
+def by_rows(op, x, dim, name):
+    """softmax or log_softmax in one kernel, None if there is none for `x`."""
+    lie = rows.of(x, (dim,) if x.ndim else (), same_shape=True)
+    if not x.dtype.is_floating_point or not rows.usable(x, lie):
+        return None
+    make = lambda: rows.plan(op, x, lie, name, [(lie.whole, x.dtype.code)], back=name + "_back", reads=("out",), saves=0b10, cost=4, dim=dim)  # noqa: E731
+    return plans.run(op, [x], dim, make)
+
+
 @structural("softmax_op", "Softmax")
 def softmax_op(node, g):
     """softmax: out * (g - sum(g * out))."""
@@ -288,6 +297,9 @@ def run_softmax(x, dim):
     from tapegrad import modes
 
     dim = views.wrap_dim(dim, x.ndim)
+    found = by_rows(softmax_op, x, dim, "softmax")
+    if found is not None:
+        return found
     with modes.no_grad():
         e = (x.detach() - x.detach().amax(dim, True)).exp() if x.numel() else x.detach()
         result = (e / e.sum(dim, True)).detach() if x.numel() else e
@@ -308,6 +320,9 @@ def log_softmax(input, dim, dtype=None):
     from tapegrad import modes
 
     dim = views.wrap_dim(dim, x.ndim)
+    found = by_rows(log_softmax_op, x, dim, "log_softmax")
+    if found is not None:
+        return found
     with modes.no_grad():
         result = (x.detach() - x.detach().logsumexp(dim, True)).detach() if x.numel() else x.detach()
     record(log_softmax_op, [x], [result], plans.Parameters(log_softmax_op, dim=dim), saves=0b10)
