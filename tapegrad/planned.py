@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 
 from tapegrad import core, dispatch, geometry
 from tapegrad.engine import bind, layout
@@ -16,7 +17,7 @@ from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RES
 from tapegrad.ops import plan as plans
 from tapegrad.ops import table
 from tapegrad.ops.public import FUNCTIONS, METHODS
-from tapegrad.ops.registry import BY_NAME
+from tapegrad.ops.registry import BY_NAME, Elementwise
 
 SERVED: dict[str, int] = dict.fromkeys(
     (
@@ -36,10 +37,10 @@ SCALED = ("add", "sub")  # elementwise ops whose complete forms are served too, 
 
 
 @functools.cache
-def served() -> list[tuple[str, object, list[str], list[str], int]]:
+def served() -> list[tuple[str, Callable, list[str], list[str], int]]:
     """(symbol of the thunk, Python callable, its names as a method, its names as a function, flags), a number of the cache each."""
     table.load()
-    result = {}
+    result: dict[object, tuple] = {}
     for name, flags in SERVED.items():
         for form, found in (("m", METHODS), ("f", FUNCTIONS)):
             callable_ = found.get(name)
@@ -49,6 +50,7 @@ def served() -> list[tuple[str, object, list[str], list[str], int]]:
                 result[callable_] = (f"{form}_planned_{name}", callable_, methods, functions, flags)
     for name in SCALED:
         op = BY_NAME[name]
+        assert isinstance(op, Elementwise)
         for make, field, flags in ((dispatch.function, "slow", NUMBERS), (dispatch.inplace_function, "slow_inplace", NUMBERS | INPLACE)):
             result[name, field] = (f"{field}_{name}", make(op), [], [], flags)
     return list(result.values())
@@ -122,7 +124,7 @@ def start(engine, owner, functions: dict) -> None:
         for name in function_names:
             functions[name] = engine.function(symbol, name, doc.replace("{}", "$module", 1), keywords=True)
         field, _, name = symbol.rpartition("_")
-        if field in rows.dtype.names:
+        if field in layout.OP.offset:
             complete = engine.function(symbol, name, keywords=True)
             _kept.append(complete)
             rows[field][BY_NAME[name].code] = id(complete)

@@ -143,7 +143,9 @@ def _prepare_state() -> None:
     put("thread_modes", allocate(64 * 8))
     put("thread_room", 64)
     put("itemsize", allocate(layout.DTYPES * 8))
-    for name, value in (("none", None), ("not_implemented", NotImplemented), ("float_type", float), ("int_type", int), ("bool_type", bool), ("slice_type", slice), ("tuple_type", tuple), ("list_type", list), ("str_type", str), ("ellipsis", Ellipsis)):
+    known = {"none": None, "not_implemented": NotImplemented, "ellipsis": Ellipsis, "float_type": float, "int_type": int, "bool_type": bool,
+             "slice_type": slice, "tuple_type": tuple, "list_type": list, "str_type": str}
+    for name, value in known.items():
         put(name, id(value))
 
 
