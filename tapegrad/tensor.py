@@ -68,9 +68,6 @@ class Tensor(Handle, metaclass=_TensorType):
     _grad = _optional("_grad_object")
     del _optional
 
-    def _node_changed(self):
-        """The tensor has moved to another slot."""
-
     def _array(self) -> np.ndarray:
         """The elements as a NumPy array over the same memory, whatever the grad state."""
         g = core.get_field(self._slot, GEOMETRY)
@@ -348,12 +345,9 @@ class Tensor(Handle, metaclass=_TensorType):
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if self.is_leaf or self.retains_grad:
             return
-        import weakref
+        from tapegrad.autograd import hooks
 
-        from tapegrad.autograd import hooks, node
-
-        node.own_payload(core.get_field(self._slot, ENTRY)).retained[core.get_field(self._slot, core.OUTPUT_NR)] = weakref.ref(self)
-        hooks.flag(self._slot)
+        hooks.retain(self)
 
     def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
         """Differentiate this tensor with respect to the leaves it was computed from; gradients are added to their `.grad`."""

@@ -39,14 +39,17 @@ def _outputs(outputs) -> tuple:
     return tuple(core.wrap(graph.edge_slot(t)) if isinstance(t, graph.GradientEdge) else t for t in found)
 
 
-def _slots(inputs) -> list[int]:
+def _slots(inputs, accumulate: bool = False) -> list[int]:
+    """The slots whose gradients are wanted; to `accumulate` them in `.grad`, tensors that are no leaves must retain theirs."""
     result = []
     for x in inputs:
         if isinstance(x, graph.GradientEdge):
             result.append(graph.edge_slot(x))
             continue
         if not isinstance(x, Tensor):
-            raise TypeError(f"expected Tensor or GradientEdge as an input, but got {type(x).__name__}")
+            raise RuntimeError(f"all inputs have to be Tensors or GradientEdges, but got {type(x).__name__}")
+        if accumulate:
+            x.retain_grad()
         result.append(x._settle())
         if not x.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
@@ -133,7 +136,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
             stacklevel=3,
         )
     retain = create_graph if retain_graph is None else retain_graph
-    captured = None if wanted is None else _slots(wanted)
+    captured = None if wanted is None else _slots(wanted, accumulate=True)
     Sweep(bool(retain), bool(create_graph)).run(outputs, seeds, captured)
 
 

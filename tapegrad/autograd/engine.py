@@ -60,6 +60,7 @@ class Sweep:
         self.anomaly = anomaly_mode.is_anomaly_enabled()
         self.in_python = create or self.anomaly  # derivatives run on Tensors, entry by entry
         self.captured: list[int] = []
+        self.as_captured: dict[int, object] = {}  # captured slot -> its gradient before the hooks of its node
         self.cotangents: dict[int, object] = {}  # create_graph: slot -> Tensor
 
     def run(self, roots, gradients, captured=None, accumulate=True):
@@ -176,14 +177,24 @@ class Sweep:
             else:
                 found = core.get_field(slot, core.COTANGENT)
                 g = core.wrap(found) if found else None
-            if g is not None and core.get_field(slot, core.ENTRY) < 0:
-                g = self._leaf_hooks(slot, g)
+            if slot in self.as_captured:
+                g = self.as_captured[slot]
+            elif g is not None:
+                g = self._hooks_of_captured(slot, g)
             result.append(g)
         return result
 
+    def _hooks_of_captured(self, slot, g):
+        """The tensor hooks of a captured slot whose node the sweep did not need to visit."""
+        e = core.get_field(slot, core.ENTRY)
+        if e < 0:
+            return self._leaf_hooks(slot, g)
+        payload = nodes.payload(e)
+        return g if payload is None else self._tensor_hooks(payload, core.get_field(slot, core.OUTPUT_NR), g)
+
     def _deposit_captured(self, slots, gradients) -> None:
-        for slot, g in zip(slots, gradients, strict=True):
-            if g is not None:
+        for slot, g in dict(zip(slots, gradients, strict=True)).items():
+            if g is not None and core.get_field(slot, core.ENTRY) < 0:
                 self._store_grad(slot, g)
 
     # --- the compiled sweep ---------------------------------------------------------------------------------------------
@@ -243,14 +254,18 @@ class Sweep:
             first = core.entry_field(e, core.ENTRY_INPUTS)
             for k, g in enumerate(gs):
                 slot = core.operand_slot(e, first + k)
-                if slot and g is not None and g._slot != core.get_field(slot, core.COTANGENT):
+                if slot and g is None and core.get_field(slot, core.COTANGENT):
+                    core.drop(core.get_field(slot, core.COTANGENT))
+                    core.set_field(slot, core.COTANGENT, 0)
+                elif slot and g is not None and g._slot != core.get_field(slot, core.COTANGENT):
                     old = core.get_field(slot, core.COTANGENT)
                     core.hold(g._slot)
                     core.set_field(slot, core.COTANGENT, g._slot)
                     if old:
                         core.drop(old)
         op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
-        if isinstance(op, Elementwise) and op.result is None and (payload is None or not (payload.posthooks or payload.packed)):
+        compiled = isinstance(op, Elementwise) and op.result is None and gs[0] is not None
+        if compiled and (payload is None or not (payload.posthooks or payload.packed)):
             status = core.sweep_elementwise(e)
             if status != -5:
                 self._check(status)
@@ -265,21 +280,30 @@ class Sweep:
 
     def _before(self, e, payload, gs):
         """Tensor hooks of the outputs, retained gradients, node prehooks."""
-        for k, found in payload.hooks.items():
-            if gs[k] is not None:
-                gs[k] = hooking.run(found, gs[k])
-        for k, reference in payload.retained.items():
-            tensor = reference()
-            if tensor is not None and gs[k] is not None:
-                retain_into(tensor, gs[k], self.create)
-        for hook in list(payload.prehooks.values()):
-            changed = hook(tuple(gs))
-            if changed is not None:
-                gs = list(changed) if isinstance(changed, tuple) else [changed]
-        return gs
+        if self.captured:
+            first = core.entry_field(e, core.ENTRY_INPUTS)
+            for k, g in enumerate(gs):
+                slot = core.operand_slot(e, first + k)
+                if slot and g is not None and core.get_field(slot, core.FLAGS) & layout.CAPTURED:
+                    self.as_captured[slot] = g  # what goes on through hooks is not what the caller gets (torch's order)
+        gs = [self._tensor_hooks(payload, k, g) for k, g in enumerate(gs)]
+        return hooking.run_on_node(payload.prehooks, gs) if payload.prehooks else gs
+
+    def _tensor_hooks(self, payload, k, g):
+        """Hooks of output `k`, then its retained gradient."""
+        if g is None:
+            return None
+        if k in payload.hooks:
+            g = hooking.run(payload.hooks[k], g)
+        tensor = payload.retained[k]() if k in payload.retained else None
+        if tensor is not None:
+            retain_into(tensor, g, self.create)
+        return g
 
     def derivative(self, e, op, payload, gs):
         """The gradients of the inputs of entry `e`."""
+        if all(g is None for g in gs):  # a hook has taken them away
+            return [None] * core.entry_field(e, core.ENTRY_INPUTS)
         self._check(core.check_saved(e))
         first = core.entry_field(e, core.ENTRY_INPUTS)
         live = next(s for s in (core.operand_slot(e, first + k) for k in range(len(gs))) if s)
@@ -292,10 +316,7 @@ class Sweep:
                 if not isinstance(result, (tuple, list)):
                     result = (result,)
         if payload is not None and payload.posthooks:
-            for hook in list(payload.posthooks.values()):
-                changed = hook(tuple(result), tuple(gs))
-                if changed is not None:
-                    result = changed
+            result = hooking.run_on_node(payload.posthooks, result, tuple(gs))
         return result
 
     # --- the sweep on Tensors: recorded, or watched for anomalies ---------------------------------------------------------
@@ -377,7 +398,20 @@ class Sweep:
             return hooking.run(leaf._hooks, g)
 
     def _store_grad(self, slot, g) -> None:
-        """Add `g` to the .grad of a leaf (or of a captured tensor)."""
+        """What AccumulateGrad does at a leaf: its node's hooks, `.grad`, the hooks after it."""
+        node = nodes.hooked_leaf(slot)
+        if node is not None and node.prehooks:
+            (g,) = hooking.run_on_node(node.prehooks, [g])
+        if g is not None:
+            self._add_grad(slot, g)
+        leaf = nodes.leaf_object(slot)
+        if leaf is not None and leaf._post_hooks:
+            with modes.no_grad():
+                hooking.run_after_accumulation(leaf._post_hooks, leaf)
+        if node is not None and node.posthooks:
+            hooking.run_on_node(node.posthooks, [], (g,))
+
+    def _add_grad(self, slot, g) -> None:
         held = core.get_field(slot, core.GRAD)
         if held == 0:
             g = own_copy(slot, g, self.create)
@@ -392,11 +426,6 @@ class Sweep:
                 core.drop(held)
             else:
                 old.add_(g)
-        leaf = nodes.leaf_object(slot)
-        if leaf is not None and leaf._post_hooks:
-            with modes.no_grad():
-                for hook in list(leaf._post_hooks.values()):
-                    hook(leaf)
 
 
 def own_copy(slot, g, create: bool):

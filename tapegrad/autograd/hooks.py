@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from tapegrad import core
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
@@ -37,7 +39,7 @@ def register(tensor, hook) -> RemovableHandle:
     """Tensor.register_hook."""
     if not tensor.requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    flag(tensor._slot)
+    flag(tensor._settle())
     e = core.get_field(tensor._slot, core.ENTRY)
     if e < 0:
         if tensor._hooks is None:
@@ -59,6 +61,39 @@ def register_post_accumulate(tensor, hook) -> RemovableHandle:
     return RemovableHandle(tensor._post_hooks, hook)
 
 
+def retain(tensor) -> None:
+    """Keep the gradient of a non-leaf in its `.grad`."""
+    own = nodes.own_payload(core.get_field(tensor._slot, core.ENTRY))
+    own.retained[core.get_field(tensor._slot, core.OUTPUT_NR)] = weakref.ref(tensor)
+    flag(tensor._slot)
+
+
+def move(tensor, slot: int, refreshed_later: bool = False) -> None:
+    """Point `tensor` at `slot`, its new place in the graph after an in-place operation.
+
+    As in torch, `.grad` and retain_grad go along; hooks stay where the gradient was when they were registered.  `refreshed_later`: a view
+    that was changed itself gets its final place only at its next use, and its retain_grad waits for that.
+    """
+    old = tensor._slot
+    own = nodes.payload(core.get_field(old, core.ENTRY)) if core.get_field(old, core.ENTRY) >= 0 else None
+    number = core.get_field(old, core.OUTPUT_NR)
+    kept = own is not None and (own.retained.pop(number, None) or own.waiting.pop(number, None)) is not None
+    held = core.get_field(old, core.GRAD)
+    if held:
+        core.set_field(old, core.GRAD, 0)
+        core.set_field(slot, core.GRAD, held)
+    core.move_handle(tensor, slot)
+    if kept and core.get_field(slot, core.ENTRY) >= 0:
+        if refreshed_later:
+            nodes.own_payload(core.get_field(slot, core.ENTRY)).waiting[core.get_field(slot, core.OUTPUT_NR)] = weakref.ref(tensor)
+        else:
+            retain(tensor)
+
+
+def name_of(hook) -> str:
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
 def run(hooks: dict, g):
     """Send a gradient through tensor hooks."""
     from tapegrad.tensor import Tensor
@@ -69,9 +104,45 @@ def run(hooks: dict, g):
             continue
         if not isinstance(changed, Tensor):
             raise TypeError(f"expected Variable, but hook returned '{type(changed).__name__}'")
-        if changed.shape != g.shape:
-            raise RuntimeError(f"hook '{getattr(hook, '__name__', type(hook).__name__)}' has changed the size of value")
-        if changed.dtype != g.dtype:
-            raise RuntimeError(f"hook '{getattr(hook, '__name__', type(hook).__name__)}' has changed the type of value")
+        check_like(hook, changed, g)
         g = changed
     return g
+
+
+def check_like(hook, changed, g) -> None:
+    """A hook may not change what kind of gradient it was given."""
+    if changed.shape != g.shape:
+        raise RuntimeError(f"hook '{name_of(hook)}' has changed the size of value")
+    if changed.dtype != g.dtype:
+        raise RuntimeError(
+            f"hook '{name_of(hook)}' has changed the type of value (was tapegrad.{g.dtype.legacy} got tapegrad.{changed.dtype.legacy})"
+        )
+
+
+def run_on_node(hooks: dict, values, *more) -> list:
+    """Send the gradients of a node through its hooks, which are called with `values` and `more` as tuples."""
+    for hook in list(hooks.values()):
+        changed = hook(tuple(values), *more)
+        if changed is None:
+            continue
+        if not isinstance(changed, tuple):
+            raise TypeError(f"expected tuple, but hook returned '{type(changed).__name__}'")
+        if len(changed) != len(values):
+            raise RuntimeError(
+                f"hook '{name_of(hook)}' has returned an incorrect number of values (got {len(changed)}, but expected {len(values)})"
+            )
+        for new, old in zip(changed, values, strict=True):
+            if new is not None and not hasattr(new, "_slot"):
+                raise TypeError(f"expected Variable, but hook returned '{type(new).__name__}'")
+            if new is not None and old is not None:
+                check_like(hook, new, old)
+        values = list(changed)
+    return list(values)
+
+
+def run_after_accumulation(hooks: dict, leaf) -> None:
+    """Call the hooks of a leaf whose `.grad` has grown."""
+    for hook in list(hooks.values()):
+        returned = hook(leaf)
+        if returned is not None and not hasattr(returned, "_slot"):
+            raise TypeError(f"expected Variable, but hook returned '{type(returned).__name__}'")

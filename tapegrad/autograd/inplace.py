@@ -8,6 +8,7 @@ replaced), and every other view of that base is brought up to date when it is ne
 from __future__ import annotations
 
 from tapegrad import core, dispatch, geometry, modes
+from tapegrad.autograd import hooks
 from tapegrad.autograd.node import entry_name, record
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
@@ -78,6 +79,8 @@ def check_writable(target, values=()) -> None:
             raise RuntimeError(LEAF_VIEW)
     if geometry.flags_of(core.get_field(target._slot, core.GEOMETRY)) & layout.OVERLAPS:
         raise RuntimeError(OVERLAP)
+    if word & modes.GRAD and recorded and flags & layout.HOOKED and base is not None and base.grad_fn is not None:
+        take_again(target)  # the view's hooks see the gradient of what it was, not of what the operation makes of it
     if word & modes.WATCHED:
         from tapegrad.autograd import watch
 
@@ -154,18 +157,15 @@ def settle_target(target, holder) -> None:
     flags = flags_of(holder)
     base = target._base
     if base is None:
-        core.move_handle(target, holder._slot)
-        target._node_changed()
+        hooks.move(target, holder._slot)
         return
     view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | RESTRICTED)
     new_base = core.wrap(core.share_slot(base))
     record(copy_slices, [base, holder], [new_base], plans.Parameters(copy_slices, graph_name="CopySlices", chain=view_chain(target)))
-    core.move_handle(base, new_base._slot)
-    base._node_changed()
+    hooks.move(base, new_base._slot)
     core.set_field(holder._slot, core.FLAGS, flags | view_flags)
-    core.move_handle(target, holder._slot)
+    hooks.move(target, holder._slot, refreshed_later=True)
     core.set_field(target._slot, core.VERSION, core.version_of(target._slot) - 1)
-    target._node_changed()
 
 
 def view_chain(view) -> list:
@@ -255,16 +255,20 @@ def refresh_view(view) -> None:
     if not base.requires_grad or base.grad_fn is None:
         core.set_field(view._slot, core.VERSION, version)
         return
-    flags = flags_of(view) & (layout.VIEW | RESTRICTED)
-    if flags & RESTRICTED:
+    if flags_of(view) & RESTRICTED:
         raise RuntimeError(restricted_text(view, "its base or another view of its base has been"))
+    take_again(view)
+
+
+def take_again(view) -> None:
+    """Give a view a new place in the graph: looked up in its base as that is now."""
+    base, version, flags = view._base, core.version_of(view._slot), flags_of(view) & (layout.VIEW | RESTRICTED)
     fresh = core.wrap(core.share_slot(view))
     with modes.enable_grad():
         record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, chain=view_chain(view), graph_name="AsStridedBackward0"))
     core.set_field(fresh._slot, core.FLAGS, flags_of(fresh) | flags)
-    core.move_handle(view, fresh._slot)
+    hooks.move(view, fresh._slot)
     core.set_field(view._slot, core.VERSION, version)
-    view._node_changed()
 
 
 # --- writes of other values ------------------------------------------------------------------------------------------
@@ -345,7 +349,6 @@ def detach_inplace(tensor):
         )
     if core.get_field(tensor._slot, core.ENTRY) >= 0 or flags_of(tensor) & layout.REQUIRES_GRAD:
         core.move_handle(tensor, core.share_slot(tensor))
-        tensor._node_changed()
     return tensor
 
 

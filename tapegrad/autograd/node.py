@@ -18,7 +18,7 @@ from tapegrad.ops.registry import BY_CODE, Elementwise
 class Payload:
     """What Python attached to one entry; `attributes` are the op's own."""
 
-    __slots__ = ("attributes", "hooks", "prehooks", "posthooks", "retained", "metadata", "accumulators", "packed", "unpacked")
+    __slots__ = ("attributes", "hooks", "prehooks", "posthooks", "retained", "waiting", "metadata", "accumulators", "packed", "unpacked")
 
     def __init__(self, attributes=None):
         self.attributes = attributes
@@ -26,6 +26,7 @@ class Payload:
         self.prehooks = {}
         self.posthooks = {}
         self.retained = {}  # output number -> weak reference to the tensor whose .grad is kept
+        self.waiting = {}  # the same for a view that was changed in place: it is retained where it is found at its next use
         self.metadata = {}
         self.accumulators = []  # nodes of leaves, kept while this entry lives because they carry metadata
         self.packed = None  # operand number -> (what the pack hook made of its value, unpack hook)
@@ -264,24 +265,56 @@ def entry_name(e: int) -> str:
 class AccumulateGrad:
     """The node at a leaf: where its gradient is added to `.grad`."""
 
+    next_functions = ()
+    requires_grad = True
+
     def __init__(self, slot: int):
         self._reference = SlotReference(slot)
         self.metadata: dict = {}
+        self.prehooks: dict = {}
+        self.posthooks: dict = {}
 
     def name(self) -> str:
         return "tapegrad::autograd::AccumulateGrad"
 
     @property
     def variable(self):
+        """The leaf."""
         found = _leaves.get(self._reference._slot)
         return core.wrap(self._reference._slot) if found is None else found
 
-    next_functions = ()
+    @property
+    def _input_metadata(self) -> tuple:
+        return (InputMetadata.of(self._reference._slot),)
+
+    def _sequence_nr(self) -> int:
+        """Higher than that of every recorded operation: it runs as soon as its gradient is known."""
+        return 2**64 - 1
+
+    def register_hook(self, hook):
+        """Call `hook((), grad_outputs)` after a gradient was added."""
+        return self._register(self.posthooks, hook)
+
+    def register_prehook(self, hook):
+        """Call `hook(grad_outputs)` before a gradient is added; a returned tuple replaces it."""
+        return self._register(self.prehooks, hook)
+
+    def _register(self, hooks, hook):
+        from tapegrad.autograd import hooks as hooking
+
+        slot = self._reference._slot
+        hooking.flag(slot)
+        leaf = _leaves.get(slot)
+        if leaf is not None and slot not in _hooked:  # the node stays while the leaf does
+            _hooked[slot] = self
+            weakref.finalize(leaf, _hooked.pop, slot, None)
+        return hooking.RemovableHandle(hooks, hook)
 
     def __repr__(self):
         return f"<AccumulateGrad object at {id(self):#x}>"
 
 
+_hooked: dict[int, AccumulateGrad] = {}  # those that have hooks
 _accumulators: weakref.WeakValueDictionary[int, AccumulateGrad] = weakref.WeakValueDictionary()
 
 
@@ -296,6 +329,11 @@ def gradient_node(slot: int):
     if found is None:
         found = _accumulators[slot] = AccumulateGrad(slot)
     return found
+
+
+def hooked_leaf(slot: int) -> AccumulateGrad | None:
+    """The AccumulateGrad node of a leaf, if it has hooks."""
+    return _hooked.get(slot)
 
 
 def register_leaf(tensor) -> None:
