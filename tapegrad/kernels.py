@@ -92,7 +92,7 @@ class _Bounded(ast.NodeTransformer):
 def support_digest() -> str:
     """What every kernel's code depends on besides its own text."""
     folder = Path(__file__).parent
-    files = (Path(__file__), folder / "engine" / "build.py", folder / "engine" / "native" / "elements.py", folder / "engine" / "native" / "pointers.py")
+    files = (Path(__file__), folder / "engine" / "build.py", folder / "engine" / "native" / "elements.py")
     return library.source_digest() + "".join(f.read_text() for f in files)
 
 
@@ -110,7 +110,6 @@ def machine_code(op: Elementwise, dtype, which: int) -> bytes:
 def compile_kernel(text: str, dtype, reassociate: bool = False, result=None) -> bytes:
     """Compile the text of `kernel` with the elements and maths of a dtype in scope."""
     from tapegrad.engine.native import elements
-    from tapegrad.engine.native.pointers import I64, VOID
 
     namespace = elements.namespace(dtype.name, (result or dtype).name)
     for name in names_in_source(text):
@@ -125,7 +124,7 @@ def compile_kernel(text: str, dtype, reassociate: bool = False, result=None) -> 
     kernel = namespace["kernel"]
     # A formula rounds after every operation, as its operations one by one would; only the maths functions contract.
     kernel.fastmath = {"contract", "reassoc", "nsz"} if reassociate else False
-    return build.compile_functions({"kernel": (kernel, VOID, [I64, I64, I64])})
+    return build.compile_functions({"kernel": (kernel, elements.VOID, [elements.I64] * 3)})
 
 
 def names_in_source(text: str) -> set[str]:

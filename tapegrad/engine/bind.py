@@ -157,10 +157,11 @@ def _native_sources() -> str:
 
 
 def _compile_engine() -> bytes:
-    from tapegrad.engine.native import access, backward, calls, methods  # noqa: F401 (with what they import: fills the registry)
+    from tapegrad.engine.native import access, backward, calls, lowering, methods  # noqa: F401 (with what they import: fills the registry)
     from tapegrad.engine.native.native import registry
 
-    return build.pack(build.compile_in_parallel({"tg_" + name: parts for name, parts in registry.items()}))
+    functions = {"tg_" + name: parts for name, parts in registry.items()}
+    return build.compile_module(lowering.module(functions), {"tg_" + name for name in VISIBLE})
 
 
 def _object(name: str, make) -> bytes:
@@ -299,7 +300,7 @@ class Engine:
         llvm.add_symbol("tg_state", STATE_ADDRESS)
         build.target()
         name = "engine-" + build.key(_native_sources())
-        self.address = build.load(*build.unpack(_object(name, _compile_engine)))
+        self.address = build.load(_object(name, _compile_engine))
         source = "\n".join(
             [_PRELUDE, *(_export_ir(n, k) for n, k in EXPORTS.items()), _method_ir("py_apply", "tg_apply", 0)]
             + [_method_ir(symbol, *target) for symbol, target in methods.items()]

@@ -13,8 +13,6 @@ import gc
 import hashlib
 import os
 import tempfile
-import threading
-import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -103,20 +101,6 @@ def store_cached(name: str, body: bytes) -> None:
             raise
     except OSError:
         return
-
-
-def pack(bodies: list[bytes]) -> bytes:
-    """Several objects as one cache entry."""
-    return b"".join(len(body).to_bytes(8, "little") + body for body in bodies)
-
-
-def unpack(blob: bytes) -> list[bytes]:
-    bodies = []
-    while blob:
-        size = int.from_bytes(blob[:8], "little")
-        bodies.append(blob[8 : 8 + size])
-        blob = blob[8 + size :]
-    return bodies
 
 
 # --- loading --------------------------------------------------------------------------------------------------------
@@ -234,7 +218,6 @@ def _finish(module, exports) -> bytes:
             function.linkage = "internal"
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = True
-    options.inlining_threshold = 60  # a third less to compile than at 225, and no slower where it matters
     builder = llvm.create_pass_builder(target_machine(), options)
     builder.getModulePassManager().run(module, builder)
     return target_machine().emit_object(module)
@@ -245,49 +228,9 @@ def compile_functions(functions: dict[str, tuple]) -> bytes:
     return _finish(_lower(functions), set(functions))
 
 
-def compile_in_parallel(functions: dict[str, tuple]) -> list[bytes]:
-    """Two objects, each with half of the functions, the second compiled in a forked child: most of the work is numba's front end,
-    which holds the interpreter.  They call each other by symbol, so the functions that call each other most belong together."""
-    everything = list(functions.items())
-    halves = [dict(everything[: len(everything) // 2]), dict(everything[len(everything) // 2 :])]
-    child = _fork_compile(halves[1])
-    first = compile_functions(halves[0])
-    return [first, (child and child()) or compile_functions(halves[1])]
-
-
-def _fork_compile(functions):
-    """Start compiling in a child process; returns a function that waits for its object, None where forking is not safe."""
-    if not hasattr(os, "fork") or threading.active_count() > 1 or (os.cpu_count() or 1) < 2:
-        return None
-    _warm_up()
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that other libraries have threads does not matter to a child that only compiles
-        pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(reader)
-            with os.fdopen(writer, "wb") as pipe:
-                pipe.write(compile_functions(functions))
-        finally:
-            os._exit(0)
-    os.close(writer)
-
-    def wait() -> bytes:
-        with os.fdopen(reader, "rb") as pipe:
-            body = pipe.read()
-        _, status = os.waitpid(pid, 0)
-        return body if status == 0 else b""
-
-    return wait
-
-
-def _warm_up() -> None:
-    """Let numba load its registries (0.4 s), once for this process and a child."""
-    from numba.core.registry import cpu_target
-
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
+def compile_module(text: str, exports) -> bytes:
+    """Compile a module in LLVM's text form, of which only `exports` stay visible."""
+    return _finish(llvm.parse_assembly(text), exports)
 
 
 def compile_ir(source: str) -> bytes:

@@ -10,9 +10,16 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-from tapegrad.engine.native.pointers import I64, VOID, load_i64
-
+I64, VOID = types.int64, types.void
 _i64 = ir.IntType(64)
+
+
+@intrinsic
+def load_i64(typingctx, address):
+    """The int64 at an address."""
+    return I64(I64), lambda context, builder, sig, args: builder.load(builder.inttoptr(args[0], _i64.as_pointer()))
+
+
 TYPES = {
     "float32": (types.float32, ir.FloatType()),
     "float64": (types.float64, ir.DoubleType()),

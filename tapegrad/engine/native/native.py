@@ -1,8 +1,8 @@
 """`@native`: the one decorator that compiles engine functions.
 
 A native function is written in Python over int64 and float64, calls other native functions by name, and becomes the C symbol
-`tg_<name>`.  `registry` keeps them in definition order; `engine/build.py` compiles all into one object.  Inside another
-native function the name is a call of the symbol, so each body goes through numba once, and LLVM inlines within the object.
+`tg_<name>`.  `registry` keeps them in definition order; `lowering.py` translates all into one module.  Inside another
+native function the name is a call of the symbol, and LLVM inlines within the module.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from tapegrad.engine.native.pointers import F64, I64, VOID, SlotPointer, StatePointer, external
 
 KINDS = {"i": I64, "f": F64, "v": VOID, "S": StatePointer, "L": SlotPointer}
-registry: dict[str, tuple] = {}  # name -> (function, result, arguments)
+registry: dict[str, tuple] = {}  # name -> (function, result, arguments, reassociate)
 
 
 def native(signature: str, reassociate: bool = False):
@@ -22,9 +22,7 @@ def native(signature: str, reassociate: bool = False):
     result, *arguments = (KINDS[letter] for letter in signature)
 
     def register(function):
-        if reassociate:
-            function.fastmath = {"contract", "reassoc", "nsz"}
-        registry[function.__name__] = (function, result, arguments)
+        registry[function.__name__] = (function, result, arguments, reassociate)
         return external("tg_" + function.__name__, result, *arguments)
 
     return register

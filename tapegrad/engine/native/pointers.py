@@ -1,57 +1,82 @@
-"""Typed pointers, raw memory and C calls for code compiled by numba: the thin layer below which addresses live.
+"""Typed pointers, raw memory and C calls for native functions: the thin layer below which addresses live.
 
 `Slot(address)` is a pointer to a `layout.SLOT` row; `s.geometry` loads a field, `s.geometry = g` stores one.  Every integer
-field loads as int64, so compiled code has one integer type.  `row(Slot, base, i)` is the i-th row of a table.
-`external("PyLong_AsLongLong", I64, I64)` declares a C function, resolved when the object is loaded.
+field loads as int64, so compiled code has one integer type.  `slot_row(base, i)` is the i-th row of a table.
+`external("PyLong_AsLongLong", I64, I64)` declares a C function, resolved when the object is loaded.  A `Primitive` is what a native
+function may call: `emit(builder, arguments)` writes its LLVM code (see `lowering.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.imputils import lower_getattr_generic, lower_setattr_generic
-from numba.core.typing.templates import AttributeTemplate, infer_getattr
-from numba.extending import intrinsic, models, register_model
 
 from tapegrad.engine import layout
 
-I64, F64, VOID = types.int64, types.float64, types.void
 _i64 = ir.IntType(64)
 _IR = {"i64": _i64, "i32": ir.IntType(32), "u8": ir.IntType(8), "f64": ir.DoubleType(), "f32": ir.FloatType()}
-_LLVM = {I64: _i64, F64: ir.DoubleType(), VOID: ir.VoidType()}
+_ALIGNMENT = {"i64": 8, "i32": 4, "u8": 1, "f64": 8, "f32": 4}
 
 
-class PointerType(types.Type):
+@dataclass(frozen=True, eq=False)
+class Type:
+    """A type of native code."""
+
+    name: str
+    llvm: Any
+
+
+I64, F64, BOOL, VOID = Type("int64", _i64), Type("float64", ir.DoubleType()), Type("bool", ir.IntType(1)), Type("void", ir.VoidType())
+
+
+class Row(Type):
+    """A pointer to a row of a table; its value is the address."""
+
     def __init__(self, struct: layout.Struct):
-        self.struct = struct
-        super().__init__(name=f"{struct.name}*")
+        super().__init__(f"{struct.name}*", _i64)
+        object.__setattr__(self, "struct", struct)
+
+    def field(self, name: str) -> Type:
+        return F64 if self.struct.kind[name] in ("f64", "f32") else I64
+
+    def place(self, builder, base, name, index=None):
+        offset = builder.add(base, ir.Constant(_i64, self.struct.offset[name]))
+        if index is not None:
+            offset = builder.add(offset, builder.mul(index, ir.Constant(_i64, layout.SIZES[self.struct.kind[name]])))
+        return builder.inttoptr(offset, _IR[self.struct.kind[name]].as_pointer())
+
+    def load(self, builder, base, name, index=None):
+        return _load(builder, self.place(builder, base, name, index), self.struct.kind[name])
+
+    def store(self, builder, base, name, value, index=None) -> None:
+        _store(builder, self.place(builder, base, name, index), value, self.struct.kind[name])
 
 
-@register_model(PointerType)
-class _PointerModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _i64)
+@dataclass(frozen=True, eq=False)
+class Cast:
+    """What makes a row of an address."""
+
+    row: Row
 
 
-@infer_getattr
-class _PointerAttributes(AttributeTemplate):
-    key = PointerType
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """What a native function may call."""
 
-    def generic_resolve(self, typ, attr):
-        if attr == "pointer":
-            return I64
-        return F64 if typ.struct.kind[attr] == "f64" else I64
+    name: str
+    result: Type
+    arguments: tuple
+    emit: Callable
 
-
-def _field(builder, struct, base, attr, index=None):
-    offset = builder.add(base, ir.Constant(_i64, struct.offset[attr]))
-    if index is not None:
-        offset = builder.add(offset, builder.mul(index, ir.Constant(_i64, layout.SIZES[struct.kind[attr]])))
-    return builder.inttoptr(offset, _IR[struct.kind[attr]].as_pointer())
+    def __call__(self, *arguments):
+        raise TypeError(f"{self.name} exists in compiled code only")
 
 
 def _load(builder, pointer, kind):
-    value = builder.load(pointer, align=1 if kind == "u8" else layout.SIZES.get(kind, 4))
+    value = builder.load(pointer, align=_ALIGNMENT[kind])
     if kind == "u8":
         return builder.zext(value, _i64)
     if kind == "f32":
@@ -59,64 +84,29 @@ def _load(builder, pointer, kind):
     return builder.sext(value, _i64) if kind == "i32" else value
 
 
-def _store(builder, pointer, value, kind):
+def _store(builder, pointer, value, kind) -> None:
     if kind in ("i32", "u8"):
         value = builder.trunc(value, _IR[kind])
     if kind == "f32":
         value = builder.fptrunc(value, ir.FloatType())
-    builder.store(value, pointer)
+    builder.store(value, pointer, align=_ALIGNMENT[kind])
 
 
-@lower_getattr_generic(PointerType)
-def _getattr(context, builder, typ, value, attr):
-    if attr == "pointer":
-        return value
-    return _load(builder, _field(builder, typ.struct, value, attr), typ.struct.kind[attr])
-
-
-@lower_setattr_generic(PointerType)
-def _setattr(context, builder, sig, args, attr):
-    target, value = args
-    struct = sig.args[0].struct
-    value = context.cast(builder, value, sig.args[1], F64 if struct.kind[attr] == "f64" else I64)
-    _store(builder, _field(builder, struct, target, attr), value, struct.kind[attr])
+def declared(module, name: str, kind):
+    """The C function `name` of a module, declared if it is not yet there."""
+    return module.globals.get(name) or ir.Function(module, kind, name)
 
 
 def _pointer(struct: layout.Struct):
-    """The intrinsics of one struct: cast from an address, row of a table, element of an inline array."""
-    kind = PointerType(struct)
-
-    @intrinsic
-    def cast(typingctx, address):
-        return kind(I64), lambda context, builder, sig, args: args[0]
-
-    @intrinsic
-    def row(typingctx, base, index):
-        def generate(context, builder, sig, args):
-            return builder.add(args[0], builder.mul(args[1], ir.Constant(_i64, struct.size)))
-
-        return kind(I64, I64), generate
-
-    @intrinsic(prefer_literal=True)
-    def get(typingctx, pointer, field, index):
-        name = field.literal_value
-
-        def generate(context, builder, sig, args):
-            return _load(builder, _field(builder, struct, args[0], name, args[2]), struct.kind[name])
-
-        return I64(kind, field, I64), generate
-
-    @intrinsic(prefer_literal=True)
-    def put(typingctx, pointer, field, index, value):
-        name = field.literal_value
-
-        def generate(context, builder, sig, args):
-            _store(builder, _field(builder, struct, args[0], name, args[2]), args[3], struct.kind[name])
-            return context.get_dummy_value()
-
-        return VOID(kind, field, I64, I64), generate
-
-    return cast, row, get, put
+    """For one struct: the cast from an address, the row of a table, the element of an inline array (its field given by name)."""
+    row = Row(struct)
+    size = ir.Constant(_i64, struct.size)
+    return (
+        Cast(row),
+        Primitive(f"{struct.name}_row", row, (I64, I64), lambda b, a: b.add(a[0], b.mul(a[1], size))),
+        Primitive(f"{struct.name}_get", I64, (row, I64), lambda b, a, name: row.load(b, a[0], name, a[1])),
+        Primitive(f"{struct.name}_put", VOID, (row, I64, I64), lambda b, a, name: row.store(b, a[0], name, a[2], a[1])),
+    )
 
 
 Slot, slot_row, _, _ = _pointer(layout.SLOT)
@@ -129,146 +119,79 @@ Broadcast, broadcast_row, broadcast_get, _ = _pointer(layout.BROADCAST)
 Plan, _, _, _ = _pointer(layout.PLAN)
 Call, call_at, _, _ = _pointer(layout.CALL)
 State, _, _, _ = _pointer(layout.STATE)
-StatePointer = PointerType(layout.STATE)
-SlotPointer = PointerType(layout.SLOT)
-_LLVM[StatePointer] = _LLVM[SlotPointer] = _i64
+StatePointer, SlotPointer = State.row, Slot.row
 
 
-@intrinsic
-def the_state(typingctx):
-    """The state row: the address of the symbol `tg_state`, bound when the object is loaded."""
-
-    def generate(context, builder, sig, args):
-        name = "tg_state"
-        variable = builder.module.globals.get(name) or ir.GlobalVariable(builder.module, _i64, name)
-        return builder.ptrtoint(variable, _i64)
-
-    return StatePointer(), generate
+def _state(builder, arguments):
+    variable = builder.module.globals.get("tg_state") or ir.GlobalVariable(builder.module, _i64, "tg_state")
+    return builder.ptrtoint(variable, _i64)
 
 
-def _loader(kind):
-    @intrinsic
-    def load(typingctx, address):
-        def generate(context, builder, sig, args):
-            return _load(builder, builder.inttoptr(args[0], _IR[kind].as_pointer()), kind)
-
-        return (F64 if kind in ("f64", "f32") else I64)(I64), generate
-
-    return load
+the_state = Primitive("the_state", StatePointer, (), _state)  # the address of the symbol `tg_state`, bound when the object is loaded
 
 
-def _storer(kind):
-    real = F64 if kind in ("f64", "f32") else I64
+def _loader(kind: str) -> Primitive:
+    pointer = _IR[kind].as_pointer()
+    result = F64 if kind in ("f64", "f32") else I64
+    return Primitive(f"load_{kind}", result, (I64,), lambda b, a: _load(b, b.inttoptr(a[0], pointer), kind))
 
-    @intrinsic
-    def store(typingctx, address, value):
-        def generate(context, builder, sig, args):
-            _store(builder, builder.inttoptr(args[0], _IR[kind].as_pointer()), args[1], kind)
-            return context.get_dummy_value()
 
-        return VOID(I64, real), generate
-
-    return store
+def _storer(kind: str) -> Primitive:
+    pointer = _IR[kind].as_pointer()
+    value = F64 if kind in ("f64", "f32") else I64
+    return Primitive(f"store_{kind}", VOID, (I64, value), lambda b, a: _store(b, b.inttoptr(a[0], pointer), a[1], kind))
 
 
 load_i64, load_i32, load_u8, load_f64, load_f32 = map(_loader, ("i64", "i32", "u8", "f64", "f32"))
 store_i64, store_i32, store_u8, store_f64, store_f32 = map(_storer, ("i64", "i32", "u8", "f64", "f32"))
 
 
-def symbol_address(name, result, *arguments):
-    """An intrinsic that returns the address of a C function."""
-    kind = ir.FunctionType(_LLVM[result], [_LLVM[a] for a in arguments])
-
-    def generate(context, builder, sig, args):
-        return builder.ptrtoint(cgutils.get_or_insert_function(builder.module, kind, name), _i64)
-
-    return _fixed_arity(0, I64(), generate, name)
+def symbol_address(name: str, result: Type, *arguments: Type) -> Primitive:
+    """The address of a C function."""
+    kind = ir.FunctionType(result.llvm, [a.llvm for a in arguments])
+    return Primitive(f"address of {name}", I64, (), lambda b, a: b.ptrtoint(declared(b.module, name, kind), _i64))
 
 
-def external(name, result, *arguments):
+def external(name: str, result: Type, *arguments: Type) -> Primitive:
     """Declare the C function `name`; calls are resolved when the object is loaded."""
-    kind = ir.FunctionType(_LLVM[result], [_LLVM[a] for a in arguments])
-    count = len(arguments)
-
-    def generate(context, builder, sig, args):
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        value = builder.call(function, args)
-        return context.get_dummy_value() if result is VOID else value
-
-    return _fixed_arity(count, result(*arguments), generate, name)
+    kind = ir.FunctionType(result.llvm, [a.llvm for a in arguments])
+    return Primitive(name, result, arguments, lambda b, a: b.call(declared(b.module, name, kind), a))
 
 
-def call_pointer(result, *arguments):
-    """An intrinsic `f(address, *arguments)` that calls the C function at `address`."""
-    kind = ir.FunctionType(_LLVM[result], [_LLVM[a] for a in arguments])
-
-    def generate(context, builder, sig, args):
-        value = builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value() if result is VOID else value
-
-    return _fixed_arity(len(arguments) + 1, result(I64, *arguments), generate, "call_pointer")
+def call_pointer(result: Type, *arguments: Type) -> Primitive:
+    """`f(address, *arguments)` calls the C function at `address`."""
+    pointer = ir.FunctionType(result.llvm, [a.llvm for a in arguments]).as_pointer()
+    return Primitive("call_pointer", result, (I64, *arguments), lambda b, a: b.call(b.inttoptr(a[0], pointer), a[1:]))
 
 
-def _fixed_arity(count, signature, generate, name):
-    # `intrinsic` reads the arity off the Python signature, so one is written out.
-    names = ", ".join(f"a{k}" for k in range(count))
-    space = {"signature": signature, "generate": generate}
-    exec(f"def stub(typingctx{', ' if names else ''}{names}):\n    return signature, generate\n", space)
-    stub = space["stub"]
-    stub.__name__ = name
-    return intrinsic(stub)
+def stack_words(count: int) -> Primitive:
+    """The address of `count` int64 on the caller's stack, allocated once per call."""
 
-
-def stack_words(count: int):
-    """An intrinsic that returns the address of `count` int64 on the caller's stack, allocated once per call."""
-
-    def generate(context, builder, sig, args):
+    def emit(builder, arguments):
         with builder.goto_entry_block():
             return builder.ptrtoint(builder.alloca(ir.ArrayType(_i64, count)), _i64)
 
-    return _fixed_arity(0, I64(), generate, f"stack_{count}")
+    return Primitive(f"stack_{count}", I64, (), emit)
 
 
-@intrinsic
-def least(typingctx, x, y):
-    """The smaller of two int64."""
+def _memory(name: str, *pointers: int):
+    """A call of one of LLVM's memory intrinsics; `pointers` says which arguments are addresses."""
+    byte = ir.IntType(8).as_pointer()
 
-    def generate(context, builder, sig, args):
-        return builder.select(builder.icmp_signed("<", *args), *args)
+    def emit(builder, arguments):
+        values = [builder.inttoptr(a, byte) if k in pointers else a for k, a in enumerate(arguments)]
+        if name == "llvm.memset":
+            values.insert(1, ir.Constant(ir.IntType(8), 0))
+        kinds = [byte, byte, _i64] if name == "llvm.memcpy" else [byte, _i64]
+        declaration = builder.module.declare_intrinsic(name, kinds)
+        builder.call(declaration, [*values, ir.Constant(ir.IntType(1), 0)])
 
-    return I64(I64, I64), generate
-
-
-@intrinsic
-def leading_zeros(typingctx, value):
-    def generate(context, builder, sig, args):
-        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
-
-    return I64(I64), generate
+    return emit
 
 
-@intrinsic
-def trailing_zeros(typingctx, value):
-    def generate(context, builder, sig, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
-
-    return I64(I64), generate
-
-
-@intrinsic
-def copy_bytes(typingctx, target, source, count):
-    def generate(context, builder, sig, args):
-        pointer = ir.IntType(8).as_pointer()
-        cgutils.raw_memcpy(builder, builder.inttoptr(args[0], pointer), builder.inttoptr(args[1], pointer), args[2], 1)
-        return context.get_dummy_value()
-
-    return VOID(I64, I64, I64), generate
-
-
-@intrinsic
-def zero_bytes(typingctx, target, count):
-    def generate(context, builder, sig, args):
-        cgutils.memset(builder, builder.inttoptr(args[0], ir.IntType(8).as_pointer()), args[1], 0)
-        return context.get_dummy_value()
-
-    return VOID(I64, I64), generate
+_no = ir.Constant(ir.IntType(1), 0)
+least = Primitive("least", I64, (I64, I64), lambda b, a: b.select(b.icmp_signed("<", *a), *a))  # the smaller one
+leading_zeros = Primitive("leading_zeros", I64, (I64,), lambda b, a: b.ctlz(a[0], _no))
+trailing_zeros = Primitive("trailing_zeros", I64, (I64,), lambda b, a: b.cttz(a[0], _no))
+copy_bytes = Primitive("copy_bytes", VOID, (I64, I64, I64), _memory("llvm.memcpy", 0, 1))  # target, source, count
+zero_bytes = Primitive("zero_bytes", VOID, (I64, I64), _memory("llvm.memset", 0))
