@@ -235,7 +235,7 @@ class SavedTensor:
                 tensor = core.wrap(slot)
         now = core.version_of(tensor._slot)
         if now != self.version:
-            raise RuntimeError(changed_text(tensor._slot, tensor.dtype, tensor.shape, current_producer(tensor._slot), now, self.version))
+            raise changed_error(tensor._slot, tensor.dtype, tensor.shape, current_producer(tensor._slot), now, self.version)
         return tensor
 
     def register_hooks(self, pack, unpack) -> None:
@@ -330,8 +330,8 @@ def current_producer(slot: int) -> int:
     return best
 
 
-def changed_text(slot: int, dtype, shape, producer: int, now: int, expected: int) -> str:
-    """torch's words for a saved value that was overwritten, and after them who did it, where that is known."""
+def changed_error(slot: int, dtype, shape, producer: int, now: int, expected: int) -> RuntimeError:
+    """torch's words for a saved value that was overwritten, and as the error's note who did it, where that is known."""
     from tapegrad.autograd import anomaly_mode
 
     origin = ""
@@ -346,7 +346,11 @@ def changed_text(slot: int, dtype, shape, producer: int, now: int, expected: int
         f"[tapegrad.{dtype.legacy} {list(shape)}]{origin} is at version {now}; expected version {expected} instead."
     )
     text += ANOMALY_HINT if anomaly_mode.is_anomaly_enabled() else HINT
-    return text + overwriter_text(slot)
+    error = RuntimeError(text)
+    note = overwriter_text(slot)
+    if note:
+        error.add_note(note)
+    return error
 
 
 def overwriter_text(slot: int) -> str:
@@ -365,7 +369,7 @@ def overwriter_text(slot: int) -> str:
                     line = line or anomaly_mode.line_of(e)
     if not writer and not line:
         return ""
-    return f" The value was overwritten{' by ' + writer if writer else ''}{' at ' + line if line else ''}."
+    return f"The value was overwritten{' by ' + writer if writer else ''}{' at ' + line if line else ''}."
 
 
 def is_view_entry(e: int, slot: int) -> bool:
@@ -380,7 +384,7 @@ def version_error(e: int, k: int) -> RuntimeError:
     tensor = core.wrap(slot)
     own_output = k >= core.entry_field(e, core.ENTRY_INPUTS)
     producer = e if own_output else current_producer(slot)
-    return RuntimeError(changed_text(slot, tensor.dtype, tensor.shape, producer, core.version_of(slot), _operand_version(e, k)))
+    return changed_error(slot, tensor.dtype, tensor.shape, producer, core.version_of(slot), _operand_version(e, k))
 
 
 def _operand_version(e: int, k: int) -> int:
