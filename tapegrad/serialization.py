@@ -1,0 +1,460 @@
+"""`save` and `load`: torch's zip container, readable and writable by both libraries.
+
+    archive/data.pkl        the object, pickled (protocol 2); a tensor is _rebuild_tensor_v2(storage, offset, size, stride, ...)
+    archive/data/<key>      the bytes of each storage, once, however many tensors look into it
+    archive/byteorder, version, ...
+
+Names of torch stand in the pickle (`torch FloatStorage`, `torch._utils _rebuild_tensor_v2`); `WRITTEN_AS` and `torch_globals` say what
+they are here, so nothing of torch is imported.  Reading is restricted by default (`restricted.py`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import io
+import math
+import os
+import pickle
+import sys
+import uuid
+import zipfile
+from collections import OrderedDict
+
+from tapegrad import core, dtypes, geometry, restricted
+from tapegrad.device import device as Device
+from tapegrad.geometry import Size
+from tapegrad.restricted import add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
+
+__all__ = ["add_safe_globals", "clear_safe_globals", "get_safe_globals", "load", "safe_globals", "save"]
+
+ALIGNMENT = 64
+STORAGES = {
+    "float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage",
+    "int32": "IntStorage", "int16": "ShortStorage", "int8": "CharStorage", "uint8": "ByteStorage", "bool": "BoolStorage",
+    "complex64": "ComplexFloatStorage", "complex128": "ComplexDoubleStorage",
+}  # fmt: skip
+CORRUPTED = (
+    "This is an internal miniz error. If you are seeing this error, there is a high likelihood that your checkpoint file is corrupted. This "
+    "can happen if the checkpoint was not saved properly, was transferred incorrectly, or the file was modified after saving."
+)
+UNSAFE = (
+    "In PyTorch 2.6, we changed the default value of the `weights_only` argument in `tapegrad.load` from `False` to `True`. Re-running "
+    "`tapegrad.load` with `weights_only` set to `False` will likely succeed, but it can result in arbitrary code execution. Do it only if you "
+    "got the file from a trusted source."
+)
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files begin that torch wrote before 1.6
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+class Global:
+    """A name in the pickle, written as it is."""
+
+    def __init__(self, module: str, name: str):
+        self.module, self.__name__ = module, name
+
+    def __call__(self, *args):
+        raise TypeError(f"{self.module}.{self.__name__} is only a name")
+
+
+@functools.cache
+def name(module: str, attribute: str) -> Global:
+    return Global(module, attribute)
+
+
+class Storage:
+    """The memory that a saved or loaded tensor looks into; `tensor` holds it, as bytes."""
+
+    def __init__(self, tensor, key: str, dtype=None):
+        self.tensor, self.key, self.dtype = tensor, key, dtype
+
+    def nbytes(self) -> int:
+        return int(core.buffer_view()[core.get_field(self.tensor._slot, core.BUFFER)]["nbytes"])
+
+    def address(self) -> int:
+        return int(core.buffer_view()[core.get_field(self.tensor._slot, core.BUFFER)]["memory"])
+
+
+class Pickler(pickle._Pickler):  # the one written in Python: it lets names be written that cannot be imported here
+    """Pickles an object with its tensors; `storages` is what they look into."""
+
+    def __init__(self, file, protocol: int):
+        super().__init__(file, protocol)
+        self.storages: dict[tuple, Storage] = {}
+
+    def save(self, obj, save_persistent_id=True):
+        if isinstance(obj, Global):
+            self._once(obj, lambda: (self.write(pickle.GLOBAL + f"{obj.module}\n{obj.__name__}\n".encode()), self.memoize(obj)))
+        elif isinstance(obj, dtypes.dtype):
+            self.save(name("torch", obj.name))
+        elif type(obj) is Size:
+            self._once(obj, lambda: self.save_reduce(name("torch", "Size"), (tuple(obj),), obj=obj))
+        elif isinstance(obj, Device):
+            self._once(obj, lambda: self.save_reduce(name("torch", "device"), (str(obj),), obj=obj))
+        elif hasattr(obj, "_slot") and isinstance(obj, _tensor_type()):
+            self._once(obj, lambda: self.save_reduce(*self._tensor(obj), obj=obj))
+        elif obj is _tensor_type():
+            self.save(name("torch", "Tensor"))
+        elif obj is _parameter_type():
+            self.save(name("torch.nn.parameter", "Parameter"))
+        else:
+            super().save(obj, save_persistent_id)
+
+    def _once(self, obj, write) -> None:
+        found = self.memo.get(id(obj))
+        if found is None:
+            write()
+        else:
+            self.write(self.get(found[0]))
+
+    def persistent_id(self, obj):
+        if isinstance(obj, Storage):
+            if obj.dtype.name not in STORAGES:
+                return ("storage", name("torch.storage", "UntypedStorage"), obj.key, "cpu", obj.nbytes())
+            return ("storage", name("torch", STORAGES[obj.dtype.name]), obj.key, "cpu", obj.nbytes() // obj.dtype.itemsize)
+        return None
+
+    def _tensor(self, t) -> tuple:
+        """(function, arguments) that rebuild a tensor."""
+        kind = type(t)
+        state = {k: v for k, v in t.__dict__.items() if k != "_version_offset"}
+        if kind is _parameter_type():
+            parts = (t.detach(), t.requires_grad, OrderedDict())
+            if state:
+                return name("torch._utils", "_rebuild_parameter_with_state"), (*parts, state)
+            return name("torch._utils", "_rebuild_parameter"), parts
+        function = name("torch._utils", "_rebuild_tensor_v2")
+        args: tuple = (self._storage(t), t.storage_offset(), tuple(t.shape), tuple(t.stride()), t.requires_grad, OrderedDict())
+        if t.dtype.name not in STORAGES:
+            function, args = name("torch._utils", "_rebuild_tensor_v3"), (*args, t.dtype)
+        if kind is _tensor_type() and not state:
+            return function, args
+        return name("torch._tensor", "_rebuild_from_type_v2"), (function, kind, args, state)
+
+    def _storage(self, t) -> Storage:
+        made = Storage(t.detach(), "", t.dtype)
+        place = (made.address(), 0) if made.nbytes() else (0, core.get_field(t._slot, core.BUFFER))
+        found = self.storages.get(place)
+        if found is None:
+            made.key = str(len(self.storages))
+            found = self.storages[place] = made
+        if found.dtype is not t.dtype:
+            raise RuntimeError(
+                "Cannot save multiple tensors or storages that view the same data as different types"
+            )
+        return found
+
+
+def _tensor_type():
+    from tapegrad.tensor import Tensor
+
+    return Tensor
+
+
+def _parameter_type():
+    from tapegrad.nn_parameter import Parameter
+
+    return Parameter
+
+
+def save(obj, f, pickle_module=pickle, pickle_protocol: int = 2, _use_new_zipfile_serialization: bool = True) -> None:
+    """Write `obj` (tensors, and anything that can be pickled) to a path or to a file object with `write`.
+
+    Tensors that share memory share it again after loading.  The format is torch's: `torch.load` reads the file.
+
+    >>> import io
+    >>> import tapegrad as tg
+    >>> file = io.BytesIO()
+    >>> tg.save({"w": tg.ones(2)}, file)
+    >>> tg.load(io.BytesIO(file.getvalue()))
+    {'w': tensor([1., 1.])}
+    """
+    if not _use_new_zipfile_serialization:
+        raise ValueError("save writes the zip format only: leave _use_new_zipfile_serialization at True")
+    if isinstance(f, (str, os.PathLike)):
+        path = os.fspath(f)
+        parent = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(parent):
+            raise RuntimeError(f"Parent directory {os.path.dirname(path)} does not exist.")
+    elif not hasattr(f, "write"):
+        raise AttributeError("expected 'f' to be string, path, or a file-like object with a 'write' attribute")
+    data = io.BytesIO()
+    pickler = Pickler(data, pickle_protocol)
+    pickler.dump(obj)  # before the file is touched: an object that cannot be pickled leaves it as it was
+    top = os.path.splitext(os.path.basename(path))[0] or "archive" if isinstance(f, (str, os.PathLike)) else "archive"
+    with zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:
+        records = Records(archive, top)
+        records.write("data.pkl", data.getvalue())
+        records.write(".format_version", b"1")
+        records.write(".storage_alignment", str(ALIGNMENT).encode())
+        records.write("byteorder", sys.byteorder.encode())
+        for storage in pickler.storages.values():
+            records.write("data/" + storage.key, memory_of(storage))
+        records.write("version", b"3\n")
+        records.write(".data/serialization_id", str(uuid.uuid4().int).zfill(40)[:40].encode())
+
+
+def memory_of(storage: Storage):
+    nbytes = storage.nbytes()
+    return memoryview((ctypes.c_char * nbytes).from_address(storage.address())) if nbytes else b""
+
+
+class Records:
+    """The members of the container, each beginning at a multiple of 64 bytes."""
+
+    def __init__(self, archive: zipfile.ZipFile, top: str):
+        self.archive, self.top = archive, top
+
+    def write(self, record: str, data) -> None:
+        info = zipfile.ZipInfo(f"{self.top}/{record}")
+        size = len(data)
+        large = size >= 2**31 - 1
+        start = self.archive.start_dir + 30 + len(info.filename.encode()) + (20 if large else 0)
+        padding = -(start + 4) % ALIGNMENT
+        info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
+        info.file_size = size
+        with self.archive.open(info, "w", force_zip64=large) as member:
+            member.write(data)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+@functools.cache
+def torch_globals() -> dict[str, object]:
+    """Full path in a file -> what it is here."""
+    result: dict[str, object] = {
+        "torch._utils._rebuild_tensor_v2": rebuild_tensor,
+        "torch._utils._rebuild_tensor_v3": rebuild_typed_tensor,
+        "torch._utils._rebuild_parameter": rebuild_parameter,
+        "torch._utils._rebuild_parameter_with_state": rebuild_parameter,
+        "torch._tensor._rebuild_from_type_v2": rebuild_from_type,
+        "torch.nn.parameter.Parameter": _parameter_type(),
+        "torch.Tensor": _tensor_type(),
+        "torch.Size": rebuild_size,
+        "torch.device": Device,
+        "torch.storage.UntypedStorage": None,
+    }
+    for d in dtypes.BY_CODE:
+        result["torch." + d.name] = d
+        if d.name in STORAGES:
+            result["torch." + STORAGES[d.name]] = d
+    return result
+
+
+def rebuild_size(values=()):
+    return Size(tuple(int(v) for v in values))
+
+
+def rebuild_tensor(storage, storage_offset, size, stride, requires_grad, backward_hooks=None, metadata=None):
+    """A tensor that looks into a loaded storage; raises if it would look beyond it."""
+    if not isinstance(storage, Storage) or storage.dtype is None:
+        raise pickle.UnpicklingError("a tensor must be rebuilt from a storage")
+    return looking_into(storage, storage.dtype, storage_offset, size, stride, requires_grad)
+
+
+def rebuild_typed_tensor(storage, storage_offset, size, stride, requires_grad, backward_hooks, dtype, metadata=None):
+    """The same for a storage of bytes."""
+    if not isinstance(storage, Storage) or not isinstance(dtype, dtypes.dtype):
+        raise pickle.UnpicklingError("a tensor must be rebuilt from a storage")
+    return looking_into(storage, dtype, storage_offset, size, stride, requires_grad)
+
+
+def looking_into(storage, d, offset, size, stride, requires_grad):
+    size, stride = tuple(size), tuple(stride)
+    if len(size) != len(stride) or len(size) > geometry.MAX_NDIM:
+        raise pickle.UnpicklingError("mismatch in length of strides and shape")
+    if any(type(n) is not int or n < 0 for n in (*size, *stride, offset)):
+        raise pickle.UnpicklingError(f"sizes {size}, strides {stride} and offset {offset} must be non-negative ints")
+    if math.prod(size) >= 2**62:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={size}")
+    needed = 0 if 0 in size else (offset + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))) * d.itemsize
+    if needed > storage.nbytes():
+        raise RuntimeError(
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize {d.itemsize} requiring a storage "
+            f"size of {needed} are out of bounds for storage of size {storage.nbytes()}"
+        )
+    slot = core.view_slot(storage.tensor._slot, geometry.geometry(size, stride), offset * d.itemsize if needed else 0)
+    core.set_field(slot, core.DTYPE, d.code)
+    result = core.wrap(slot)
+    if requires_grad:
+        result.requires_grad_()
+    return result
+
+
+def rebuild_parameter(data, requires_grad, backward_hooks=None, state=None):
+    """A Parameter over loaded data."""
+    result = _parameter_type()(data, bool(requires_grad))
+    return _with_state(result, state)
+
+
+def rebuild_from_type(function, kind, args, state):
+    """A tensor of a subclass, or with attributes."""
+    if function not in (rebuild_tensor, rebuild_typed_tensor) or not isinstance(kind, type) or not issubclass(kind, _tensor_type()):
+        raise pickle.UnpicklingError("a tensor must be rebuilt as a tensor")
+    result = function(*args)
+    return _with_state(result if kind is _tensor_type() else result.as_subclass(kind), state)
+
+
+def _with_state(tensor, state):
+    if state:
+        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+            raise pickle.UnpicklingError("the state of a tensor must be a dict of attributes")
+        tensor.__dict__.update(state)
+    return tensor
+
+
+class _Unrestricted:
+    """find_class for trusted files: torch's names as above, everything else by import."""
+
+    def find_class(self, module, attribute):
+        found = torch_globals()
+        return found[f"{module}.{attribute}"] if f"{module}.{attribute}" in found else super().find_class(module, attribute)
+
+
+def load(f, map_location=None, pickle_module=None, *, weights_only: bool | None = None, mmap: bool | None = None, **pickle_load_args):
+    """Read what `save` (or torch.save) has written, from a path or a seekable file object.
+
+    With `weights_only` (the default) only tensors and plain data are read, and classes named by `add_safe_globals`; anything else raises
+    `pickle.UnpicklingError`.  Without it the file may run any code.  `map_location`: a device, a dict or a function from locations
+    to such; everything is on the CPU.
+    """
+    weights_only = pickle_module is None if weights_only is None else bool(weights_only)
+    if weights_only and pickle_module is not None:
+        raise RuntimeError("Can not safely load weights when explicit pickle_module is specified")
+    if isinstance(f, (str, os.PathLike)):
+        with open(f, "rb") as file:
+            return _load(file, map_location, pickle_module or pickle, weights_only, pickle_load_args)
+    if mmap:
+        raise ValueError("f must be a file path in order to use the mmap argument")
+    for attribute in ("seek", "tell", "read"):
+        if not hasattr(f, attribute):
+            raise AttributeError(
+                f"'{type(f).__name__}' object has no attribute '{attribute}'. You can only tapegrad.load from a file that is seekable. Please "
+                "pre-load the data into a buffer like io.BytesIO and try to load from it instead."
+            )
+    return _load(f, map_location, pickle_module or pickle, weights_only, pickle_load_args)
+
+
+def _load(file, map_location, pickle_module, weights_only: bool, arguments: dict):
+    start = file.tell()
+    head = file.read(len(LEGACY))
+    file.seek(start)
+    if not head:
+        raise EOFError("Ran out of input")
+    if head.startswith(LEGACY):
+        raise RuntimeError("this file has the format that torch.save wrote before PyTorch 1.6; load it there and save it again")
+    if not head.startswith(b"PK\x03\x04"):
+        raise pickle.UnpicklingError(f"Weights only load failed. The file is no archive of tapegrad.save (it begins with {head[:8]!r}).")
+    try:
+        archive = zipfile.ZipFile(file)
+    except Exception as error:  # zipfile raises many kinds for a damaged directory
+        raise RuntimeError(f"PytorchStreamReader failed reading zip archive: failed finding central directory. {CORRUPTED}") from error
+    with archive:
+        return Reader(archive, map_location).load(pickle_module, weights_only, arguments)
+
+
+class Reader:
+    """An open container: its records, and the storages that have been read."""
+
+    def __init__(self, archive: zipfile.ZipFile, map_location):
+        self.archive, self.map_location = archive, map_location
+        names = archive.namelist()
+        self.top = names[0].partition("/")[0] if names else ""
+        self.storages: dict[str, Storage] = {}
+        if f"{self.top}/version" not in names:
+            raise RuntimeError('Expected hasRecord("version") to be true, but got false.')
+        if map_location is not None and not isinstance(map_location, (str, Device, dict)) and not callable(map_location):
+            raise TypeError(f"'{type(map_location).__name__}' object is not callable")
+        order = self.record("byteorder").decode("ascii", "replace") if f"{self.top}/byteorder" in names else sys.byteorder
+        if order not in ("little", "big"):
+            raise ValueError(f"Unknown endianness type: {order}")
+        self.swapped = order != sys.byteorder
+
+    def record(self, record: str) -> bytes:
+        try:
+            return self.archive.read(f"{self.top}/{record}")
+        except KeyError:
+            raise RuntimeError(f"PytorchStreamReader failed locating file {record}: file not found. {CORRUPTED}") from None
+        except Exception as error:
+            raise RuntimeError(f"PytorchStreamReader failed reading file {record}: {error}. {CORRUPTED}") from error
+
+    def load(self, pickle_module, weights_only: bool, arguments: dict):
+        data = io.BytesIO(self.record("data.pkl"))
+        if not weights_only:
+            kind = type("Unpickler", (_Unrestricted, pickle_module.Unpickler), {})
+            unpickler = kind(data, **arguments)
+            unpickler.persistent_load = self.storage
+            return unpickler.load()
+        unpickler = restricted.Unpickler(data, torch_globals())
+        unpickler.persistent_load = self.storage
+        try:
+            return unpickler.load()
+        except pickle.UnpicklingError as error:
+            raise pickle.UnpicklingError(explained(str(error))) from None
+
+    def storage(self, key) -> Storage:
+        """The storage of a persistent id ('storage', type, key, location, number of elements)."""
+        _, d, key, location, count = key
+        if (d is not None and not isinstance(d, dtypes.dtype)) or not isinstance(key, str) or type(count) is not int or count < 0:
+            raise pickle.UnpicklingError(f"a storage must be named by its type, key, location and size, but got {(d, key, location, count)}")
+        found = self.storages.get(key)
+        if found is None:
+            size = 1 if d is None else d.itemsize
+            data = self.record("data/" + key)
+            if len(data) != count * size:
+                raise RuntimeError(
+                    f"record size ({len(data)} bytes) does not match expected size ({count * size} bytes = {count} elements * {size} "
+                    "bytes/element)"
+                )
+            found = self.storages[key] = Storage(bytes_tensor(data if not self.swapped else swapped(data, d)), key, d)
+        elif found.dtype is not d:
+            found = Storage(found.tensor, key, d)
+        return self.placed(found, location)
+
+    def placed(self, storage, location):
+        where = self.map_location
+        if callable(where) and not isinstance(where, (str, Device, dict)):
+            result = where(storage, location)
+            if result is not None and not isinstance(result, Storage):
+                raise TypeError(f"map_location must return a storage or None, but returned {type(result).__name__}")
+            return storage if result is None else result
+        if isinstance(where, dict):
+            where = where.get(location, location)
+        where = location if where is None else where
+        if str(where).partition(":")[0] == "cuda":
+            raise RuntimeError(
+                "Attempting to deserialize object on a CUDA device but tapegrad.cuda.is_available() is False. If you are running on a CPU-only "
+                "machine, please use tapegrad.load with map_location=tapegrad.device('cpu') to map your storages to the CPU."
+            )
+        Device(where)
+        return storage
+
+
+def bytes_tensor(data: bytes):
+    """A uint8 tensor with a copy of `data`."""
+    slot = core.new_slot(geometry.geometry((len(data),)), dtypes.uint8.code)
+    if slot <= 0:
+        from tapegrad.dispatch import raise_memory
+
+        raise_memory(len(data))
+    tensor = core.wrap(slot)
+    ctypes.memmove(core.data_of(tensor._slot), data, len(data))
+    return tensor
+
+
+def swapped(data: bytes, d) -> bytes:
+    """The bytes of elements of `d` written on a machine of the other byte order."""
+    import numpy as np
+
+    size = d.itemsize // 2 if d.is_complex else d.itemsize
+    return np.frombuffer(data, np.uint8).reshape(-1, size)[:, ::-1].tobytes()
+
+
+def explained(message: str) -> str:
+    """The error of a restricted load, with torch's advice."""
+    if "Unsupported global" in message:
+        return (
+            "Weights only load failed. This file can still be loaded, to do so you have two options, do those steps only if you trust the "
+            f"source of the checkpoint. \n\t(1) {UNSAFE}\n\t(2) Alternatively, to load with `weights_only=True` please check the recommended "
+            f"steps in the following error message.\n\tWeightsUnpickler error: {message}"
+        )
+    return f"Weights only load failed. {UNSAFE}\n\nWeightsUnpickler error: {message}"
