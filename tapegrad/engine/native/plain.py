@@ -1,7 +1,8 @@
-"""The names of kernel text over NumPy arrays: what `kernels.plain` evaluates a formula in."""
+"""Kernels un-jitted: the names of kernel text over NumPy arrays, and whole kernels run by the interpreter on the same memory."""
 
 from __future__ import annotations
 
+import ctypes
 import types
 
 import numpy as np
@@ -27,3 +28,29 @@ def namespace(dtype: str) -> dict:
         # A loop over bits has a length per element.
         space[name] = np.vectorize(own, otypes=[dtype]) if name == "integer_power" else own
     return space
+
+
+# --- whole kernels ------------------------------------------------------------------------------------------------------
+def kernel(text: str, dtype: str, result: str):
+    """`kernel(args, start, stop)` of a text kernel, run by the interpreter: it takes the same addresses as the compiled one."""
+    space = namespace(dtype) | {"load_i64": lambda address: ctypes.c_int64.from_address(address).value, "where": lambda c, a, b: a if c else b}
+    space["wide"] = np.float64 if result.startswith("float") else np.int64
+    for name in {dtype, result, "bool", "float64", "float32", "int64"}:
+        space[f"get_{name}"], space[f"put_{name}"] = _element(name)
+    exec(text, space)
+    return space["kernel"]
+
+
+def _element(name: str):
+    kind = np.dtype(name)
+
+    def place(base: int, index: int) -> np.ndarray:
+        return np.frombuffer((ctypes.c_char * kind.itemsize).from_address(base + index * kind.itemsize), kind)
+
+    def get(base, index):
+        return place(int(base), int(index))[0]
+
+    def put(base, index, value):
+        place(int(base), int(index))[0] = value
+
+    return get, put
