@@ -10,6 +10,7 @@ from __future__ import annotations
 import _codecs
 import pickle
 from collections import Counter, OrderedDict
+from typing import ClassVar
 
 MODULES_REFUSED = ("sys", "os", "posix", "nt")
 _safe: set = set()
@@ -69,12 +70,13 @@ def added() -> dict[str, object]:
 
 
 class Unpickler(pickle._Unpickler):  # the one written in Python: its opcodes can be replaced
-    """Reads plain data; `persistent_load` is the caller's."""
+    """Reads plain data; `storage` brings what a persistent id names."""
 
-    dispatch: dict = {}
+    dispatch: ClassVar[dict] = {}
 
-    def __init__(self, file, allowed: dict):
+    def __init__(self, file, allowed: dict, storage):
         super().__init__(file, encoding="utf-8")
+        self.storage = storage
         self.allowed = {**ALLOWED, **allowed, **added()}
         self.callables = [c for c in self.allowed.values() if callable(c)]
 
@@ -87,6 +89,9 @@ class Unpickler(pickle._Unpickler):  # the one written in Python: its opcodes ca
             raise pickle.UnpicklingError(f"Unsupported operand {error}") from error
         except (EOFError, IndexError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise pickle.UnpicklingError(f"The pickled data are damaged ({type(error).__name__}: {error})") from error
+
+    def persistent_load(self, pid):
+        return self.storage(pid)
 
     def find_class(self, module, name):
         module = PYTHON_2.get(module, module)

@@ -20,6 +20,7 @@ import sys
 import uuid
 import zipfile
 from collections import OrderedDict
+from typing import Any
 
 from tapegrad import core, dtypes, geometry, restricted
 from tapegrad.device import device as Device
@@ -78,6 +79,10 @@ class Storage:
 class Pickler(pickle._Pickler):  # the one written in Python: it lets names be written that cannot be imported here
     """Pickles an object with its tensors; `storages` is what they look into."""
 
+    memo: Any
+    write: Any
+    get: Any
+
     def __init__(self, file, protocol: int):
         super().__init__(file, protocol)
         self.storages: dict[tuple, Storage] = {}
@@ -119,7 +124,7 @@ class Pickler(pickle._Pickler):  # the one written in Python: it lets names be w
         kind = type(t)
         state = {k: v for k, v in t.__dict__.items() if k != "_version_offset"}
         if kind is _parameter_type():
-            parts = (t.detach(), t.requires_grad, OrderedDict())
+            parts: tuple = (t.detach(), t.requires_grad, OrderedDict())
             if state:
                 return name("torch._utils", "_rebuild_parameter_with_state"), (*parts, state)
             return name("torch._utils", "_rebuild_parameter"), parts
@@ -380,14 +385,11 @@ class Reader:
     def load(self, pickle_module, weights_only: bool, arguments: dict):
         data = io.BytesIO(self.record("data.pkl"))
         if not weights_only:
-            kind = type("Unpickler", (_Unrestricted, pickle_module.Unpickler), {})
-            unpickler = kind(data, **arguments)
-            unpickler.persistent_load = self.storage
-            return unpickler.load()
-        unpickler = restricted.Unpickler(data, torch_globals())
-        unpickler.persistent_load = self.storage
+            load_storage = staticmethod(self.storage)
+            kind = type("Unpickler", (_Unrestricted, pickle_module.Unpickler), {"persistent_load": load_storage})
+            return kind(data, **arguments).load()
         try:
-            return unpickler.load()
+            return restricted.Unpickler(data, torch_globals(), self.storage).load()
         except pickle.UnpicklingError as error:
             raise pickle.UnpicklingError(explained(str(error))) from None
 
