@@ -17,6 +17,7 @@ from tapegrad import core, dtypes
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
 from tapegrad.geometry import Size
+from tapegrad.limits import finfo, iinfo
 from tapegrad.modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from tapegrad.ops import table as _table
 from tapegrad.printing import get_printoptions, printoptions, set_printoptions

@@ -15,7 +15,7 @@ from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
 from tapegrad.ops.public import function
 
-Number = (builtins.bool, builtins.int, builtins.float)
+Number = (builtins.bool, builtins.int, builtins.float, builtins.complex)
 
 
 def empty_of(shape: tuple, d: Dtype, steps: tuple | None = None):
@@ -43,7 +43,7 @@ def finish(tensor, requires_grad: bool = False):
     if modes.word() & modes.INFERENCE:
         core.set_field(tensor._slot, core.FLAGS, core.get_field(tensor._slot, core.FLAGS) | layout.INFERENCE)
     if requires_grad:
-        if not tensor.dtype.is_floating_point:
+        if not tensor.dtype.differentiable:
             raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
         tensor._require_grad()
     return tensor
@@ -51,15 +51,32 @@ def finish(tensor, requires_grad: bool = False):
 
 def scalar(value, d: Dtype, name: str | None = None):
     """A 0-d tensor with a Python number."""
+    return zero_dim(convert_number(value, d, name), d)
+
+
+def zero_dim(value, d: Dtype):
+    """A 0-d tensor with a number that is known to fit."""
     t = empty_of((), d)
-    t._array()[...] = convert_number(value, d, name)
+    t._array()[...] = stored_number(value, d)
     return t
+
+
+def stored_number(value, d: Dtype):
+    """A Python number in the form in which memory of `d` holds it."""
+    return dtypes.to_stored(np.asarray(value), d) if d.reduced else value
+
+
+MAXIMUM = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}  # the largest finite value
 
 
 def convert_number(value, d: Dtype, name: str | None = None):
     """A Python number as `d` holds it; torch's overflow error, which calls the dtype `name`."""
     name = name or cpp_name(d)
-    if isinstance(value, builtins.int) and not -(2**63) <= value < 2**63 and d.category != dtypes.FLOAT:
+    if isinstance(value, builtins.complex) and not d.is_complex:
+        if value.imag and d.category != dtypes.BOOL:
+            raise RuntimeError(f"value cannot be converted to type {name} without overflow")
+        value = value.real if d.category != dtypes.BOOL else builtins.bool(value)
+    if isinstance(value, builtins.int) and not -(2**63) <= value < 2**63 and d.category < dtypes.FLOAT:
         raise OverflowError("int too big to convert")
     if d.category == dtypes.INTEGER:
         if isinstance(value, builtins.float):
@@ -71,30 +88,33 @@ def convert_number(value, d: Dtype, name: str | None = None):
         if not low <= value <= info.max:
             raise RuntimeError(f"value cannot be converted to type {name} without overflow")
         return value if value >= info.min else value + info.max + 1
-    if d is dtypes.float32 and isinstance(value, Number) and abs(value) > 3.4028235677973366e38 and abs(value) != float("inf"):
-        raise RuntimeError("value cannot be converted to type float without overflow")
+    limit = MAXIMUM.get(d.to_real().name)
+    if limit is not None and isinstance(value, Number):
+        parts = (value.real, value.imag) if isinstance(value, builtins.complex) else (value,)
+        if any(abs(part) > limit and abs(part) != float("inf") for part in parts):
+            raise RuntimeError(f"value cannot be converted to type {d.short} without overflow")
     return value
 
 
 def cpp_name(d: Dtype) -> str:
-    return {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t"}.get(d.name, d.name)
+    return {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t"}.get(d.name, d.short)
 
 
 def check_dtype(d, name: str) -> Dtype | None:
     if d is None or isinstance(d, Dtype):
         return d
-    if d in (builtins.float, builtins.int, builtins.bool):
-        return {builtins.float: dtypes.float64, builtins.int: dtypes.int64, builtins.bool: dtypes.bool_}[d]
+    if d in (builtins.float, builtins.int, builtins.bool, builtins.complex):
+        return {builtins.float: dtypes.float64, builtins.int: dtypes.int64, builtins.bool: dtypes.bool_, builtins.complex: dtypes.complex128}[d]
     raise TypeError(f"{name}(): argument 'dtype' must be tapegrad.dtype, not {type(d).__name__}")
 
 
 def from_array(array: np.ndarray, d: Dtype | None = None):
-    """A tensor with a copy of `array`, contiguous."""
+    """A tensor with a copy of `array` (numbers, or memory of `d` as it lies), contiguous."""
     d = d or BY_NUMPY.get(array.dtype)
     if d is None:
         raise unsupported(array)
     t = empty_of(array.shape, d)
-    t._array()[...] = array
+    t._array()[...] = array if array.dtype == d.numpy or not (d.reduced or array.dtype.kind == "c") else dtypes.to_stored(array, d)
     return t
 
 
@@ -131,6 +151,14 @@ def from_numpy(array):
     return share(array, array.ctypes.data, tuple(array.shape), tuple(s // d.itemsize for s in array.strides), d)
 
 
+@function()
+def from_dlpack(ext_tensor, *, device=None, copy=None):
+    """A tensor that shares memory with anything that speaks the DLPack protocol (`__dlpack__`); `copy=True` copies."""
+    if copy:
+        return from_array(np.from_dlpack(ext_tensor))
+    return from_numpy(np.from_dlpack(ext_tensor))
+
+
 def share(owner, address: int, shape: tuple, steps: tuple, d: Dtype):
     """A tensor over memory that `owner` keeps alive."""
     g = geometry.geometry(shape, steps)
@@ -159,8 +187,6 @@ def infer_dtype(data) -> Dtype:
                 d = BY_NUMPY.get(item.dtype)
                 if d is None:
                     raise unsupported(np.asarray(item))
-            elif isinstance(item, builtins.complex):
-                raise TypeError("complex numbers: tapegrad has no complex dtype")
             else:
                 d = dtypes.of_number(item)
         best = d if best is None else dtypes.promote_types(best, d)
@@ -205,7 +231,7 @@ def check_nested(data) -> tuple:
 def plain_data(data):
     """Nested data with tensors replaced by numbers or arrays."""
     if hasattr(data, "_slot"):
-        return data.item() if data.ndim == 0 else data.detach()._array()
+        return data.item() if data.ndim == 0 else data.detach()._values()
     if isinstance(data, (list, tuple)):
         return [plain_data(item) for item in data]
     return data
@@ -240,12 +266,12 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
 
 def build(data, d: Dtype | None):
     if isinstance(data, np.ndarray):
-        return from_array(data, d if d is not None else None) if d is None or data.dtype == d.numpy else from_array(cast(data, d), d)
+        return from_array(data) if d is None or BY_NUMPY.get(data.dtype) is d else from_array(cast(data, d), d)
     if isinstance(data, np.generic):
         return build(np.asarray(data), d)
-    if isinstance(data, (builtins.bool, builtins.int, builtins.float)):
+    if isinstance(data, Number):
         d = d or dtypes.of_number(data)
-        return scalar(constructor_number(data, d), d)
+        return zero_dim(constructor_number(data, d), d)
     if isinstance(data, str):
         raise TypeError("new(): invalid data type 'str'")
     if isinstance(data, range) or (hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (list, tuple))):
@@ -261,8 +287,13 @@ def build(data, d: Dtype | None):
     values = plain_data(data)
     if d.category == dtypes.INTEGER:
         values = truncate(values, d)
+    if d.category == dtypes.FLOAT and holds_complex(values):
+        raise TypeError("must be real number, not complex")
     try:
-        array = np.array(values, dtype=d.numpy) if d.category != dtypes.BOOL else np.array(values).astype(builtins.bool)
+        if d.category == dtypes.BOOL:
+            array = np.array(values).astype(builtins.bool)
+        else:
+            array = dtypes.to_stored(np.array(values, np.float64 if d.is_floating_point else np.complex128), d) if d.reduced else np.array(values, d.numpy)
     except (TypeError, ValueError) as error:
         raise TypeError(f"new(): invalid data ({error})") from None
     except OverflowError:
@@ -278,8 +309,18 @@ def truncate(values, d):
     return constructor_number(values, d)
 
 
+def holds_complex(values) -> bool:
+    if isinstance(values, list):
+        return any(map(holds_complex, values))
+    return isinstance(values, (builtins.complex, np.complexfloating))
+
+
 def constructor_number(value, d):
-    """`convert_number` with the texts of `tensor`."""
+    """`convert_number` with the texts of `tensor`, which lets floats overflow to infinity in half precision."""
+    if isinstance(value, builtins.complex) and d.category in (dtypes.INTEGER, dtypes.FLOAT):
+        raise TypeError("must be real number, not complex" if d.is_floating_point else "'complex' object cannot be interpreted as an integer")
+    if d.reduced:
+        return value
     try:
         return convert_number(value, d, d.name)
     except OverflowError:
@@ -287,8 +328,7 @@ def constructor_number(value, d):
 
 
 def cast(array: np.ndarray, d: Dtype) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return array.astype(d.numpy)
+    return dtypes.to_stored(array, d)
 
 
 @function()
@@ -300,7 +340,7 @@ def as_tensor(data, dtype=None, device=None):
     d = check_dtype(dtype, "as_tensor")
     if hasattr(data, "_slot"):
         return data if d is None or data.dtype is d else data.to(d)
-    if isinstance(data, np.ndarray) and (d is None or data.dtype == d.numpy) and data.dtype in BY_NUMPY:
+    if isinstance(data, np.ndarray) and data.dtype in BY_NUMPY and d in (None, BY_NUMPY[data.dtype]):
         return from_numpy(data)
     return build(data, d)
 
@@ -315,7 +355,7 @@ def size_of(name: str, args: tuple) -> tuple:
         args = tuple(args[0])
     shape = []
     for k, size in enumerate(args):
-        if hasattr(size, "_slot") and size.ndim == 0 and not size.dtype.is_floating_point:
+        if hasattr(size, "_slot") and size.ndim == 0 and size.dtype.category <= dtypes.INTEGER:
             size = size.item()
         if isinstance(size, builtins.bool) or not hasattr(size, "__index__"):
             raise TypeError(
@@ -356,7 +396,7 @@ def fill(t, value) -> None:
     d = t.dtype
     value = convert_number(value, d)
     if t.numel() <= 64:
-        t._array()[...] = value
+        t._array()[...] = stored_number(value, d)
     else:
         core.assign(t, scalar(value, d))
 
@@ -438,6 +478,13 @@ def number(name, value, parameter):
     return value
 
 
+def real_number(value):
+    """torch's refusal of a complex number where a real one is meant."""
+    if isinstance(value, builtins.complex):
+        return convert_number(value, dtypes.float64)
+    return value
+
+
 @function()
 def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """Values from `start` (0) up to, not including, `end`, `step` (1) apart; int64 if all three are integers."""
@@ -446,7 +493,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
         values = [named.pop("start", values[0] if values else 0), named.pop("end")]
     start, end, step = (0, values[0], 1) if len(values) == 1 else (values[0], values[1], values[2] if len(values) > 2 else 1)
     step = named.pop("step", step)
-    start, end, step = (number("arange", v, n) for v, n in ((start, "start"), (end, "end"), (step, "step")))
+    start, end, step = (real_number(number("arange", v, n)) for v, n in ((start, "start"), (end, "end"), (step, "step")))
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0:
@@ -456,13 +503,15 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
     d = check_dtype(dtype, "arange")
     if d is None:
         d = dtypes.default_dtype() if any(isinstance(v, builtins.float) for v in (start, end, step)) else dtypes.int64
+    if d.is_complex:
+        raise NotImplementedError(f'"arange_cpu" not implemented for \'{d.scalar_name}\'')
     count = builtins.int(np.ceil((end - start) / step))
     t = empty_of((count,), d)  # refused here if it is absurdly large
     array = t._array()
     for at in builtins.range(0, count, 1 << 20):
         index = np.arange(at, builtins.min(at + (1 << 20), count))
         if d.is_floating_point:
-            array[at : at + (1 << 20)] = start + step * index.astype(np.float64)
+            array[at : at + (1 << 20)] = dtypes.to_stored(start + step * index.astype(np.float64), d)
         else:
             array[at : at + (1 << 20)] = builtins.int(start) + builtins.int(step) * index
     if out is not None:
@@ -485,7 +534,7 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
         start, end = 0, start
     d = check_dtype(dtype, "range") or dtypes.default_dtype()
     count = room_for(builtins.int((end - start) / step + 1))
-    return finish(from_array((start + step * np.arange(count, dtype=np.float64)).astype(d.numpy), d), requires_grad)
+    return finish(from_array(start + step * np.arange(count, dtype=np.float64), d), requires_grad)
 
 
 @function()
@@ -498,7 +547,11 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
         raise RuntimeError("number of steps must be non-negative")
     room_for(steps)
     d = check_dtype(dtype, "linspace") or dtypes.default_dtype()
-    kind = d.numpy.type if d.is_floating_point else np.float64
+    if any(isinstance(v, builtins.complex) for v in (start, end)):
+        if dtype is not None and not d.is_complex:
+            raise RuntimeError(f"linspace(): inferred dtype {dtypes.default_dtype().to_complex()} can't be safely cast to passed dtype {d}")
+        d = d.to_complex()
+    kind = dtypes.BY_NAME[d.compute].numpy.type if d.category >= dtypes.FLOAT else np.float64
     if steps == 1:
         array = np.array([start], kind)
     else:
@@ -506,14 +559,15 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
         step = (kind(end) - kind(start)) / kind(steps - 1) if steps > 1 else kind(0)
         k = np.arange(steps)
         array = np.where(k < steps // 2, kind(start) + step * k.astype(kind), kind(end) - step * (steps - k - 1).astype(kind))
-    return finish(from_array(array.astype(d.numpy), d), requires_grad)
+    return finish(from_array(dtypes.to_stored(array, d), d), requires_grad)
 
 
 @function()
 def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False):
     """`base` to the power of `linspace(start, end, steps)`."""
     d = check_dtype(dtype, "logspace") or dtypes.default_dtype()
-    return finish(from_array((base ** linspace(start, end, steps, dtype=dtypes.float64)._array()).astype(d.numpy), d), requires_grad)
+    wide = dtypes.complex128 if d.is_complex else dtypes.float64
+    return finish(from_array(dtypes.to_stored(base ** linspace(start, end, steps, dtype=wide)._array(), d), d), requires_grad)
 
 
 @function()
@@ -524,4 +578,4 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
         if size is not None and size < 0:
             raise RuntimeError(f"{name} must be greater or equal to 0, got {size}")
     room_for(n * (n if m is None else m))
-    return finish(from_array(np.eye(n, m, dtype=d.numpy), d), requires_grad)
+    return finish(from_array(np.eye(n, m, dtype=np.float32), d), requires_grad)

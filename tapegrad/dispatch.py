@@ -17,7 +17,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
 
-NUMBERS = (bool, int, float, np.number, np.bool_)
+NUMBERS = (bool, int, float, complex, np.number, np.bool_)
 TYPE_NAMES = {type(None): "NoneType"}
 
 
@@ -73,11 +73,12 @@ def compute_dtype(op: Elementwise, values) -> dtypes.dtype:
     d = result_dtype(values)
     if op.promote == "float" and d.category < FLOAT and "I" not in op.kinds:
         return dtypes.default_dtype()
-    kind = {BOOL: "B", INTEGER: "I", FLOAT: "F"}[d.category]
-    if kind not in op.kinds:
-        if kind == "B" and "I" in op.kinds:
+    if d.kind not in op.kinds:
+        if d.kind == "B" and "I" in op.kinds:
             return dtypes.int64
-        raise NotImplementedError(f'"{op.name}_cpu" not implemented for \'{d.scalar_name}\'')
+        if d.is_complex and op.refusal is not None:
+            raise type(op.refusal)(*op.refusal.args)
+        raise NotImplementedError(f'"{op.kernel or op.name + "_cpu"}" not implemented for \'{d.scalar_name}\'')
     return d
 
 
@@ -94,7 +95,25 @@ def convert(tensor, d: dtypes.dtype):
     """`tensor` in dtype `d`, itself if it has it; recorded."""
     if core.get_field(tensor._slot, core.DTYPE) == d.code:
         return tensor
+    warn_of_loss(tensor.dtype, d)
     return finish(OPS["to_" + d.name], [tensor])
+
+
+_warned: set[str] = set()
+
+
+def warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        import warnings
+
+        warnings.warn(text, UserWarning, stacklevel=4)
+
+
+def warn_of_loss(source: dtypes.dtype, target: dtypes.dtype) -> None:
+    """torch's warning, once, when complex values become real ones."""
+    if source.is_complex and not target.is_complex and target is not dtypes.bool_:
+        warn_once("Casting complex values to real discards the imaginary part")
 
 
 FAILURES = {-1: "mixed", -2: "failed", -3: "memory"}
@@ -104,6 +123,8 @@ def finish(op: Elementwise, tensors):
     """Run an elementwise op on tensors that need no more promotion."""
     slots = [t._slot for t in tensors] + [0, 0]
     check_inference(tensors)
+    if op.result in ("real", "complex"):
+        return finish_retyped(op, tensors)
     out = core.elementwise(op.code, slots[0], slots[1], slots[2], 0)
     if out > 0:
         result = core.wrap(out)
@@ -119,7 +140,44 @@ def finish(op: Elementwise, tensors):
         raise RuntimeError(f"{op.name}: the kernel could not be run")
     if out == -3:
         raise_memory(core.engine and _failed_size(), 0, 0)
+    if out == -1 and any(t.dtype.reduced for t in tensors):
+        return finish_wider(op, tensors)
     raise TypeError(f"{op.name}: operands of dtypes {[str(t.dtype) for t in tensors]} reached the engine unpromoted")
+
+
+def finish_retyped(op: Elementwise, tensors):
+    """The same for an op whose value has another dtype: the parts of a complex number, or a complex number of parts."""
+    from tapegrad.kernels import result_of
+
+    slots = [t._slot for t in tensors]
+    geometries = [core.get_field(s, core.GEOMETRY) for s in slots]
+    alike = len(set(geometries)) == 1 and geometry.is_contiguous(geometries[0])
+    plan = 0 if alike else core.find_broadcast(*(geometries + [0, 0])[:3])
+    out = core.compute(op.code, result_of(op, tensors[0].dtype).code, plan, *(slots + [0, 0])[:3])
+    if out == -3:
+        raise_memory(_failed_size())
+    return recorded(op, tensors, core.wrap(out))
+
+
+def recorded(op: Elementwise, tensors, result):
+    """Put an elementwise op that Python has run on the tape."""
+    from tapegrad.autograd.node import record
+
+    names = [*op.inputs, "out"]
+    reads = set().union(*(op.reads(k) for k, t in enumerate(tensors) if t.requires_grad))
+    record(op, tensors, [result], None, sum(1 << k for k, name in enumerate(names) if name in reads))
+    if modes.word() & modes.INFERENCE:
+        core.set_field(result._slot, core.FLAGS, core.get_field(result._slot, core.FLAGS) | layout.INFERENCE)
+    return result
+
+
+def finish_wider(op: Elementwise, tensors):
+    """Half-precision operands beside a number (or 0-d tensor) that is not rounded to their dtype: computed in the wider one."""
+    d = next(t.dtype for t in tensors if t.dtype.reduced)
+    with modes.no_grad():
+        wide = dtypes.BY_NAME[d.compute]
+        result = convert(finish(op, [convert(t, wide) for t in tensors]), d)
+    return recorded(op, tensors, result)
 
 
 def _failed_size() -> int:
@@ -148,7 +206,10 @@ def check_inference(tensors) -> None:
 def promoted(op: Elementwise, values, d: dtypes.dtype):
     tensors = []
     for k, value in enumerate(values):
-        if isinstance(value, NUMBERS):
+        if d.reduced and d.is_floating_point and op.name in UNROUNDED and unrounded(values, k, d):
+            wide = dtypes.BY_NAME[d.compute]
+            tensors.append(number_slot(value, wide) if isinstance(value, NUMBERS) else convert(value, wide))
+        elif isinstance(value, NUMBERS):
             tensors.append(number_slot(value, d))
         elif op.mask and k == 0:
             tensors.append(value)
@@ -157,12 +218,25 @@ def promoted(op: Elementwise, values, d: dtypes.dtype):
     return tensors
 
 
+UNROUNDED = ("mul", "div", "floor_divide")  # torch does not round their second operand to half precision if it is a number or 0-d
+
+
+def unrounded(values, k: int, d: dtypes.dtype) -> bool:
+    """Whether an operand takes part with more digits than `d` has."""
+    value = values[k]
+    if isinstance(value, NUMBERS):
+        return not isinstance(value, complex) and float(dtypes.from_stored(dtypes.to_stored(np.asarray(value, np.float64), d), d)) != value
+    return k == 1 and value.ndim == 0 and value.dtype.is_floating_point and not value.dtype.reduced
+
+
 def call(op: Elementwise, *values, out=None):
     """An elementwise op on tensors, Python numbers and NumPy arrays, promoted as torch does."""
     modes.word()
     values = [operand(op.name, v, k + 1, op.parameters[k]) for k, v in enumerate(values)]
     if op.check:
         op.check(op, values)
+    if op.complex_form and result_dtype(values).is_complex:
+        op = OPS[op.complex_form]
     d = compute_dtype(op, values[1:] if op.mask else values)
     if op.name == "pow" and len(values) == 2:
         special = special_power(values, d)
@@ -188,7 +262,7 @@ POWERS = {0: "pow_0", 1: "pow_1", 2: "pow_2", 3: "pow_3", 0.5: "pow_half", -1: "
 def special_power(values, d):
     """The op that serves a Python-number exponent without pow, None for other exponents."""
     exponent = values[1]
-    if isinstance(exponent, NUMBERS) and not isinstance(exponent, bool) and d.is_floating_point and exponent in POWERS:
+    if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT and exponent in POWERS:
         return OPS[POWERS[exponent]]
     return None
 
@@ -266,6 +340,8 @@ def call_inplace(op: Elementwise, target, *values):
     values = [target] + [operand(op.name + "_", v, k + 2, op.parameters[k + 1]) for k, v in enumerate(values)]
     if op.check:
         op.check(op, values)
+    if op.complex_form and target.dtype.is_complex:
+        raise RuntimeError(f"In-place {op.name} is not supported for complex tensors.")
     d = compute_dtype(op, values)
     can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
     if op.name == "pow" and len(values) == 2:
@@ -338,9 +414,11 @@ def scaled(op: Elementwise, values, alpha):
     d = result_dtype([v for v in values if isinstance(v, (*NUMBERS, tensor_type()))])
     if isinstance(alpha, bool) and d.category != BOOL:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
-    if d.category <= INTEGER and isinstance(alpha, float):
+    if d.category <= INTEGER and isinstance(alpha, (float, complex)):
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    if d.category == BOOL or type(alpha) not in (int, float):
+    if not d.is_complex and isinstance(alpha, complex):
+        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+    if d.category == BOOL or type(alpha) not in (int, float, complex):
         return op, [values[0], values[1] * alpha]
     return OPS[op.name + "_scaled"], [*values, alpha]
 
@@ -351,6 +429,8 @@ def operator(op: Elementwise, reflected: bool):
     def run(self, *others):
         if others and not isinstance(others[0], (tensor_type(), np.ndarray, *NUMBERS)):
             return NotImplemented
+        if op.name == "bitwise_not" and self.dtype.category > INTEGER:
+            raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
         return call(op, *((others[0], self) if reflected else (self, *others)))
 
     run.__name__ = op.name

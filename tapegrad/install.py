@@ -62,9 +62,6 @@ def probe_offsets() -> None:
         bind.state_cell(field).value = list(words).index(id(mark)) * 8
 
 
-KIND_BITS = {"F": [0, 1], "I": [2, 3, 4, 5, 6], "B": [7]}
-
-
 def fill_rows() -> None:
     """Tell compiled code about every op."""
     rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
@@ -74,23 +71,24 @@ def fill_rows() -> None:
         if not isinstance(op, Elementwise):
             continue
         row = rows[op.code]
-        converts = op.result not in (None, "bool")
-        row["family"] = layout.STRUCTURAL if converts else layout.ELEMENTWISE
+        retypes = op.result in ("real", "complex")  # computed by Python's dispatcher only
+        converts = op.result not in (None, "bool") and not retypes
+        row["family"] = layout.STRUCTURAL if converts or retypes else layout.ELEMENTWISE
         row["inputs"] = len(op.inputs)
-        row["result"] = -1 if op.result is None else dtypes.BY_NAME[op.result].code
+        row["result"] = -1 if op.result is None or retypes else dtypes.BY_NAME[op.result].code
         row["mask"] = op.mask
-        row["kinds"] = sum(1 << code for kind in op.kinds for code in KIND_BITS[kind])
+        row["kinds"] = 0 if retypes else sum(1 << d.code for d in dtypes.BY_CODE if d.kind in op.kinds)
         row["cost"] = op.cost
         row["no_scalars"] = not op.scalars
         row["checked"] = op.check is checks.nonzero_divisor
         reads, rules = [0] * 4, [0] * 4
         names = [*op.inputs, "out"]
         for k, text in enumerate(op.grads):
-            if text is None or (converts and not dtypes.BY_NAME[op.result].is_floating_point):
+            if text is None or (converts and not dtypes.BY_NAME[op.result].differentiable):
                 rule = layout.DERIVATIVE_NONE
-            elif text == "g":
+            elif text == "g" and not op.grads_complex:
                 rule = layout.DERIVATIVE_SAME
-            elif text == "0":
+            elif text == "0" and not op.grads_complex:
                 rule = layout.DERIVATIVE_ZERO
             else:
                 rule = layout.DERIVATIVE_KERNEL

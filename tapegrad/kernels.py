@@ -34,23 +34,37 @@ class _TypedConstants(ast.NodeTransformer):
         return node
 
 
-def kind_of(dtype) -> str:
-    return {dtypes.BOOL: "B", dtypes.INTEGER: "I", dtypes.FLOAT: "F"}[dtype.category]
+class _Quotients(ast.NodeTransformer):
+    """Complex division by a function of its own."""
+
+    def visit_BinOp(self, node):
+        self.generic_visit(node)
+        return ast.Call(ast.Name("quotient", ast.Load()), [node.left, node.right], []) if isinstance(node.op, ast.Div) else node
+
+
+def result_of(op: Elementwise, dtype):
+    """The dtype of the value of an op that computes in `dtype`."""
+    if op.result == "real":
+        return dtype.to_real()
+    if op.result == "complex":
+        return dtype.to_complex()
+    return dtypes.BY_NAME[op.result] if op.result else dtype
 
 
 def expression(op: Elementwise, dtype, which: int) -> str:
     """The formula as it stands in a kernel of `dtype`."""
-    text = op.formula(which, kind_of(dtype))
-    if not dtype.is_floating_point:
+    text = op.formula(which, dtype.kind)
+    if dtype.category < dtypes.FLOAT:
         return text
-    return ast.unparse(ast.fix_missing_locations(_TypedConstants().visit(ast.parse(text, mode="eval"))))
+    tree = _TypedConstants().visit(ast.parse(text, mode="eval"))
+    return ast.unparse(ast.fix_missing_locations(_Quotients().visit(tree) if dtype.is_complex else tree))
 
 
 def source(op: Elementwise, dtype, which: int) -> str:
     """The text of a kernel: which 0 is forward, 1 + k the derivative for input k."""
     text = expression(op, dtype, which)
-    used = names_in(op.formula(which, kind_of(dtype)))
-    result = op.result if op.result and which == 0 else dtype.name
+    used = names_in(op.formula(which, dtype.kind))
+    result = dtype.name if which else result_of(op, dtype).name
     offset = 1 if which == 0 else 2
     places = {name: offset + k for k, name in enumerate(op.inputs)} | {"g": 1, "out": 5}
     lines = ["def kernel(args, start, stop):", "    result = load_i64(args)"]
@@ -59,9 +73,11 @@ def source(op: Elementwise, dtype, which: int) -> str:
         if name in used and (name in op.inputs or which):
             lines.append(f"    at_{name} = load_i64(args + {8 * place})")
             kind = "bool" if op.mask and name == op.inputs[0] else dtype.name
-            loads.append(f"        {name} = get_{kind}(at_{name}, i)")
+            element = f"get_{kind}(at_{name}, i)"
+            conjugate = which and dtype.is_complex and kind != "bool" and name != "g"
+            loads.append(f"        {name} = conj({element})" if conjugate else f"        {name} = {element}")
     loop = ["    for i in range(start, stop):", *loads]
-    bounded = _Bounded()
+    bounded = _Bounded(not dtype.is_complex)
     exact = ast.unparse(bounded.visit(ast.parse(text, mode="eval")))
     if bounded.limits:
         # sin, cos and tan of huge arguments need a branch, which would keep the loop from being vectorised: such a range takes another.
@@ -75,13 +91,14 @@ def source(op: Elementwise, dtype, which: int) -> str:
 class _Bounded(ast.NodeTransformer):
     """Rewrites sin(u) as sin_fixup(u, sin(u)), right for every u, and collects the tests that say when this is needed."""
 
-    def __init__(self):
+    def __init__(self, real: bool):
+        self.real = real
         self.limits: list[str] = []
 
     def visit_Call(self, node):
         self.generic_visit(node)
         name = getattr(node.func, "id", None)
-        if name not in library.FIXUP:
+        if name not in library.FIXUP or not self.real:
             return node
         argument = ast.unparse(node.args[0])
         self.limits.append(f"(fabs({argument}) > {library.FIXUP[name][1]!r})")
@@ -102,7 +119,7 @@ def machine_code(op: Elementwise, dtype, which: int) -> bytes:
     name = "kernel-" + build.key(text, dtype.name, support_digest())
     body = build.load_cached(name)
     if body is None:
-        body = compile_kernel(text, dtype, result=dtypes.BY_NAME.get(op.result or dtype.name))
+        body = compile_kernel(text, dtype, result=result_of(op, dtype))
         build.store_cached(name, body)
     return body
 
@@ -112,11 +129,14 @@ def compile_kernel(text: str, dtype, reassociate: bool = False, result=None) -> 
     from tapegrad.engine.native import elements
 
     namespace = elements.namespace(dtype.name, (result or dtype).name)
+    from tapegrad.maths import complex as complex_maths
+
+    known, compiled = (complex_maths.NAMES, complex_maths.compiled) if dtype.is_complex else (MATHS, library.compiled)
     for name in names_in_source(text):
         if name not in namespace:
-            function = elements.helper(dtype.name, name)
-            if function is None and name in MATHS:
-                function = library.compiled("float64" if dtype is dtypes.float64 else "float32")[name]
+            function = complex_maths.compiled((result or dtype).compute)[name] if name == "pack" else elements.helper(dtype.compute, name)
+            if function is None and name in known:
+                function = compiled(dtype.compute if dtype.category >= dtypes.FLOAT else "float32")[name]
             if function is not None:
                 namespace[name] = function
     code = compile(text, "<kernel>", "exec")
@@ -140,5 +160,4 @@ def plain(op: Elementwise, dtype, which: int, **operands):
     """The formula run un-jitted on NumPy arrays: the twin of the kernel, for tests and the debugger."""
     from tapegrad.engine.native.plain import namespace
 
-    space = namespace(dtype.name) | library.plain("float64" if dtype is dtypes.float64 else "float32")
-    return eval(expression(op, dtype, which), space, operands)
+    return eval(expression(op, dtype, which), namespace(dtype.compute), operands)

@@ -10,6 +10,7 @@ from tapegrad.dtypes import BY_NUMPY
 from tapegrad.generator import Generator as _Stream
 from tapegrad.ops.public import function, method
 
+BOUNDS = "check_random_bounds handles only integral, floating-point and boolean types"
 DEFAULT_SEED = 67280421310721  # torch's, until manual_seed or seed is called
 
 
@@ -94,13 +95,46 @@ def stream_of(generator) -> _Stream:
 
 def float_dtype(name, dtype):
     d = check_dtype(dtype, name) or dtypes.default_dtype()
-    if not d.is_floating_point:
+    if not d.differentiable:
         raise NotImplementedError(f'"{name}" not implemented for \'{d.scalar_name}\'')
     return d
 
 
-def finished(array, shape, requires_grad, out=None):
-    t = creation.from_array(array.reshape(shape), BY_NUMPY[array.dtype])
+def memory(d) -> np.dtype:
+    """The NumPy type in which elements of `d` are drawn."""
+    return dtypes.BY_NAME[d.compute].numpy if d.foreign else d.numpy
+
+
+def real_only(d, kernel: str):
+    """torch's refusal of complex tensors: the name of its kernel, or the whole text."""
+    if d.is_complex and " " in kernel:
+        raise RuntimeError(kernel)
+    if d.is_complex:
+        raise NotImplementedError(f'"{kernel}" not implemented for \'{d.scalar_name}\'')
+
+
+def drawn(draw, n, d, *args):
+    """`n` elements of `d` from one of a stream's functions, complex ones part by part."""
+    if not d.is_complex:
+        return draw(n, memory(d), *args)
+    d = dtypes.BY_NAME[d.compute]
+    return np.asarray(draw(2 * n, d.to_real().numpy, *args)).view(d.numpy)
+
+
+def normal_elements(stream, n, d, mean=0.0, std=1.0, *args):
+    """Normal elements of `d`; each part of a complex one has the mean and half of the variance."""
+    if d.is_complex:
+        std = float(std) * 0.5**0.5
+    rows = n & ~15
+    if d is not dtypes.bfloat16 or n < 16 or rows == n or args == (False,):
+        return drawn(stream.normal, n, d, float(mean), float(std), *args)
+    # As for float16: whole rows of 16 are drawn, the last of which ends with the tensor.
+    values = drawn(stream.normal, rows + 16, d, float(mean), float(std), *args)
+    return np.concatenate([values[: n - 16], values[rows:]])
+
+
+def finished(array, shape, requires_grad, out=None, d=None):
+    t = creation.from_array(np.asarray(array).reshape(shape), d or BY_NUMPY[array.dtype])
     if out is not None:
         from tapegrad.dispatch import write_out
 
@@ -120,7 +154,7 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
     """Uniform on [0, 1)."""
     shape = size_of("rand", named.get("size", size))
     d = float_dtype("check_uniform_bounds", dtype)
-    return finished(stream_of(generator).uniform(count(shape), d.numpy), shape, requires_grad, out)
+    return finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, out, d)
 
 
 @function()
@@ -128,7 +162,7 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
     """Standard normal."""
     shape = size_of("randn", named.get("size", size))
     d = float_dtype("normal_kernel_cpu", dtype)
-    return finished(stream_of(generator).normal(count(shape), d.numpy), shape, requires_grad, out)
+    return finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, out, d)
 
 
 @function()
@@ -141,7 +175,8 @@ def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=N
     low, high = (0, values[0]) if len(values) == 1 and "high" not in named else (named.get("low", values[0] if values else 0), named.get("high", values[-1] if len(values) > 1 else None))
     d = check_dtype(dtype, "randint") or dtypes.int64
     shape = size_of("randint", (shape,))
-    return finished(stream_of(generator).randint(count(shape), low, high, d.numpy), shape, requires_grad, out)
+    real_only(d, BOUNDS)
+    return finished(stream_of(generator).randint(count(shape), low, high, memory(d)), shape, requires_grad, out, d)
 
 
 @function()
@@ -151,7 +186,8 @@ def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=Non
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got{n}")
     creation.room_for(n)
-    return finished(stream_of(generator).randperm(n, d.numpy), (n,), requires_grad, out)
+    real_only(d, "randperm")
+    return finished(stream_of(generator).randperm(n, memory(d)), (n,), requires_grad, out, d)
 
 
 def _like(name, draw):
@@ -179,6 +215,8 @@ def randint_like(input, low, high=None, *, dtype=None, requires_grad=False):
 def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None):
     """Normal with tensor (or number) mean and standard deviation."""
     stream = stream_of(generator)
+    if hasattr(std, "_slot") and std.dtype.is_complex:
+        raise RuntimeError("normal expects standard deviation to be non-complex")
     if hasattr(mean, "_slot") or hasattr(std, "_slot"):
         if hasattr(std, "_slot") and not hasattr(mean, "_slot"):
             mean = creation.full_like(std, float(mean))
@@ -189,10 +227,14 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None):
         from tapegrad.geometry import broadcast_shapes
 
         shape = broadcast_shapes(tuple(mean.shape), tuple(std.shape))
-        values = stream.normal_arrays(np.broadcast_to(mean.detach()._array(), shape), np.broadcast_to(std.detach()._array(), shape))
-        return finished(np.ascontiguousarray(values), shape, False, out)
-    shape = size_of("normal", (size,))
-    return finished(stream.normal(count(shape), float_dtype("normal", dtype).numpy, float(mean), float(std)), shape, False, out)
+        if mean.dtype.is_complex:
+            noise = normal_elements(stream, count(shape), mean.dtype).reshape(shape)
+            values = mean.detach()._values() + std.detach()._values() * noise
+            return finished(values, shape, False, out, mean.dtype)
+        values = stream.normal_arrays(np.broadcast_to(mean.detach()._values(), shape), np.broadcast_to(std.detach()._values(), shape))
+        return finished(np.ascontiguousarray(values), shape, False, out, mean.dtype)
+    shape, d = size_of("normal", (size,)), float_dtype("normal", dtype)
+    return finished(normal_elements(stream, count(shape), d, mean, std), shape, False, out, d)
 
 
 @function(method=True)
@@ -200,27 +242,39 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     """0 or 1 with the probabilities in `input` (or `p` everywhere)."""
     stream = stream_of(generator)
     shape, d = tuple(input.shape), input.dtype
+    real_only(d, "bernoulli_tensor_cpu_self_" if p is None else "bernoulli_scalar_cpu_")
     if p is not None:
-        return finished(stream.bernoulli(count(shape), d.numpy, p), shape, False, out)
-    return finished(np.asarray(stream.bernoulli_array(np.ascontiguousarray(input.detach()._array()), d.numpy)), shape, False, out)
+        return finished(stream.bernoulli(count(shape), memory(d), p), shape, False, out, d)
+    return finished(np.asarray(stream.bernoulli_array(np.ascontiguousarray(input.detach()._values()), memory(d))), shape, False, out, d)
 
 
 @function(method=True)
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with the weights in each row of `input`."""
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype.scalar_name}")
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
-    values = stream_of(generator).multinomial(np.ascontiguousarray(input.detach()._array()), num_samples, replacement)
+    values = stream_of(generator).multinomial(np.ascontiguousarray(input.detach()._values()), num_samples, replacement)
     return finished(np.asarray(values, np.int64), values.shape, False, out)
 
 
 # --- in place ---------------------------------------------------------------------------------------------------------
+CONTINUOUS = " distribution is a continuous probability distribution. dtype must be a floating point but you specified "
+REAL_ONLY = {
+    "exponential_": lambda d: "Exponential" + CONTINUOUS + d.scalar_name, "cauchy_": lambda d: "Cauchy" + CONTINUOUS + d.short,
+    "log_normal_": lambda d: "log_normal_cpu", "geometric_": lambda d: "geometric_cpu",
+}  # fmt: skip
+
+
 def filler(name, draw, doc):
     """A method that overwrites a tensor with draws."""
 
     def run(self, *args, generator=None, **kwargs):
         from tapegrad.autograd import inplace
 
+        if name in REAL_ONLY:
+            real_only(self.dtype, REAL_ONLY[name](self.dtype))
         inplace.check_writable(self)
         values = draw(stream_of(generator), self, *args, **kwargs)
         with modes.no_grad():
@@ -241,33 +295,35 @@ def filler(name, draw, doc):
 
 def _uniform(stream, t, from_=0.0, to=1.0, **named):
     low, high = float(named.get("from", named.get("a", from_))), float(named.get("b", to))
-    return stream.uniform(t.numel(), t.dtype.numpy, low, high)
+    return drawn(stream.uniform, t.numel(), t.dtype, low, high)
 
 
 filler("uniform_", _uniform, "Uniform on [from, to).")
-filler("normal_", lambda s, t, mean=0.0, std=1.0: s.normal(t.numel(), t.dtype.numpy, float(mean), float(std), t.is_contiguous()),
+filler("normal_", lambda s, t, mean=0.0, std=1.0: normal_elements(s, t.numel(), t.dtype, mean, std, t.is_contiguous()),
        "Normal with a mean and standard deviation.")
-filler("exponential_", lambda s, t, lambd=1.0: s.exponential(t.numel(), t.dtype.numpy, float(lambd)), "Exponential with a rate.")
-filler("cauchy_", lambda s, t, median=0.0, sigma=1.0: s.cauchy(t.numel(), t.dtype.numpy, float(median), float(sigma)), "Cauchy.")
-filler("log_normal_", lambda s, t, mean=1.0, std=2.0: s.log_normal(t.numel(), t.dtype.numpy, float(mean), float(std)),
+filler("exponential_", lambda s, t, lambd=1.0: s.exponential(t.numel(), memory(t.dtype), float(lambd)), "Exponential with a rate.")
+filler("cauchy_", lambda s, t, median=0.0, sigma=1.0: s.cauchy(t.numel(), memory(t.dtype), float(median), float(sigma)), "Cauchy.")
+filler("log_normal_", lambda s, t, mean=1.0, std=2.0: s.log_normal(t.numel(), memory(t.dtype), float(mean), float(std)),
        "exp of a normal.")
-filler("geometric_", lambda s, t, p: s.geometric(t.numel(), t.dtype.numpy, p), "The number of trials until the first success.")
+filler("geometric_", lambda s, t, p: s.geometric(t.numel(), memory(t.dtype), p), "The number of trials until the first success.")
 
 
 def _bernoulli(stream, t, p=0.5):
+    real_only(t.dtype, "bernoulli_tensor_cpu_self_" if hasattr(p, "_slot") else "bernoulli_scalar_cpu_")
     if hasattr(p, "_slot"):
-        return stream.bernoulli_array(np.ascontiguousarray(np.broadcast_to(p.detach()._array(), tuple(t.shape))), t.dtype.numpy)
-    return stream.bernoulli(t.numel(), t.dtype.numpy, p)
+        return stream.bernoulli_array(np.ascontiguousarray(np.broadcast_to(p.detach()._values(), tuple(t.shape))), memory(t.dtype))
+    return stream.bernoulli(t.numel(), memory(t.dtype), p)
 
 
 filler("bernoulli_", _bernoulli, "0 or 1 with probability `p` of 1.")
 
 
 def _random(stream, t, from_=None, to=None):
+    real_only(t.dtype, "random_kernel_cpu" if from_ is None and to is None else BOUNDS)
     if from_ is None and to is None:
-        return stream.random(t.numel(), t.dtype.numpy)
+        return stream.random(t.numel(), memory(t.dtype))
     low, high = (0, from_) if to is None else (from_, to)
-    return stream.randint(t.numel(), low, high, t.dtype.numpy)
+    return stream.randint(t.numel(), low, high, memory(t.dtype))
 
 
 filler("random_", _random, "Integers over the dtype's whole range, or in [from, to).")

@@ -79,6 +79,10 @@ class Tensor(Handle, metaclass=_TensorType):
         memory = (ctypes.c_char * (span * d.itemsize)).from_address(core.data_of(self._slot))
         return np.ndarray(tuple(shape), d.numpy, memory, 0, tuple(s * d.itemsize for s in steps))
 
+    def _values(self) -> np.ndarray:
+        """The elements as numbers NumPy can compute with: `_array`, or a wider copy for the half-precision dtypes."""
+        return dtypes.from_stored(self._array(), BY_CODE[core.get_field(self._slot, DTYPE)])
+
     # --- attributes -----------------------------------------------------------------------------------------------------
     @property
     def shape(self):
@@ -150,11 +154,6 @@ class Tensor(Handle, metaclass=_TensorType):
         """Whether the tensor was made in inference mode."""
         return bool(core.get_field(self._slot, FLAGS) & layout.INFERENCE)
 
-    def is_conj(self):
-        return False
-
-    is_neg = is_conj
-
     def data_ptr(self):
         """The address of the first element."""
         return core.data_of(self._slot) if self.numel() else 0
@@ -195,9 +194,34 @@ class Tensor(Handle, metaclass=_TensorType):
             raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
         return self.transpose(-2, -1)
 
-    H = property(lambda self: self.t())
-    mH = mT
-    real = property(lambda self: self)
+    @property
+    def H(self):
+        """A matrix transposed and conjugated."""
+        if self.ndim not in (0, 2):
+            batches = " For batches of matrices, consider using tensor.mH" if self.ndim > 2 else ""
+            raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.{batches}")
+        return self.adjoint()
+
+    @property
+    def mH(self):
+        """Matrices transposed and conjugated."""
+        if self.ndim == 1:
+            raise RuntimeError("tensor.mH is only supported on matrices or batches of matrices. Got 1-D tensor.")
+        return self.adjoint()
+
+    def _part(name):
+        def get(self):
+            from tapegrad.ops import complexes
+
+            return getattr(complexes, name)(self)
+
+        def assign(self, value):
+            get(self).copy_(value if isinstance(value, Tensor) else self.new_tensor(value, dtype=self.dtype.to_real()))
+
+        return property(get, assign, doc=f"The {name} parts, as a view; may be assigned to.")
+
+    real, imag = _part("real"), _part("imag")
+    del _part
 
     @property
     def _version(self):
@@ -241,7 +265,7 @@ class Tensor(Handle, metaclass=_TensorType):
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't "
                 "require differentiation use var_no_grad = var.detach()."
             )
-        if value and not self.dtype.is_floating_point:
+        if value and not self.dtype.differentiable:
             raise RuntimeError(refusal)
         if value and self.is_inference() and not modes.is_inference_mode_enabled():
             raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
@@ -459,11 +483,11 @@ class Tensor(Handle, metaclass=_TensorType):
             raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
         if core.get_field(self._slot, DTYPE) in (0, 1, 2, 7):
             return core.item(self._slot)
-        return self._array().item()
+        return self._values().item()
 
     def tolist(self):
         """The elements as nested lists of Python numbers."""
-        return self._array().tolist()
+        return self._values().tolist()
 
     def numpy(self, *, force=False):
         """The elements as a NumPy array over the same memory."""
@@ -472,6 +496,8 @@ class Tensor(Handle, metaclass=_TensorType):
         if self.requires_grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         d = self.dtype
+        if d.foreign:
+            raise TypeError(f"Got unsupported ScalarType {d.scalar_name}")
         if not self.numel():
             return np.empty(tuple(self.shape), d.numpy)
         interface = {
@@ -529,7 +555,7 @@ class Tensor(Handle, metaclass=_TensorType):
         except RuntimeError:  # a view that must not be used any more
             node, name = self, "Invalid"
         return printing.format_tensor(
-            self._array(), dtype=self.dtype.name, default_dtype=dtypes.default_dtype().name, requires_grad=self.requires_grad and node is None,
+            self._values(), dtype=self.dtype.name, default_dtype=dtypes.default_dtype().name, requires_grad=self.requires_grad and node is None,
             grad_fn=name.removeprefix("tapegrad::autograd::") if name else None, tensor_contents=tensor_contents,
         )
 
@@ -568,10 +594,18 @@ class Tensor(Handle, metaclass=_TensorType):
         return self.item()
 
     def __float__(self):
-        return float(self._number())
+        return float(self._real_number(dtypes.float64))
 
     def __int__(self):
-        return int(self._number())
+        return int(self._real_number(dtypes.int64))
+
+    def _real_number(self, d):
+        value = self._number()
+        if isinstance(value, complex):
+            from tapegrad.creation import convert_number
+
+            return convert_number(value if value.imag else value.real, d)
+        return value
 
     def __complex__(self):
         return complex(self._number())
@@ -616,14 +650,14 @@ class Tensor(Handle, metaclass=_TensorType):
         return result
 
     def __reduce_ex__(self, protocol):
-        return rebuild, (self.detach().contiguous().numpy(), self.requires_grad)
+        return rebuild, (self.detach().contiguous()._array().copy(), self.requires_grad, self.dtype)
 
     def __dir__(self):
         return sorted({*object.__dir__(self)})
 
 
-def rebuild(array, requires_grad):
+def rebuild(array, requires_grad, d=None):
     """Unpickle a tensor."""
-    from tapegrad.creation import tensor
+    from tapegrad.creation import finish, from_array
 
-    return tensor(array, requires_grad=requires_grad)
+    return finish(from_array(array, d), requires_grad)

@@ -41,6 +41,9 @@ def leaf(m, array, requires_grad=True):
 
 
 def value(t):
+    """The elements as a NumPy array; as float32 or complex64 where NumPy has no such dtype."""
+    if str(getattr(t, "dtype", "")).endswith(("bfloat16", "complex32")):
+        t = t.detach().to(getattr(tg if isinstance(t, tg.Tensor) else torch, "float32" if t.dtype.is_floating_point else "complex64"))
     return np.array(t.detach().numpy(force=True)) if hasattr(t, "detach") else np.asarray(t)
 
 
@@ -48,7 +51,7 @@ def close(a, b, tolerance=1e-9, name=""):
     """Equal up to rounding, with the same shape and the same places of nan and inf."""
     a, b = np.asarray(a), np.asarray(b)
     assert a.shape == b.shape, f"{name}: shape {a.shape}, expected {b.shape}"
-    if a.dtype.kind == "f" or b.dtype.kind == "f":
+    if a.dtype.kind in "fc" or b.dtype.kind in "fc":
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=name)
     else:
         np.testing.assert_array_equal(a, b, err_msg=name)

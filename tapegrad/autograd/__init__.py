@@ -85,6 +85,11 @@ def _seed(outputs, gradients) -> list:
             raise RuntimeError(
                 f"Mismatch in shape: grad_output[{k}] has a shape of {g.shape} and output[{k}] has a shape of {out.shape}."
             )
+        if g.dtype is not out.dtype and (g.dtype.is_complex or out.dtype.is_complex):
+            raise RuntimeError(
+                "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
+                f"grad_output[{k}] has a dtype of {g.dtype} and output[{k}] has a dtype of {out.dtype}."
+            )
         result.append(g if g.dtype is out.dtype else g.to(out.dtype))
     return result
 
@@ -100,7 +105,7 @@ def _ones(self):
     from tapegrad import creation
 
     t = creation.empty_of(tuple(self.shape), self.dtype)
-    t._array()[...] = 1
+    creation.fill(t, 1)
     return t
 
 

@@ -27,6 +27,8 @@ def cotangent_sum(op, slot, g):
     if core.get_field(g._slot, core.DTYPE) != wanted:
         from tapegrad.dtypes import BY_CODE as DTYPES
 
+        if g.dtype.is_complex and not DTYPES[wanted].is_complex:
+            g = g.real  # of a real tensor in a complex computation
         g = g.to(DTYPES[wanted])
     return g
 

@@ -326,7 +326,7 @@ class _Result:
         if isinstance(out, Tensor):
             self.dirty = any(out is t for t in ctx._dirty)
             self.is_input = any(out is t for t in inputs)
-            self.differentiable = (out.dtype.is_floating_point or out.dtype.is_complex) and all(out is not t for t in ctx._constant)
+            self.differentiable = out.dtype.differentiable and all(out is not t for t in ctx._constant)
 
     def place(self, recorded: bool) -> None:
         """Choose the holder: a view of an input that came back as it is, a slot of its own for one that is changed, else the result."""

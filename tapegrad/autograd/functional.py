@@ -36,7 +36,7 @@ def _as_tuple(value, argument: str, function: str) -> tuple[bool, tuple]:
 def _prepare(inputs, create_graph: bool) -> tuple:
     """The inputs as tensors of this computation's own: still connected to the caller's graph if the result is to be differentiable."""
     return tuple(
-        x.view_as(x) if create_graph and x.requires_grad else x.detach().requires_grad_(not create_graph or x.dtype.is_floating_point)
+        x.view_as(x) if create_graph and x.requires_grad else x.detach().requires_grad_(not create_graph or x.dtype.differentiable)
         for x in inputs
     )
 

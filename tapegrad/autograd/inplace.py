@@ -218,7 +218,7 @@ def as_strided_view(node, g):
     base = node.inputs[0]
     if geometry.flags_of(core.get_field(node.outputs[0]._slot, core.GEOMETRY)) & layout.OVERLAPS:
         return sum_through(a.chain, base, g)
-    out = g.new_zeros(tuple(base.shape))
+    out = g.new_zeros(tuple(base.shape), dtype=base.dtype)
     return put_part(out, g, a.chain)
 
 
@@ -228,7 +228,7 @@ def sum_through(chain, base, g):
 
     recorded = modes.is_grad_enabled()
     with modes.enable_grad():
-        probe = g.new_zeros(tuple(base.shape)).requires_grad_()
+        probe = g.new_zeros(tuple(base.shape), dtype=base.dtype).requires_grad_()
         return autograd.grad(through(chain, probe), probe, g, create_graph=recorded)[0]
 
 
@@ -288,6 +288,7 @@ def copy_into(target, source) -> None:
         fits = False
     if not fits:
         source = drop_leading_ones(source, target)
+    dispatch.warn_of_loss(source.dtype, target.dtype)
     plain = source
     if core.get_field(plain._slot, core.BUFFER) == core.get_field(target._slot, core.BUFFER):
         plain = plain.clone()  # overlapping memory is read before it is written
@@ -327,7 +328,7 @@ def put_into(target, advanced, values, accumulate) -> None:
     wanted = array[place].shape
     while source.ndim > len(wanted) and source.shape[0] == 1:
         source = source[0]
-    indexing.put_array(array, advanced, target.shape, source, accumulate)
+    indexing.put_array(array, advanced, target.shape, source, accumulate, target.dtype)
     del base
     core.bump_version(target._slot, 1)
     if not recorded:

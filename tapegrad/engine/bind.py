@@ -153,7 +153,8 @@ def _prepare_state() -> None:
 def _native_sources() -> str:
     folder = Path(__file__).parent
     files = [folder / "layout.py", folder / "build.py", *sorted((folder / "native").glob("*.py"))]
-    return "\n".join(f.read_text() for f in files)
+    codes = repr([layout.FLOAT32, layout.FLOAT64, layout.INT64, layout.BOOL])
+    return "\n".join([codes, *(f.read_text() for f in files)])
 
 
 def _compile_engine() -> bytes:

@@ -19,6 +19,8 @@ import ctypes
 
 import numpy as np
 
+from tapegrad.dtypes import BY_NAME
+
 SIZES = {"i64": 8, "f64": 8, "i32": 4, "u8": 1}
 NUMPY = {"i64": "<i8", "f64": "<f8", "i32": "<i4", "u8": "u1"}
 
@@ -115,6 +117,8 @@ DENSE = 2  # non-overlapping and dense: some permutation of the dims is row-majo
 OVERLAPS = 4  # two indices may reach the same element
 
 DTYPES = 16  # room in the dtype table
+FLOAT32, FLOAT64, INT64, BOOL = (BY_NAME[name].code for name in ("float32", "float64", "int64", "bool"))  # those that compiled code names
+SUMMED = (FLOAT32, FLOAT64)  # whose gradients compiled code sums and scales; Python does the others'
 MAX_INPUTS = 3  # of an elementwise op
 OP = Struct(
     "Op",

@@ -51,20 +51,21 @@ def _source(dtype: str):
 
 
 class _Lazy(dict):
-    """A mapping over `_NAMES` whose entries are made by `make(name)` when first read."""
+    """A mapping over `names` whose entries are made by `make(name)` when first read."""
 
-    def __init__(self, make):
+    def __init__(self, make, names=_NAMES):
         super().__init__()
         self._make = make
+        self._names = names
 
     def __missing__(self, name: str):
-        if name not in _NAMES:
+        if name not in self._names:
             raise KeyError(name)
         self[name] = made = self._make(name)
         return made
 
     def __contains__(self, name) -> bool:
-        return name in _NAMES
+        return name in self._names
 
 
 @lru_cache(maxsize=None)

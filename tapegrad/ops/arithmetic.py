@@ -1,5 +1,6 @@
-"""Arithmetic, comparison, logic and bits: one row per op."""
+"""Arithmetic, comparison, logic, bits, conversions and complex numbers: one row per op."""
 
+from tapegrad import dtypes
 from tapegrad.ops import checks
 from tapegrad.ops.registry import Elementwise
 
@@ -7,35 +8,39 @@ XY = ("x", "y")
 XYZ = ("x", "y", "z")
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
-Elementwise("add", inputs=XY, forward="x + y", forward_bool="x | y", grads=("g", "g"), kinds="FIB", cost=6,
+Elementwise("add", inputs=XY, forward="x + y", forward_bool="x | y", grads=("g", "g"), kinds="FIBC", cost=6,
             operators=("__add__", "__radd__", "__iadd__"))
-Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FI", cost=6, check=checks.no_bool_sub,
+Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FIC", cost=6, check=checks.no_bool_sub,
             operators=("__sub__", "__rsub__", "__isub__"), aliases=("subtract",))
 # With alpha= a number: dispatch chooses them, the graph shows Add and Sub.
-Elementwise("add_scaled", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", "g * y"), kinds="FI", cost=6, function=False, method=False,
+Elementwise("add_scaled", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", "g * y"), kinds="FIC", cost=6, function=False, method=False,
             inplace=False)
-Elementwise("sub_scaled", graph_name="Sub", inputs=XYZ, forward="x - y * z", grads=("g", "-(g * z)", "-(g * y)"), kinds="FI", cost=6, function=False,
+Elementwise("sub_scaled", graph_name="Sub", inputs=XYZ, forward="x - y * z", grads=("g", "-(g * z)", "-(g * y)"), kinds="FIC", cost=6, function=False,
             method=False, inplace=False)
-Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g * y", "g * x"), kinds="FIB", cost=6,
+Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g * y", "g * x"), kinds="FIBC", cost=6,
             operators=("__mul__", "__rmul__", "__imul__"), aliases=("multiply",))
 Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / y)"), cost=10,
-            operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)))
+            operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)), kinds="FC")
 Elementwise("floor_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(None, None), kinds="FI",
-            operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
+            operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
+            kernel="div_floor_cpu")
 Elementwise("round_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
-            method=False, function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
+            method=False, function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
+            kernel="div_floor_cpu")
 Elementwise("trunc_divide", inputs=XY, forward="trunc(x / y)", forward_int="trunc_divide(x, y)", grads=("0", "0"), kinds="FI", method=False,
-            function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20)
+            function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
+            kernel="div_trunc_cpu")
 Elementwise("remainder", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
             operators=("__mod__", "__rmod__", "__imod__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
 Elementwise("fmod", inputs=XY, forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
             check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
-Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FI", cost=60, scalars=False,
+Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FIC", cost=60, scalars=False,
             grads=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (y >= 0), 0.0, out * log(x))"),
-            operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.integer_power)
+            operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.integer_power,
+            grads_complex=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (re(y) >= 0), 0.0, out * log(x))"))
 # Powers with a Python number for exponent that need no pow: dispatch chooses them, the graph shows Pow.
 for name, forward, grad in (
-    ("pow_0", "x * 0 + 1", "g * 0"),
+    ("pow_0", "where(x == x, 1.0, 1.0)", "g * 0"),
     ("pow_1", "x", "g"),
     ("pow_2", "x * x", "g * (2 * x)"),
     ("pow_3", "x * x * x", "g * (3 * (x * x))"),
@@ -44,69 +49,88 @@ for name, forward, grad in (
     ("pow_minus_2", "1 / (x * x)", "g * (-2 / (x * x * x))"),
     ("pow_minus_half", "1 / sqrt(x)", "g * (-0.5 / (x * sqrt(x)))"),
 ):
-    Elementwise(name, graph_name="Pow", forward=forward, grads=(grad,), function=False, method=False, domain=((0.3, 3),))
-Elementwise("neg", forward="-x", grads=("-g",), kinds="FI", check=checks.no_bool_neg, operators=("__neg__",), aliases=("negative",), cost=4)
+    Elementwise(name, graph_name="Pow", kinds="FC", forward=forward, grads=(grad,), function=False, method=False, domain=((0.3, 3),))
+Elementwise("neg", forward="-x", grads=("-g",), kinds="FIC", check=checks.no_bool_neg, operators=("__neg__",), aliases=("negative",), cost=4)
 Elementwise("abs", forward="fabs(x)", forward_int="where(x < 0, -x, x)", grads=("g * sign(x)",), kinds="FI", aliases=("absolute",),
-            operators=("__abs__",), cost=4)
-Elementwise("sign", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIB")
-Elementwise("sgn", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIB")
-Elementwise("square", graph_name="Pow", forward="x * x", grads=("g * (2 * x)",), kinds="FI", cost=4)
-Elementwise("reciprocal", forward="1 / x", grads=("-g * (out * out)",), domain=((0.5, 3),), cost=10)
-Elementwise("floor", forward="floor(x)", forward_int="x", grads=("0",), kinds="FI")
-Elementwise("ceil", forward="ceil(x)", forward_int="x", grads=("0",), kinds="FI")
-Elementwise("trunc", forward="trunc(x)", forward_int="x", grads=("0",), kinds="FI", aliases=("fix",))
-Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds="FI", method=False, function=False)
+            operators=("__abs__",), cost=4, complex_form="modulus")
+Elementwise("sign", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIB",
+            refusal=NotImplementedError("Unlike NumPy, tapegrad.sign is not intended to support complex numbers. Please use tapegrad.sgn instead."))
+Elementwise("sgn", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIBC",
+            forward_complex="sgn(x)", grads_complex=("where(x == 0, 0.0, (g - re(g * out) * conj(out)) / modulus(x))",))
+Elementwise("square", graph_name="Pow", forward="x * x", grads=("g * (2 * x)",), kinds="FIC", cost=4)
+Elementwise("reciprocal", forward="1 / x", grads=("-g * (out * out)",), domain=((0.5, 3),), cost=10, kinds="FC")
+Elementwise("floor", forward="floor(x)", forward_int="x", grads=("0",), kinds="FI",
+            refusal=NotImplementedError("floor is not supported for complex inputs"))
+Elementwise("ceil", forward="ceil(x)", forward_int="x", grads=("0",), kinds="FI",
+            refusal=NotImplementedError("ceil is not supported for complex inputs"))
+Elementwise("trunc", forward="trunc(x)", forward_int="x", grads=("0",), kinds="FI", aliases=("fix",),
+            refusal=NotImplementedError("trunc is not supported for complex inputs"))
+Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds="FI", method=False, function=False,
+            kernel="round_vml_cpu")
 Elementwise("frac", forward="x - trunc(x)", grads=("g",))
-Elementwise("deg2rad", forward="x * (pi / 180)", grads=("g * (pi / 180)",))
-Elementwise("rad2deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",))
+Elementwise("deg2rad", forward="x * (pi / 180)", grads=("g * (pi / 180)",),
+            refusal=RuntimeError("deg2rad is not supported for complex tensors."))
+Elementwise("rad2deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",),
+            refusal=RuntimeError("rad2deg is not supported for complex tensors."))
 
 # --- choosing -------------------------------------------------------------------------------------------------------
 Elementwise("maximum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x > y, x, y)))",
             forward_int="where(x > y, x, y)", forward_bool="x | y", inplace=False,
-            grads=("where(x == y, g / 2, where(x < y, 0.0, g))", "where(x == y, g / 2, where(x > y, 0.0, g))"))
+            grads=("where(x == y, g / 2, where(x < y, 0.0, g))", "where(x == y, g / 2, where(x > y, 0.0, g))"),
+            refusal=RuntimeError("maximum not implemented for complex tensors."))
 Elementwise("minimum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x < y, x, y)))",
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
-            grads=("where(x == y, g / 2, where(x > y, 0.0, g))", "where(x == y, g / 2, where(x < y, 0.0, g))"))
+            grads=("where(x == y, g / 2, where(x > y, 0.0, g))", "where(x == y, g / 2, where(x < y, 0.0, g))"),
+            refusal=RuntimeError("minimum not implemented for complex tensors."))
 Elementwise("fmax", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x >= y, x, y)))",
             forward_int="where(x > y, x, y)", forward_bool="x | y", inplace=False,
-            grads=("where((x >= y) | (y != y), g, 0.0)", "where((x >= y) | (y != y), 0.0, g)"))
+            grads=("where((x >= y) | (y != y), g, 0.0)", "where((x >= y) | (y != y), 0.0, g)"),
+            refusal=RuntimeError("fmax not implemented for complex tensors."))
 Elementwise("fmin", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x <= y, x, y)))",
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
-            grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"))
+            grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"),
+            refusal=RuntimeError("fmin not implemented for complex tensors."))
 Elementwise("clamp_min", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
-            forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"))
+            forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"),
+            kernel="maximum_cpu", check=checks.no_complex_clamp)
 Elementwise("clamp_max", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
-            forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"))
+            forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"),
+            kernel="minimum_cpu", check=checks.no_complex_clamp)
 Elementwise("clamp_both", graph_name="Clamp", inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
             forward="where(x != x, x, where(y != y, y, where(z != z, z, where(where(x < y, y, x) > z, z, where(x < y, y, x)))))",
             forward_int="where(where(x < y, y, x) > z, z, where(x < y, y, x))",
             grads=("where((x >= y) & (x <= z), g, 0.0)", "where((x < y) & (y < z), g, 0.0)", "where((x > z) | (y > z), g, 0.0)"),
-            domain=((-3, 3), (-1, -0.5), (0.5, 1)))
-Elementwise("where", inputs=("c", "x", "y"), kinds="FIB", forward="where(c, x, y)", mask=True, function=False, method=False, inplace=False,
+            domain=((-3, 3), (-1, -0.5), (0.5, 1)),
+            refusal=NotImplementedError("clamp is not supported for complex types"))
+Elementwise("where", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, x, y)", mask=True, function=False, method=False, inplace=False,
             grads=(None, "where(c, g, 0.0)", "where(c, 0.0, g)"), parameters=("condition", "input", "other"))
-Elementwise("masked_fill", inputs=("c", "x", "y"), kinds="FIB", forward="where(c, y, x)", mask=True, function=False, method=False,
+Elementwise("masked_fill", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, y, x)", mask=True, function=False, method=False,
             inplace=False, grads=(None, "where(c, 0.0, g)", "where(c, g, 0.0)"), parameters=("mask", "input", "value"))
 
 # --- comparison -----------------------------------------------------------------------------------------------------
 for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__ne__", ("not_equal",)), ("lt", "<", "__lt__", ("less",)),
                                     ("le", "<=", "__le__", ("less_equal",)), ("gt", ">", "__gt__", ("greater",)),
                                     ("ge", ">=", "__ge__", ("greater_equal",))):
-    Elementwise(name, inputs=XY, forward=f"x {sign} y", kinds="FIB", result="bool", grads=(None, None), operators=(operator,), aliases=alias,
-                inplace=True, cost=4)
-Elementwise("isnan", forward="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
-Elementwise("isinf", forward="fabs(x) == inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
-Elementwise("isposinf", forward="x == inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
-Elementwise("isneginf", forward="x == -inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False)
-Elementwise("isfinite", forward="fabs(x) < inf", forward_int="x == x", forward_bool="x == x", kinds="FIB", result="bool", grads=(None,),
-            inplace=False)
+    Elementwise(name, inputs=XY, forward=f"x {sign} y", kinds="FIBC" if name in ("eq", "ne") else "FIB", result="bool", grads=(None, None),
+                operators=(operator,), aliases=alias, cost=4)
+Elementwise("isnan", forward="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False)
+Elementwise("isinf", forward="fabs(x) == inf", forward_int="x != x", forward_bool="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False,
+            forward_complex="(fabs(re(x)) == inf) | (fabs(im(x)) == inf)")
+Elementwise("isposinf", forward="x == inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False,
+            refusal=RuntimeError("isposinf does not support complex inputs."))
+Elementwise("isneginf", forward="x == -inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False,
+            refusal=RuntimeError("isneginf does not support complex inputs."))
+Elementwise("isfinite", forward="fabs(x) < inf", forward_int="x == x", forward_bool="x == x", kinds="FIBC", result="bool", grads=(None,),
+            inplace=False, forward_complex="(fabs(re(x)) < inf) & (fabs(im(x)) < inf)")
 Elementwise("signbit", forward="copysign(1.0, x) < 0", forward_int="x < 0", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,),
-            inplace=False)
+            inplace=False,
+            refusal=NotImplementedError("signbit is not implemented for complex tensors."))
 
 # --- logic and bits -------------------------------------------------------------------------------------------------
-Elementwise("logical_and", inputs=XY, forward="(x != 0) & (y != 0)", kinds="FIB", result="bool", grads=(None, None))
-Elementwise("logical_or", inputs=XY, forward="(x != 0) | (y != 0)", kinds="FIB", result="bool", grads=(None, None))
-Elementwise("logical_xor", inputs=XY, forward="(x != 0) ^ (y != 0)", kinds="FIB", result="bool", grads=(None, None))
-Elementwise("logical_not", forward="x == 0", kinds="FIB", result="bool", grads=(None,))
+Elementwise("logical_and", inputs=XY, forward="(x != 0) & (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_or", inputs=XY, forward="(x != 0) | (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_xor", inputs=XY, forward="(x != 0) ^ (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_not", forward="x == 0", kinds="FIBC", result="bool", grads=(None,))
 Elementwise("bitwise_and", inputs=XY, forward="x & y", kinds="IB", grads=(None, None), operators=("__and__", "__rand__", "__iand__"),
             check=checks.not_for_floats, promote="same")
 Elementwise("bitwise_or", inputs=XY, forward="x | y", kinds="IB", grads=(None, None), operators=("__or__", "__ror__", "__ior__"),
@@ -122,7 +146,19 @@ Elementwise("bitwise_right_shift", inputs=XY, forward="shift_right(x, y)", kinds
 
 # --- conversion: one op per target dtype, in the order of the dtype codes -------------------------------------------
 CONVERT = [
-    Elementwise(f"to_{name}", graph_name="ToCopy", forward="x", forward_bool="x", kinds="FIB", result=name, grads=("g",), method=False,
-                function=False, inplace=False, cost=4)
-    for name in ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+    Elementwise(f"to_{d.name}", graph_name="ToCopy", forward="x", kinds="FIBC", result=d.name, grads=("g",), method=False,
+                forward_complex="x" if d.is_complex else "x != 0" if d.name == "bool" else "re(x)", function=False, inplace=False, cost=4)
+    for d in dtypes.BY_CODE
 ]
+
+# --- complex numbers ------------------------------------------------------------------------------------------------
+Elementwise("modulus", graph_name="Abs", kinds="C", forward="modulus(x)", grads=("g * conj(sgn(x))",), result="real", method=False, function=False)
+Elementwise("argument", graph_name="Angle", kinds="C", forward="argument(x)", grads=("where(x == 0, 0.0, g * 1j / x)",), result="real",
+            method=False, function=False)
+Elementwise("angle", kinds="F", forward="where(x != x, x, where(x < 0, pi, 0.0))", grads=("0",), inplace=False, complex_form="argument")
+for name, graph_name in (("conj_op", "Conj"), ("conj_physical_op", "ConjPhysical")):
+    Elementwise(name, graph_name=graph_name, kinds="C", forward="conj(x)", grads=("conj(g)",), method=False, function=False)
+Elementwise("complex", inputs=XY, forward="pack(x, y)", grads=("re(g)", "im(g)"), result="complex", method=False, inplace=False,
+            check=checks.parts, parameters=("real", "imag"))
+Elementwise("polar", inputs=XY, forward="pack(x * cos(y), x * sin(y))", grads=("re(g * sgn(out))", "re(g * out * -1j)"), result="complex",
+            method=False, inplace=False, check=checks.parts, parameters=("abs", "angle"))

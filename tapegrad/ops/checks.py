@@ -46,6 +46,23 @@ def integer_power(op, operands):
         raise RuntimeError("Integers to negative integer powers are not allowed.")
 
 
+def no_complex_clamp(op, operands):
+    if _dtype(operands[0]).is_complex and not (len(operands) > 1 and hasattr(operands[1], "_slot")):
+        raise NotImplementedError("clamp is not supported for complex types")
+
+
+def parts(op, operands):
+    """What `complex` and `polar` make a complex number of: two tensors of one dtype, of which there is a complex dtype of parts."""
+    for k, x in enumerate(operands):
+        if not hasattr(x, "_slot"):
+            raise TypeError(f"{op.name}(): argument '{op.parameters[k]}' (position {k + 1}) must be Tensor, not {type(x).__name__}")
+    first, second = _dtype(operands[0]), _dtype(operands[1])
+    if any(d not in (dtypes.float16, dtypes.float32, dtypes.float64) for d in (first, second)):
+        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {first.scalar_name} and {second.scalar_name}")
+    if first is not second:
+        raise RuntimeError(f"Expected object of scalar type {first.scalar_name} but got scalar type {second.scalar_name} for second argument")
+
+
 def not_for_floats(op, operands):
     for operand in operands:
         d = _dtype(operand)

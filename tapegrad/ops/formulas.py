@@ -33,6 +33,9 @@ def _namespace() -> dict:
     for scalar in ("sqrt", "exp", "log"):
         space[scalar] = _scalar_or(scalar, space[scalar])
     space["where"] = lambda c, a, b: dispatch.call(BY_NAME["where"], c, a, b)
+    for name in ("sgn", "modulus"):
+        space[name] = lift(BY_NAME[name])
+    space["re"], space["im"], space["conj"] = (lambda x: x.real), (lambda x: x.imag), (lambda x: x.conj())
     return space
 
 
@@ -43,15 +46,26 @@ def _scalar_or(name, function):
     return lambda x: function(x) if hasattr(x, "_slot") else plain(x)
 
 
+@functools.cache
+def wanted(op: Elementwise) -> set[str]:
+    """The names that any derivative of an op reads."""
+    return set().union(*(op.reads(k) for k in range(len(op.grads))))
+
+
 def derivative(op: Elementwise, node, g) -> list:
     """Per input the gradient, before un-broadcasting; None where there is none."""
     inputs = node.inputs
     operands = dict(zip(op.inputs, inputs, strict=True))
     if any("out" in op.reads(k) for k in range(len(op.grads))):
         operands["out"] = node.outputs[0]
+    if any(x.dtype.is_complex for x in operands.values()):
+        kind, operands = "C", {name: x.conj() if x.dtype.is_complex else x for name, x in operands.items() if name in wanted(op)}
+    else:
+        kind = "F"
     operands["g"] = g
     result = []
-    for k, text in enumerate(op.grads):
+    for k in range(len(op.grads)):
+        text = op.formula(1 + k, kind)
         if text is None or not inputs[k].requires_grad:
             result.append(None)
         elif text == "g":

@@ -10,6 +10,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
+from tapegrad.ops import checks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -32,7 +33,7 @@ def as_index(part):
         index = tensor(part)
     else:
         index = build(list(part), None) if len(part) else tensor([], dtype=dtypes.int64)
-    if index.dtype.is_floating_point:
+    if index.dtype.category > dtypes.INTEGER:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if index.dtype in (dtypes.int16, dtypes.int8):
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
@@ -248,7 +249,7 @@ def __setitem__(self, index, value):
 
     plans.settled(self)
     if isinstance(value, dispatch.NUMBERS):
-        value = dispatch.number_slot(value.item() if hasattr(value, "item") else value, self.dtype if not isinstance(value, complex) else None)
+        value = dispatch.number_slot(value.item() if hasattr(value, "item") else value, self.dtype)
     elif not hasattr(value, "_slot"):
         if isinstance(value, np.ndarray):
             value = creation.tensor(value)
@@ -274,12 +275,22 @@ def index_put_op(node, g):
     return base, values
 
 
-def put_array(array, advanced, shape, values, accumulate):
-    """Write into a NumPy array at advanced indices."""
+def add_at(array, where, values, d):
+    """numpy.add.at on memory of `d`."""
+    if d.reduced:
+        sums = dtypes.from_stored(array, d)
+        np.add.at(sums, where, dtypes.from_stored(values, d))
+        array[...] = dtypes.to_stored(sums, d)
+    else:
+        np.add.at(array, where, values)
+
+
+def put_array(array, advanced, shape, values, accumulate, d):
+    """Write memory of `d` into a NumPy array at advanced indices."""
     where = arrays_of(advanced, shape)
     try:
         if accumulate:
-            np.add.at(array, where, values)
+            add_at(array, where, values, d)
         else:
             array[where] = values
     except ValueError:
@@ -400,7 +411,7 @@ def scatter_add_op(node, g):
 
 
 def scattered(name, op, input, dim, index, src, add):
-    from tapegrad import dispatch
+    from tapegrad import creation, dispatch
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, input.ndim)
@@ -414,14 +425,14 @@ def scattered(name, op, input, dim, index, src, add):
     result = from_array(input.detach()._array(), input.dtype)
     target = result._array()
     if array.size:
-        values = src.detach()._array() if tensor else src
+        values = src.detach()._array() if tensor else np.asarray(creation.stored_number(creation.convert_number(src, input.dtype), input.dtype))
         if tensor:
             values = values[tuple(slice(n) for n in array.shape)] if array.ndim else values
         place = along(array, dim) if array.ndim else ()
         if not target.ndim:
             target, place, values = target.reshape(1), (array.reshape(-1),), np.reshape(values, -1)
         if add:
-            np.add.at(target, place, values)
+            add_at(target, place, values, input.dtype)
         else:
             target[place] = values
     inputs = [input, src] if tensor else [input]
@@ -490,10 +501,15 @@ def index_add(input, dim, index, source, *, alpha=1):
     if source.dtype is not input.dtype:
         raise RuntimeError(f"index_add_(): self ({input.dtype.scalar_name}) and source ({source.dtype.scalar_name}) must have the same scalar type")
     result = from_array(input.detach()._array(), input.dtype)
-    target, values = result._array(), source.detach()._array()
+    if alpha != 1:
+        from tapegrad import modes
+
+        with modes.no_grad():
+            added = source.detach() * alpha
+    target, values = result._array(), (source.detach() if alpha == 1 else added)._array()
     if not target.ndim:
         target, values = target.reshape(1), values.reshape(1)
-    np.add.at(np.moveaxis(target, dim, 0), array, np.moveaxis(values, dim, 0) * (target.dtype.type(alpha)))
+    add_at(np.moveaxis(target, dim, 0), array, np.moveaxis(values, dim, 0), input.dtype)
     plan = plans.Parameters(index_add_op, dim=dim, index=index, alpha=alpha, source_shape=tuple(source.shape))
     record(index_add_op, [input, source], [result], plan)
     return result
@@ -505,7 +521,7 @@ def nonzero(input, *, out=None, as_tuple=False):
     """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
     from tapegrad.creation import from_array
 
-    array = tensor_argument("nonzero", input).detach()._array()
+    array = tensor_argument("nonzero", input).detach()._values()
     if as_tuple:
         return tuple(from_array(p.astype(np.int64), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
     return from_array(np.argwhere(array).astype(np.int64), dtypes.int64)
@@ -577,6 +593,7 @@ def clamp(input, min=None, max=None, *, out=None):
     from tapegrad import dispatch
     from tapegrad.ops.registry import BY_NAME
 
+    checks.no_complex_clamp(None, [input])
     if min is None and max is None:
         raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
     if min is None:
@@ -592,6 +609,7 @@ def clamp_(self, min=None, max=None):
     from tapegrad import dispatch
     from tapegrad.ops.registry import BY_NAME
 
+    checks.no_complex_clamp(None, [self])
     if min is None and max is None:
         raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
     if min is None:

@@ -11,8 +11,9 @@ import functools
 
 import numpy as np
 
-from tapegrad import geometry
-from tapegrad.engine.layout import SWEEP_APPLY
+from tapegrad import dtypes, geometry, modes
+from tapegrad.autograd.node import record
+from tapegrad.engine.layout import SUMMED, SWEEP_APPLY
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
@@ -46,21 +47,21 @@ def product(op, a, b, m, k, n, batch, result_shape, a_steps, b_steps, graph_name
     def make():
         (*a_batch, ar, ac), (*b_batch, br, bc) = a_steps, b_steps
         rules = ()
-        if d.is_floating_point:
+        if d.code in SUMMED:
             # g is (m, n), row-major, as the compiled sweep lays it out.  Operands of the rules: 1 g, 2 a, 3 b.
             g_batch = [m * n * s for s in geometry.contiguous_strides(batch)]
             a_rule = product_plan(op, d, tuple(a.shape), m, n, k, batch, (*g_batch, n, 1), (*b_batch, bc, br), operands=(1, 3))
             b_rule = product_plan(op, d, tuple(b.shape), k, m, n, batch, (*a_batch, ac, ar), (*g_batch, n, 1), operands=(2, 1))
             rules = [(SWEEP_APPLY, a_rule), (SWEEP_APPLY, b_rule)]
         return product_plan(op, d, result_shape, m, k, n, batch, a_steps, b_steps, saves=0b11, rules=rules, graph_name=graph_name,
-                            differentiable=-1 if d.is_floating_point else 0)
+                            differentiable=-1 if d.differentiable else 0)
 
     return plans.run(op, [a, b], graph_name, make)
 
 
 def product_plan(op, d, shape, m, k, n, batch, a_steps, b_steps, **others):
     """The plan of a batched product (m, k) @ (k, n) with given strides into a contiguous result of `shape`."""
-    letter = {"float32": "s", "float64": "d"}.get(d.name)
+    letter = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}.get(d.name)
     big = letter is not None and m * n * k >= SMALL
     (*a_batch, ar, ac), (*b_batch, br, bc) = a_steps, b_steps
     args = [blas(letter + "gemm") if big else 0, m, n, k, ar, ac, br, bc, len(batch), blas(letter + "gemv") if big else 0, d.itemsize,
@@ -91,14 +92,35 @@ def check_types(name, a, b):
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.short} != {b.dtype.short}")
 
 
+def in_wider(op):
+    """Half-precision operands of a product are multiplied, and their products summed, in the dtype they are computed in."""
+
+    def wrap(f):
+        @functools.wraps(f)
+        def run(a, b, *, out=None):
+            d = getattr(a, "dtype", None)
+            if d is None or not d.reduced or getattr(b, "dtype", None) is not d:
+                return f(a, b, out=out)
+            wide = dtypes.BY_NAME[d.compute]
+            with modes.no_grad():
+                result = f(a.detach().to(wide), b.detach().to(wide)).to(d)
+            record(op, [a, b], [result], saves=0b11)
+            return out_of(f.__name__, out, result)
+
+        return run
+
+    return wrap
+
+
 @structural("mm_op", "Mm")
 def mm_op(node, g):
     """A B: g B^T and A^T g."""
     a, b = node.inputs
-    return (g.mm(b.t()) if a.requires_grad else None), (a.t().mm(g) if b.requires_grad else None)
+    return (g.mm(b.t().conj()) if a.requires_grad else None), (a.t().conj().mm(g) if b.requires_grad else None)
 
 
 @function(method=True)
+@in_wider(mm_op)
 def mm(input, mat2, *, out=None):
     """The product of two matrices: (n, k) @ (k, m)."""
     check_types("mm", input, mat2)
@@ -127,10 +149,11 @@ def out_of(name, out, result):
 def mv_op(node, g):
     """A v: the outer product of g and v, and A^T g."""
     a, v = node.inputs
-    return (g.unsqueeze(1) * v if a.requires_grad else None), (a.t().mv(g) if v.requires_grad else None)
+    return (g.unsqueeze(1) * v.conj() if a.requires_grad else None), (a.t().conj().mv(g) if v.requires_grad else None)
 
 
 @function(method=True)
+@in_wider(mv_op)
 def mv(input, vec, *, out=None):
     """Matrix times vector: (n, k) @ (k,)."""
     check_types("mv", input, vec)
@@ -150,10 +173,11 @@ def mv(input, vec, *, out=None):
 def dot_op(node, g):
     """dot: each vector times the gradient of the sum."""
     a, b = node.inputs
-    return (g * b if a.requires_grad else None), (g * a if b.requires_grad else None)
+    return (g * b.conj() if a.requires_grad else None), (g * a.conj() if b.requires_grad else None)
 
 
 @function(method=True)
+@in_wider(dot_op)
 def dot(input, tensor, *, out=None):
     """The inner product of two vectors."""
     check_types("dot", input, tensor)
@@ -174,10 +198,11 @@ def dot(input, tensor, *, out=None):
 def bmm_op(node, g):
     """A B per batch: g B^T and A^T g."""
     a, b = node.inputs
-    return (g.bmm(b.transpose(1, 2)) if a.requires_grad else None), (a.transpose(1, 2).bmm(g) if b.requires_grad else None)
+    return (g.bmm(b.transpose(1, 2).conj()) if a.requires_grad else None), (a.transpose(1, 2).conj().bmm(g) if b.requires_grad else None)
 
 
 @function(method=True)
+@in_wider(bmm_op)
 def bmm(input, mat2, *, out=None):
     """Batched matrix product: (b, n, k) @ (b, k, m)."""
     check_types("bmm", input, mat2)
@@ -260,19 +285,21 @@ def addmm_op(node, g):
     """beta input + alpha A B."""
     a = node.attributes
     c, x, y = node.inputs
+    alpha, beta = a.alpha.conjugate(), a.beta.conjugate()
+    scaled = g * alpha if alpha != 1 else g
     return (
-        (g * a.beta if a.beta != 1 else g) if c.requires_grad else None,
-        (g.mm(y.t()) * a.alpha if a.alpha != 1 else g.mm(y.t())) if x.requires_grad else None,
-        (x.t().mm(g) * a.alpha if a.alpha != 1 else x.t().mm(g)) if y.requires_grad else None,
+        (g * beta if beta != 1 else g) if c.requires_grad else None,
+        scaled.mm(y.t().conj()) if x.requires_grad else None,
+        x.t().conj().mm(scaled) if y.requires_grad else None,
     )
 
 
 @function(method=True)
 def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
     """beta * input + alpha * (mat1 @ mat2)."""
-    from tapegrad import modes
-    from tapegrad.autograd.node import record
-
+    for factor in (alpha, beta):
+        if isinstance(factor, complex) and not mat1.dtype.is_complex:
+            raise RuntimeError(f"value cannot be converted to type {mat1.dtype.short} without overflow")
     with modes.no_grad():
         result = mat1.detach().mm(mat2.detach())
         if alpha != 1:

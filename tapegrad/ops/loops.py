@@ -10,12 +10,10 @@ import functools
 from tapegrad import kernels
 from tapegrad.engine import build
 
-SERVED = {"float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"}  # dtypes that have kernels; others go through NumPy
-
 
 def serves(dtype) -> bool:
-    """Whether kernels can be made for a dtype."""
-    return dtype.name in SERVED
+    """Whether row kernels, which are written for real numbers, can be made for a dtype."""
+    return not dtype.is_complex
 
 
 REDUCE = """
@@ -51,6 +49,7 @@ def kernel(args, start, stop):
 REDUCTIONS = {
     "sum": ("zero", "total + x", "total", True),
     "mean": ("zero", "total + x", "total / count", True),
+    "complex_mean": ("zero", "total + x", "complex(total.real / count, total.imag / count)", True),
     "prod": ("one", "total * x", "total", False),
     "amax": ("lowest", "where(x > total, x, where(x != x, x, total))", "total", False),
     "amin": ("highest", "where(x < total, x, where(x != x, x, total))", "total", False),

@@ -111,8 +111,9 @@ def view(op, x, key, make, multi=False):
         shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
         target = geometry.geometry(tuple(shape), tuple(steps))
         size = BY_CODE[d].itemsize
-        plan = Plan(op, [(target, d)], view=True, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
-                                    make=make, key=key, **view_rule(op, tuple(geometry.shapes[g]), tuple(shape), make, size, parameters), **parameters)
+        shown = op.retype(BY_CODE[d]).code if op.retype else d
+        plan = Plan(op, [(target, shown)], view=True, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
+                    make=make, key=key, **view_rule(op, BY_CODE[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
         plan = keep(place, plan, ((g, d),))
     out = core.apply(plan.address, x)
     note(plan, (x,), out)
@@ -134,8 +135,8 @@ def view(op, x, key, make, multi=False):
     return out if kind in PLAIN else adapt(out, kind)
 
 
-def view_rule(op, shape, target, make, size, parameters) -> dict:
-    """How the compiled sweep takes a gradient back through a view."""
+def view_rule(op, d, shape, target, make, parameters) -> dict:
+    """How the compiled sweep takes a gradient back through a view of elements of `d`."""
     if op.sweep == "reshape":
         return {"rules": [(layout.SWEEP_VIEW, geometry.geometry(shape))]}
     if op.sweep == "permute":
@@ -148,11 +149,13 @@ def view_rule(op, shape, target, make, size, parameters) -> dict:
         mode, sizes, moves = geometry.walk(target, geometry.expanded_strides(target, geometry.geometry(shape)), list(range(len(target)))[::-1])
         if mode == layout.DIRECT:
             return {"rules": [(layout.SWEEP_VIEW, geometry.geometry(shape))]} if 0 not in target else {}
+        if d.code not in layout.SUMMED:
+            return {}
         words = np.array([len(sizes), *sizes, *moves], np.int64)
         return {"rules": [(layout.SWEEP_REDUCE, words.ctypes.data if mode == layout.STRIDED else 0)], "walk": words}
     if op.sweep == "embed":
         _, steps, offset, _ = make(shape, geometry.contiguous_strides(shape))
-        return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)), offset * size)]}
+        return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)), offset * d.itemsize)]}
     return {}
 
 

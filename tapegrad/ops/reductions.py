@@ -12,7 +12,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
-from tapegrad.engine.layout import SWEEP_VIEW
+from tapegrad.engine.layout import SUMMED, SWEEP_VIEW
 from tapegrad.ops import loops, rows
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
@@ -52,25 +52,29 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, b
     s = plans.settled(x)
     g = core.get_field(s, core.GEOMETRY)
     shape = tuple(geometry.shapes[g])
-    if len(dims) == len(shape) and geometry.numels[g] >= PARALLEL and core.threads.value > 1 and geometry.is_contiguous(g):
+    d = x.dtype
+    if d.is_complex and kernel_name == "mean":
+        kernel_name = "complex_mean"
+    if len(dims) == len(shape) and geometry.numels[g] >= PARALLEL and core.threads.value > 1 and geometry.is_contiguous(g) and not d.reduced:
         chunks = next((c for c in (64, 50, 40, 32, 20, 16, 10, 8, 5, 4, 2) if geometry.numels[g] % c == 0), 1)
         if chunks > 1:
             return reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks)
 
     def make():
-        lie = rows.of(x, dims)
+        # Running sums of several rows at a time would be kept, and rounded, in the result.
+        lie = rows.of(x, dims, whole_rows=result_dtype.reduced)
         kernel = loops.reduction(kernel_name, x.dtype, result_dtype)
         rules, scale = (), 1.0
-        if op in (sum_op, mean_op) and lie.count and x.dtype is result_dtype:
+        if op in (sum_op, mean_op) and lie.count and d is result_dtype and (op is sum_op or d.code in SUMMED):
             kept = geometry.contiguous_strides(lie.kept)
             steps = iter(kept)
             spread = tuple(0 if k in dims else next(steps) for k in range(len(shape)))
             rules, scale = [(SWEEP_VIEW, geometry.geometry(shape, spread))], 1.0 / lie.count if op is mean_op else 1.0
-        elif back and x.dtype is result_dtype and x.dtype.is_floating_point:
-            rules = rows.derivative(op, x.dtype, lie, back, ("source", "out"))
+        elif back and d is result_dtype and d.code in SUMMED:
+            rules = rows.derivative(op, d, lie, back, ("source", "out"))
         return plans.Plan(op, [(lie.reduced(keepdim), result_dtype.code)], kernel=kernel, n=lie.outer, cost=lie.numel // 2,
                           args=(lie.count, lie.inner), saves=saves, rules=rules, packs=(lie.pack,), scale=scale, shape=shape, dims=dims,
-                          keepdim=keepdim, count=lie.count, tag=tag, differentiable=-1 if result_dtype.is_floating_point else 0)
+                          keepdim=keepdim, count=lie.count, tag=tag, differentiable=-1 if result_dtype.differentiable else 0)
 
     return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code), make)
 
@@ -87,14 +91,27 @@ def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag
         out = reduce(op, parts, (0,), False, kernel_name, result_dtype).detach()
         out = out.reshape((1,) * x.ndim).detach() if keepdim else out
     plan = plans.Parameters(op, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=x.numel(), tag=tag)
-    record(op, [x], [out], plan, saves, -1 if result_dtype.is_floating_point else 0)
+    record(op, [x], [out], plan, saves, -1 if result_dtype.differentiable else 0)
     return out
 
 
 def sum_dtype(x, dtype):
     if dtype is not None:
         return dtype
-    return x.dtype if x.dtype.is_floating_point else dtypes.int64
+    return x.dtype if x.dtype.category >= dtypes.FLOAT else dtypes.int64
+
+
+def real_order(name, x):
+    """torch's refusal of complex operands where elements are compared."""
+    if x.dtype.is_complex:
+        raise RuntimeError(f"{name}(): does not support complex input")
+    return x
+
+
+def widened(x):
+    """`x` without its history, in the dtype it is computed in: for the inner steps of an op made of several."""
+    x = x.detach()
+    return x.to(dtypes.BY_NAME[x.dtype.compute]) if x.dtype.reduced else x
 
 
 # --- sum, mean, prod ------------------------------------------------------------------------------------------------
@@ -123,7 +140,7 @@ def sum(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
     """
     tensor_argument("sum", input)
     d = sum_dtype(input, dtype)
-    if d is not input.dtype and (d.is_floating_point or input.dtype.is_floating_point):
+    if d is not input.dtype and builtins.max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
     return into(out, reduce(sum_op, input, dims_of(axis if dim is None else dim, input.ndim), builtins.bool(keepdim), "sum", d))
 
@@ -140,7 +157,7 @@ def mean(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
     tensor_argument("mean", input)
     if dtype is not None:
         input = input.to(dtype)
-    if not input.dtype.is_floating_point:
+    if input.dtype.category < dtypes.FLOAT:
         raise RuntimeError(
             f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be either a floating point or complex dtype. Got: {input.dtype.scalar_name}"
         )
@@ -157,8 +174,8 @@ def prod_op(node, g):
         return g
     g = restore_dims(g, node)
     out = node.outputs[0].reshape(g.shape)
-    if not (x.detach()._array() == 0).any():
-        return g * (out / x)
+    if not (x.detach()._values() == 0).any():
+        return g * (out / x).conj()
     keep = [k for k in range(len(shape)) if k not in a.dims]
     order = (*keep, *a.dims)
     rows = x.permute(*order).reshape(-1, a.count)
@@ -168,7 +185,7 @@ def prod_op(node, g):
     back = [0] * len(order)
     for k, d in enumerate(order):
         back[d] = k
-    return g * others.permute(*back)
+    return g * others.permute(*back).conj()
 
 
 def ones_then(rows, from_right: bool):
@@ -190,7 +207,7 @@ def ones_then(rows, from_right: bool):
 def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The product over `dim` (one dim, or None for all)."""
     d = sum_dtype(input, dtype)
-    if d is not input.dtype and (d.is_floating_point or input.dtype.is_floating_point):
+    if d is not input.dtype and builtins.max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
     return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "prod", d, saves=0b11, back="prod_back"))
 
@@ -206,6 +223,9 @@ def amax_op(node, g):
 
 
 def extremum(name, input, dim, keepdim, graph_name):
+    if input.dtype.is_complex:
+        kernel = f"{name[1:]}_values_cpu" if graph_name[0] == "A" else f"{name[1:]}_all"
+        raise NotImplementedError(f'"{kernel}" not implemented for \'{input.dtype.scalar_name}\'')
     dims = dims_of(dim, input.ndim)
     if builtins.any(input.shape[d] == 0 for d in dims):
         if dim is None:
@@ -270,7 +290,7 @@ def with_indices(name, graph_name, result, input, dim, keepdim, pick):
     """(values, indices) along one dim by a NumPy index function."""
     from tapegrad.creation import from_array
 
-    dim = wrap_dim(dim, input.ndim)
+    dim = wrap_dim(dim, real_order(name, input).ndim)
     if input.ndim and input.shape[dim] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
     lie = rows.of(input, (dim,) if input.ndim else ())
@@ -289,7 +309,7 @@ def with_indices(name, graph_name, result, input, dim, keepdim, pick):
         index = np.zeros((), np.int64)
         values = array
     else:
-        index = np.expand_dims(pick(array, dim), dim)
+        index = np.expand_dims(pick(dtypes.from_stored(array, input.dtype), dim), dim)
         values = np.take_along_axis(array, index, dim)
         if not keepdim:
             index, values = index.squeeze(dim), values.squeeze(dim)
@@ -346,7 +366,7 @@ def arg_op(node, g):
 def arg_extremum(name, pick, input, dim, keepdim):
     from tapegrad.creation import from_array
 
-    array = input._array()
+    array = real_order(name, input)._values()
     if array.size == 0 and (dim is None or input.shape[wrap_dim(dim, input.ndim)] == 0):
         raise IndexError(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
@@ -389,7 +409,7 @@ def truth(name, test):
         if rows.usable(input, lie):
             make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), result.code)], differentiable=0)  # noqa: E731
             return into(out, plans.run(arg_op, [input], (name, dims, keepdim), make))
-        array = input.detach()._array()
+        array = input.detach()._values()
         axis = dims if dim is not None else None
         value = test(array, axis=axis, keepdims=keepdim)
         return into(out, from_array(np.asarray(value), result))
@@ -407,7 +427,7 @@ any, all = truth("any", np.any), truth("all", np.all)
 def logsumexp_op(node, g):
     """logsumexp: the gradient times the softmax."""
     x, out = node.inputs[0], restore_dims(node.outputs[0], node)
-    return restore_dims(g, node) * (x - out).exp()
+    return restore_dims(g, node) * (x - out).exp().conj()
 
 
 @function(method=True)
@@ -415,7 +435,7 @@ def logsumexp(input, dim, keepdim=False, *, out=None):
     """log(sum(exp(input))) over `dim`, without overflow (the maximum is taken out first)."""
     from tapegrad import modes
 
-    if not input.dtype.is_floating_point:
+    if input.dtype.category < dtypes.FLOAT:
         input = input.to(dtypes.default_dtype())
     dims = dims_of(dim, input.ndim)
     lie = rows.of(input, dims)
@@ -426,14 +446,15 @@ def logsumexp(input, dim, keepdim=False, *, out=None):
         )
         return into(out, plans.run(logsumexp_op, [input], (dims, keepdim), make))
     with modes.no_grad():
-        x = input.detach()
+        x = widened(input)
         if x.numel() == 0:
             result = x.exp().sum(dims, keepdim).log()
         else:
-            top = x.amax(dims, True)
+            top = x.real.amax(dims, True)
             top = top.masked_fill(top.abs() == builtins.float("inf"), 0)
             result = (x - top).exp().sum(dims, True).log() + top
             result = result.reshape(reduced_shape(tuple(x.shape), dims, keepdim)).detach()
+        result = result.to(input.dtype)
     record(logsumexp_op, [input], [result], plans.Parameters(logsumexp_op, shape=tuple(input.shape), dims=dims, keepdim=keepdim), saves=0b11)
     return into(out, result)
 
@@ -478,8 +499,8 @@ def spread(op, name, input, args, kwargs, root):
     correction = 1 if correction is None else correction
     if kwargs:
         raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
-    if not input.dtype.is_floating_point:
-        raise RuntimeError(f"{name} only support floating point and complex dtypes")
+    if input.dtype.category < dtypes.FLOAT:
+        raise RuntimeError("std and var only support floating point and complex dtypes")
     dims = dims_of(dim, input.ndim)
     count = 1
     for d in dims:
@@ -493,13 +514,14 @@ def spread(op, name, input, args, kwargs, root):
         )
         return plans.run(op, [input], (dims, keepdim, correction), make)
     with modes.no_grad():
-        x = input.detach()
+        x = widened(input)
         centred = x - x.mean(dims, True)
         rest = builtins.max(count - correction, 0)
-        total = (centred * centred).sum(dims, keepdim)
+        total = (centred * centred.conj()).real.sum(dims, keepdim)
         result = total / rest if rest else total * builtins.float("nan") if count <= correction and builtins.bool(count == correction) else total / 0.0
         if root:
             result = result.sqrt()
+        result = result.to(input.dtype.to_real())
     plan = plans.Parameters(op, shape=tuple(input.shape), dims=dims, keepdim=keepdim, count=count, correction=correction)
     record(op, [input], [result], plan, saves=0b11 if root else 0b01)
     return result
@@ -542,18 +564,18 @@ def norm_op(node, g):
     if p == 0:
         return x * 0
     if p == 1:
-        return x.sign() * g
+        return x.sgn() * g
     if p == 2:
         return (x / out).masked_fill(out == 0, 0) * g
     if p in (builtins.float("inf"), -builtins.float("inf")):
-        mask = (x.abs() == out).to(x.dtype)
-        return x.sign() * (g * mask / mask.sum(a.dims, True))
+        mask = (x.abs() == out).to(g.dtype)
+        return x.sgn() * (g * mask / mask.sum(a.dims, True))
     if p < 1:
-        scaled = (x.sign() * x.abs() ** (p - 1)).masked_fill(x == 0, 0)
+        scaled = (x.sgn() * x.abs() ** (p - 1)).masked_fill(x == 0, 0)
         return scaled * g * out ** (1 - p)
     if p < 2:
         scale = (g * out ** (1 - p)).masked_fill(out == 0, 0)
-        return x.sign() * x.abs() ** (p - 1) * scale
+        return x.sgn() * x.abs() ** (p - 1) * scale
     return x * x.abs() ** (p - 2) * (g / out ** (p - 1)).masked_fill(out == 0, 0)
 
 
@@ -564,7 +586,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     tensor_argument("linalg.vector_norm", x)
     if dtype is not None:
         x = x.to(dtype)
-    if not x.dtype.is_floating_point:
+    if x.dtype.category < dtypes.FLOAT:
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
     p = ord.item() if hasattr(ord, "_slot") else builtins.float(ord)
     dims = dims_of(dim, x.ndim)
@@ -577,19 +599,20 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
         )
         return into(out, plans.run(norm_op, [x], (p, dims, keepdim), make))
     with modes.no_grad():
-        a = x.detach().abs()
+        a = widened(x).abs()
         if p == builtins.float("inf"):
             value = a.amax(dims, keepdim) if a.numel() else a.sum(dims, keepdim)
         elif p == -builtins.float("inf"):
             value = a.amin(dims, keepdim)
         elif p == 0:
-            value = (a != 0).to(x.dtype).sum(dims, keepdim)
+            value = (a != 0).to(a.dtype).sum(dims, keepdim)
         elif p == 1:
             value = a.sum(dims, keepdim)
         elif p == 2:
             value = (a * a).sum(dims, keepdim).sqrt()
         else:
             value = (a**p).sum(dims, keepdim) ** (1 / p)
+        value = value.to(x.dtype.to_real())
     record(norm_op, [x], [value], plans.Parameters(norm_op, ord=p, shape=tuple(x.shape), dims=dims, keepdim=keepdim), saves=0b11)
     return into(out, value)
 

@@ -40,17 +40,19 @@ class Op:
         return self.graph_name if self.graph_name.endswith("Backward") else self.graph_name + "Backward0"
 
 
-ALL = "FIB"  # kinds: F floating point, I integers, B bool
-
-
 @dataclass(eq=False)
 class Elementwise(Op):
     """An elementwise op.
 
-    forward: the value, an expression in the names of `inputs`; `forward_bool`, `forward_int` replace it for those dtypes.
+    forward: the value, an expression in the names of `inputs`; `forward_bool`, `forward_int`, `forward_complex` replace it for those dtypes.
     grads: per input the derivative times `g`; "g" alone passes the gradient on, "0" is a zero gradient, None not differentiable.
-    kinds: the dtypes it computes in; others are promoted: `promote="float"` sends integers to the default dtype.
-    result: "bool" for predicates, else None.
+    In complex dtypes the inputs and `out` stand for their conjugates there: a gradient is the conjugate Wirtinger derivative, so that
+    the formula of a holomorphic function serves as it is.  Where it does not, `grads_complex` takes its place.
+    kinds: the dtypes it computes in, F floating point, I integers, B bool, C complex; others are promoted: `promote="float"` sends
+    integers to the default dtype.
+    result: "bool" for predicates, "real" or "complex" for the dtype of the parts or the whole, else None: the dtype computed in.
+    complex_form: the op that serves complex operands instead.
+    refusal: what is said to complex operands, if it is not the usual text; kernel: the name in that text, if it is not the op's.
     operators: the special methods it serves, e.g. ("__mul__", "__rmul__", "__imul__").
     aliases: further public names.  method, function, inplace: which public forms exist.
     mask: the first input is a bool mask (where).
@@ -65,6 +67,11 @@ class Elementwise(Op):
     result: str | None = None
     forward_bool: str = ""
     forward_int: str = ""
+    forward_complex: str = ""
+    grads_complex: tuple[str | None, ...] = ()
+    complex_form: str = ""
+    refusal: Exception | None = None
+    kernel: str = ""
     operators: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     method: bool = True
@@ -86,15 +93,14 @@ class Elementwise(Op):
     def formula(self, which: int, kind: str = "F") -> str:
         """The text of the forward value (0) or the derivative for input `which - 1`, for a dtype kind."""
         if which:
-            return self.grads[which - 1]
-        if kind == "B" and self.forward_bool:
-            return self.forward_bool
-        return self.forward_int if kind == "I" and self.forward_int else self.forward
+            return (self.grads_complex if kind == "C" and self.grads_complex else self.grads)[which - 1]
+        special = {"B": self.forward_bool, "I": self.forward_int, "C": self.forward_complex}.get(kind)
+        return special or self.forward
 
     def reads(self, k: int) -> set[str]:
-        """The names, of the inputs and `out`, that the derivative for input `k` reads."""
-        text = self.grads[k] if k < len(self.grads) else None
-        return names_in(text) & {*self.inputs, "out"} if text else set()
+        """The names, of the inputs and `out`, that the derivative for input `k` reads, in one dtype kind or another."""
+        texts = [texts[k] for texts in (self.grads, self.grads_complex) if k < len(texts) and texts[k] is not None]
+        return set().union(*map(names_in, texts)) & {*self.inputs, "out"}
 
     @property
     def differentiable(self) -> bool:
@@ -113,16 +119,18 @@ class Structural(Op):
     derivative: called as `derivative(node, *gs)` with the entry being swept (`ops/node.py`: inputs, outputs, plan) and the gradients of
     the outputs (None where there is none); returns the gradient of each input, None where there is none.
     sweep: for a view, how the compiled sweep does the same: "reshape", "permute" or "embed"; "" leaves it to `derivative`.
+    retype: for a view of other elements in the same memory, from the dtype seen to the dtype shown.
     """
 
     derivative: Callable | None = None
     sweep: str = ""
+    retype: Callable | None = None
 
 
-def structural(name: str, graph_name: str = "", sweep: str = "") -> Callable[[Callable], Structural]:
+def structural(name: str, graph_name: str = "", sweep: str = "", retype: Callable | None = None) -> Callable[[Callable], Structural]:
     """Decorate the derivative of a structural op; the record takes its place."""
 
     def register(derivative):
-        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, sweep=sweep)
+        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, sweep=sweep, retype=retype)
 
     return register

@@ -27,8 +27,8 @@ class Rows:
     whose memory is in that order; kept: the sizes of the other dims.
     """
 
-    def __init__(self, g: int, dims: tuple, same_shape: bool = False):
-        """`same_shape`: for a row-major result of the same shape, which takes the dims as they are."""
+    def __init__(self, g: int, dims: tuple, same_shape: bool = False, whole_rows: bool = False):
+        """`same_shape`: for a row-major result of the same shape, which takes the dims as they are.  `whole_rows`: inner must be 1."""
         shape, steps, flags = tuple(geometry.shapes[g]), geometry.strides[g], geometry.flags_of(g)
         self.shape, self.dims, self.numel = shape, dims, geometry.numels[g]
         straight = list(range(len(shape)))
@@ -36,7 +36,7 @@ class Rows:
         if not same_shape:
             if not flags & CONTIGUOUS and flags & DENSE:
                 order = sorted(straight, key=lambda k: (-steps[k], k))
-            if not self.adjacent(order, flags):
+            if not self.adjacent(order, flags) or (whole_rows and order[len(order) - len(dims) :] != [*dims]):
                 order = [*(k for k in straight if k not in dims), *dims]
         self.kept = tuple(s for k, s in enumerate(shape) if k not in dims)
         self.count = self.inner = self.outer = 1
@@ -78,9 +78,9 @@ class Rows:
         return self.count >= 4 * LARGE and core.threads.value > 1
 
 
-def of(x, dims: tuple, same_shape: bool = False) -> Rows:
+def of(x, dims: tuple, same_shape: bool = False, whole_rows: bool = False) -> Rows:
     """The rows of tensor `x` along `dims`."""
-    return Rows(core.get_field(plans.settled(x), core.GEOMETRY), dims, same_shape)
+    return Rows(core.get_field(plans.settled(x), core.GEOMETRY), dims, same_shape, whole_rows)
 
 
 HEAD = """

@@ -34,8 +34,8 @@ def cumsum(input, dim, *, dtype=None, out=None):
         make = lambda: rows.plan(cumsum_op, input, lie, "cumsum", [(lie.whole, d.code)], back="cumsum_back" if d.is_floating_point else "", reads=(), dim=dim,  # noqa: E731
                                  differentiable=-1 if d.is_floating_point else 0)
         return into(out, plans.run(cumsum_op, [input], dim, make))
-    array = input.detach()._array()
-    result = from_array(np.cumsum(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
+    array = input.detach()._values()
+    result = from_array(np.cumsum(array, dim, dtype=array.dtype) if array.ndim else array.copy(), d)
     record(cumsum_op, [input], [result], plans.Parameters(cumsum_op, dim=dim))
     return into(out, result)
 
@@ -46,11 +46,11 @@ def cumprod_op(node, g):
     from tapegrad.ops.joining import stack
 
     dim = node.attributes.dim
-    x = node.inputs[0]
+    x = node.inputs[0].conj()
     if not g.ndim:
         return g
-    if not (x.detach()._array() == 0).any():
-        weighted = node.outputs[0] * g
+    if not (x.detach()._values() == 0).any():
+        weighted = node.outputs[0].conj() * g
         return weighted.flip(dim).cumsum(dim).flip(dim) / x
     columns, gs = x.unbind(dim), g.unbind(dim)
     result = []
@@ -80,10 +80,16 @@ def cumprod(input, dim, *, dtype=None, out=None):
         make = lambda: rows.plan(cumprod_op, input, lie, "cumprod", [(lie.whole, d.code)], back="cumprod_back" if d.is_floating_point else "", reads=("source", "out"), saves=0b11, dim=dim,  # noqa: E731
                                  differentiable=-1 if d.is_floating_point else 0)
         return into(out, plans.run(cumprod_op, [input], dim, make))
-    array = input.detach()._array()
-    result = from_array(np.cumprod(array, dim, dtype=d.numpy) if array.ndim else array.copy(), d)
+    array = input.detach()._values()
+    result = from_array(np.cumprod(array, dim, dtype=array.dtype) if array.ndim else array.copy(), d)
     record(cumprod_op, [input], [result], plans.Parameters(cumprod_op, dim=dim), saves=0b11)
     return into(out, result)
+
+
+def comparable(name, x):
+    if x.dtype.is_complex:
+        raise RuntimeError(f" {name} does not support complex dtypes on CPU")
+    return x
 
 
 SortResult, TopkResult = return_type("sort", "values", "indices"), return_type("topk", "values", "indices")
@@ -113,8 +119,8 @@ def order(array, dim, descending):
 @function(method=True)
 def sort(input, dim=-1, descending=False, stable=False, *, out=None):
     """(values, indices) in ascending (or descending) order along `dim`; ties keep their order."""
-    dim = wrap_dim(dim, tensor_argument("sort", input).ndim)
-    return ordered("Sort", SortResult, input, dim, order(input.detach()._array(), dim, descending))
+    dim = wrap_dim(dim, comparable("Sort", tensor_argument("sort", input)).ndim)
+    return ordered("Sort", SortResult, input, dim, order(input.detach()._values(), dim, descending))
 
 
 @function(method=True)
@@ -126,9 +132,9 @@ def argsort(input, dim=-1, descending=False, stable=False):
 @function(method=True)
 def topk(input, k, dim=-1, largest=True, sorted=True):
     """The `k` largest (or smallest) elements along `dim`, with their indices."""
-    dim = wrap_dim(dim, input.ndim)
+    dim = wrap_dim(dim, comparable("topk", input).ndim)
     size = input.shape[dim] if input.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError("selected index k out of range")
-    index = order(input.detach()._array(), dim, largest)
+    index = order(input.detach()._values(), dim, largest)
     return ordered("Topk", TopkResult, input, dim, np.take(index, range(k), dim) if input.ndim else index)

@@ -27,7 +27,7 @@ def gather_from(g, shape: tuple, seen: np.ndarray, own: np.ndarray):
     memory = g.new_zeros(span).index_add(0, from_array(seen.reshape(-1) - low), g.reshape(-1))
     result = memory.index_select(0, from_array(own.reshape(-1) - low)).view(shape)
     counts = np.bincount(own.reshape(-1) - low, minlength=1)[own.reshape(-1) - low].reshape(shape)
-    return result / from_array(counts.astype(g.dtype.numpy)) if counts.max(initial=1) > 1 else result
+    return result / from_array(counts, g.dtype) if counts.max(initial=1) > 1 else result
 
 
 @structural("as_strided_op", "AsStrided")

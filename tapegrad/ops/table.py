@@ -7,6 +7,7 @@ def load() -> None:
     """Import every file of records."""
     from tapegrad.ops import (  # noqa: F401  # noqa: F401, I001
         arithmetic,
+        complexes,
         factorizations,
         indexing,
         joining,

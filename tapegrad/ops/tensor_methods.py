@@ -11,6 +11,7 @@ from tapegrad.engine import layout
 from tapegrad.ops import indexing, joining, rows, scans, views
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
+from tapegrad.ops.reductions import widened
 from tapegrad.ops.registry import structural
 
 
@@ -133,14 +134,15 @@ def _conversion(name, d):
 
 
 for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("long", dtypes.int64), ("int", dtypes.int32), ("short", dtypes.int16),
-                  ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_)):
+                  ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool_), ("half", dtypes.float16), ("bfloat16", dtypes.bfloat16),
+                  ("cfloat", dtypes.complex64), ("cdouble", dtypes.complex128), ("chalf", dtypes.complex32)):
     _conversion(_name, _d)
 
 
 @method()
 def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     """A tensor of `data`, in this tensor's dtype unless another is given."""
-    return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._array(), dtype or self.dtype), requires_grad)
+    return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._values(), dtype or self.dtype), requires_grad)
 
 
 def _new(name, make):
@@ -166,7 +168,7 @@ def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=F
 @function(method=True)
 def equal(input, other):
     """Whether two tensors have the same size and elements."""
-    return tuple(input.shape) == tuple(other.shape) and bool(np.array_equal(input._array(), other._array()))
+    return tuple(input.shape) == tuple(other.shape) and bool(np.array_equal(input._values(), other._values()))
 
 
 @function(method=True)
@@ -174,7 +176,7 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """|input - other| <= atol + rtol * |other|, elementwise."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
-    return creation.from_array(np.isclose(input._array(), other._array(), rtol, atol, equal_nan), dtypes.bool_)
+    return creation.from_array(np.isclose(input._values(), other._values(), rtol, atol, equal_nan), dtypes.bool_)
 
 
 @function(method=True)
@@ -182,7 +184,7 @@ def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Whether all elements are close."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
-    return bool(np.allclose(input._array(), other._array(), rtol, atol, equal_nan))
+    return bool(np.allclose(input._values(), other._values(), rtol, atol, equal_nan))
 
 
 @function(method=True)
@@ -280,7 +282,8 @@ def softmax(input, dim, dtype=None):
 def by_rows(op, x, dim, name):
     """softmax or log_softmax in one kernel, None if there is none for `x`."""
     lie = rows.of(x, (dim,) if x.ndim else (), same_shape=True)
-    if not x.dtype.is_floating_point or not rows.usable(x, lie):
+    kept = name == "softmax" and x.dtype.reduced  # the kernel keeps unfinished values, rounded, in the result
+    if not x.dtype.is_floating_point or kept or not rows.usable(x, lie):
         return None
     make = lambda: rows.plan(op, x, lie, name, [(lie.whole, x.dtype.code)], back=name + "_back", reads=("out",), saves=0b10, cost=4, dim=dim)  # noqa: E731
     return plans.run(op, [x], dim, make)
@@ -293,6 +296,14 @@ def softmax_op(node, g):
     return out * (g - (g * out).sum(node.attributes.dim, True))
 
 
+def comparable(name, x, dim):
+    """torch's refusal of complex operands."""
+    if x.dtype.is_complex:
+        kernel = f"{name}_{'lastdim_' if dim == max(x.ndim, 1) - 1 else ''}kernel_impl"
+        raise NotImplementedError(f'"{kernel}" not implemented for \'{x.dtype.scalar_name}\'')
+    return x
+
+
 def run_softmax(x, dim):
     from tapegrad import modes
 
@@ -301,8 +312,9 @@ def run_softmax(x, dim):
     if found is not None:
         return found
     with modes.no_grad():
-        e = (x.detach() - x.detach().amax(dim, True)).exp() if x.numel() else x.detach()
-        result = (e / e.sum(dim, True)).detach() if x.numel() else e
+        y = widened(comparable("softmax", x, dim))
+        e = (y - y.amax(dim, True)).exp() if x.numel() else y
+        result = (e / e.sum(dim, True) if x.numel() else e).to(x.dtype).detach()
     record(softmax_op, [x], [result], plans.Parameters(softmax_op, dim=dim), saves=0b10)
     return result
 
@@ -324,6 +336,7 @@ def log_softmax(input, dim, dtype=None):
     if found is not None:
         return found
     with modes.no_grad():
-        result = (x.detach() - x.detach().logsumexp(dim, True)).detach() if x.numel() else x.detach()
+        y = widened(comparable("log_softmax", x, dim))
+        result = (y - y.logsumexp(dim, True) if x.numel() else y).to(x.dtype).detach()
     record(log_softmax_op, [x], [result], plans.Parameters(log_softmax_op, dim=dim), saves=0b10)
     return result

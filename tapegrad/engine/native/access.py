@@ -1,6 +1,6 @@
 """What Python reads and writes in the tables, a function per field or small step."""
 
-from tapegrad.engine.layout import REQUIRES_GRAD
+from tapegrad.engine.layout import BOOL, FLOAT32, FLOAT64, INT64, REQUIRES_GRAD
 from tapegrad.engine.native.capi import py_bool_from_i64, py_float_from_f64, py_incref, py_long_from_i64
 from tapegrad.engine.native.memory import bury
 from tapegrad.engine.native.native import native
@@ -20,8 +20,6 @@ from tapegrad.engine.native.pointers import (
     the_state,
 )
 from tapegrad.engine.native.tables import drop, link_input, link_output, view_slot
-
-FLOAT32, FLOAT64, INT64, BOOL = 0, 1, 2, 7
 
 
 @native("vii")

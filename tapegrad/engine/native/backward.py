@@ -5,6 +5,8 @@ hooks use), and the tests hold the two against each other.
 """
 
 from tapegrad.engine.layout import (
+    FLOAT32,
+    FLOAT64,
     GRAD,
     LEAF_GRAD,
     REQUIRES_GRAD,
@@ -102,7 +104,7 @@ def scaled(g, address):
     if factor == 0:
         return 0
     slot_row(st.slots, factor).handles = 1
-    if dtype == 0:
+    if dtype == FLOAT32:
         store_f32(slot_row(st.slots, factor).data, plan.scale)
     else:
         store_f64(slot_row(st.slots, factor).data, plan.scale)
@@ -203,12 +205,12 @@ def backward(code, self, args, count, names):
         return go_slow(slow, code, self, args, count, names)
     slot = slot_row(st.slots, root)
     shape = geometry_row(st.geometries, slot.geometry)
-    if slot.flags & REQUIRES_GRAD == 0 or shape.numel != 1 or slot.dtype > 1 or slot.entry < 0 or slot.flags & LEAF_GRAD:
+    if slot.flags & REQUIRES_GRAD == 0 or shape.numel != 1 or slot.dtype > FLOAT64 or slot.entry < 0 or slot.flags & LEAF_GRAD:
         return go_slow(slow, code, self, args, count, names)
     seed = new_slot(shape.contiguous, slot.dtype)
     if seed == 0 or mark(root) == 0:
         return go_slow(slow, code, self, args, count, names)
-    if slot_row(st.slots, root).dtype == 0:
+    if slot_row(st.slots, root).dtype == FLOAT32:
         store_f32(slot_row(st.slots, seed).data, 1.0)
     else:
         store_f64(slot_row(st.slots, seed).data, 1.0)

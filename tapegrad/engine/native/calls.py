@@ -6,7 +6,7 @@ Python, which teaches the cache what it came to (`remember_call`, see `tapegrad/
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import CALL_ROWS, GRAD, REQUIRES_GRAD, VIEW
+from tapegrad.engine.layout import BOOL, CALL_ROWS, FLOAT32, GRAD, REQUIRES_GRAD, VIEW
 from tapegrad.engine.native.capi import py_decref, py_error_clear, py_error_occurred, py_incref, py_long_as_i64, raw_free, raw_malloc
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, scalar_slot, slot_of
@@ -27,7 +27,6 @@ from tapegrad.engine.native.tables import drop
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 
 CALL_SIZE = layout.CALL.size
-BOOL = 7
 FLOAT32_MAX = 3.4028235677973366e38  # what still rounds to a float32
 key_words = stack_words(100)
 operand_words = stack_words(40)
@@ -84,7 +83,7 @@ def encode_value(value, key, operands, number):
     if kind == st.int_type or kind == st.float_type:
         if number:
             dtype = load_i64(operands + 24)
-            if dtype == 0 and kind == st.float_type:
+            if dtype == FLOAT32 and kind == st.float_type:
                 x = load_f64(value + FLOAT_VALUE)
                 if (x > FLOAT32_MAX or x < -FLOAT32_MAX) and x - x == 0.0:
                     return 0  # Python refuses it

@@ -5,6 +5,7 @@ and no output holds the poison that fresh and freed memory is filled with unless
 computed from memory that nobody has written).
 """
 
+from tapegrad.engine.layout import FLOAT32, FLOAT64
 from tapegrad.engine.native.capi import py_decref, py_long_from_i64, py_vectorcall
 from tapegrad.engine.native.memory import guard_holds
 from tapegrad.engine.native.native import native
@@ -12,7 +13,6 @@ from tapegrad.engine.native.pointers import buffer_row, least, load_i32, load_i6
 
 WATCHED = 30  # inputs looked at; `words` has room for one more word, that says whether any held poison
 PAST_END, INPUT_CHANGED, UNWRITTEN = 1, 2, 3
-FLOAT32, FLOAT64 = 0, 1
 call_words = stack_words(4)
 
 

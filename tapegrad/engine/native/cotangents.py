@@ -4,7 +4,7 @@
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import CAPTURED, CONTIGUOUS, DIRECT, HOOKED, LEAF_GRAD, REQUIRES_GRAD, SCALAR
+from tapegrad.engine.layout import CAPTURED, CONTIGUOUS, DIRECT, FLOAT32, FLOAT64, HOOKED, LEAF_GRAD, REQUIRES_GRAD, SCALAR
 from tapegrad.engine.native.capi import raw_realloc
 from tapegrad.engine.native.deferred import cotangent_slot, defer, flush, retire
 from tapegrad.engine.native.elementwise import (
@@ -37,8 +37,6 @@ from tapegrad.engine.native.pointers import (
     zero_bytes,
 )
 from tapegrad.engine.native.tables import drop, new_slot
-
-FLOAT32, FLOAT64 = 0, 1  # dtype codes
 
 # results of `sweep`: 0 is done, a positive number is a barrier at that entry + 1, a negative one is a failure
 DONE = 0

@@ -11,7 +11,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 I64, VOID = types.int64, types.void
-_i64 = ir.IntType(64)
+_i64, _i16, _i32 = ir.IntType(64), ir.IntType(16), ir.IntType(32)
+_float, _double, _half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
 
 
 @intrinsic
@@ -20,20 +21,65 @@ def load_i64(typingctx, address):
     return I64(I64), lambda context, builder, sig, args: builder.load(builder.inttoptr(args[0], _i64.as_pointer()))
 
 
+# name: (the type that kernels compute with, the type in memory)
 TYPES = {
-    "float32": (types.float32, ir.FloatType()),
-    "float64": (types.float64, ir.DoubleType()),
+    "float32": (types.float32, _float),
+    "float64": (types.float64, _double),
     "int64": (types.int64, _i64),
-    "int32": (types.int32, ir.IntType(32)),
-    "int16": (types.int16, ir.IntType(16)),
+    "int32": (types.int32, _i32),
+    "int16": (types.int16, _i16),
     "int8": (types.int8, ir.IntType(8)),
     "uint8": (types.uint8, ir.IntType(8)),
     "bool": (types.boolean, ir.IntType(8)),
+    "float16": (types.float32, _half),
+    "bfloat16": (types.float32, _i16),
+    "complex64": (types.complex64, ir.LiteralStructType([_float, _float])),
+    "complex128": (types.complex128, ir.LiteralStructType([_double, _double])),
+    "complex32": (types.complex64, ir.LiteralStructType([_half, _half])),
 }
+
+
+def _each_part(builder, value, result, convert):
+    """A complex value with both parts converted."""
+    whole = ir.Constant(result, ir.Undefined)
+    for k in (0, 1):
+        whole = builder.insert_value(whole, convert(builder.extract_value(value, k)), k)
+    return whole
+
+
+def _widen(builder, value, name):
+    """What memory holds as what kernels compute with."""
+    if name == "bool":
+        return builder.icmp_unsigned("!=", value, ir.Constant(value.type, 0))
+    if name == "float16":
+        return builder.fpext(value, _float)
+    if name == "bfloat16":
+        return builder.bitcast(builder.shl(builder.zext(value, _i32), ir.Constant(_i32, 16)), _float)
+    if name == "complex32":
+        return _each_part(builder, value, ir.LiteralStructType([_float, _float]), lambda part: builder.fpext(part, _float))
+    return value
+
+
+def _narrow(builder, value, name):
+    """The other way: rounded to nearest even."""
+    if name == "bool":
+        return builder.zext(value, ir.IntType(8))
+    if name == "float16":
+        return builder.fptrunc(value, _half)
+    if name == "bfloat16":
+        bits = builder.bitcast(value, _i32)
+        upper = builder.lshr(bits, ir.Constant(_i32, 16))
+        up = builder.add(builder.and_(upper, ir.Constant(_i32, 1)), ir.Constant(_i32, 0x7FFF))
+        rounded = builder.trunc(builder.lshr(builder.add(bits, up), ir.Constant(_i32, 16)), _i16)
+        return builder.select(builder.fcmp_unordered("uno", value, value), ir.Constant(_i16, 0x7FC0), rounded)
+    if name == "complex32":
+        return _each_part(builder, value, TYPES[name][1], lambda part: builder.fptrunc(part, _half))
+    return value
 
 
 def _element(name):
     kind, llvm_type = TYPES[name]
+    alignment = {"complex64": 4, "complex128": 8, "complex32": 2}.get(name)
 
     def pointer(builder, base, index):
         return builder.gep(builder.inttoptr(base, llvm_type.as_pointer()), [index])
@@ -41,8 +87,7 @@ def _element(name):
     @intrinsic
     def get(typingctx, base, index):
         def generate(context, builder, sig, args):
-            value = builder.load(pointer(builder, *args))
-            return builder.icmp_unsigned("!=", value, ir.Constant(llvm_type, 0)) if name == "bool" else value
+            return _widen(builder, builder.load(pointer(builder, *args), align=alignment), name)
 
         return kind(I64, I64), generate
 
@@ -53,10 +98,8 @@ def _element(name):
             if isinstance(given, types.Float) and isinstance(kind, types.Integer):
                 # By way of int64, so that negative numbers wrap in every narrower type.
                 element, given = context.cast(builder, element, given, types.int64), types.int64
-            element = context.cast(builder, element, given, kind)
-            if name == "bool":
-                element = builder.zext(element, llvm_type)
-            builder.store(element, pointer(builder, args[0], args[1]))
+            element = _narrow(builder, context.cast(builder, element, given, kind), name)
+            builder.store(element, pointer(builder, args[0], args[1]), align=alignment)
             return context.get_dummy_value()
 
         return VOID(I64, I64, value), generate
@@ -124,6 +167,10 @@ def _blas(prefix, real):
     gemv_type = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()] * 11)
     byte = ir.IntType(8).as_pointer()
 
+    def constant(value):
+        parts = getattr(real, "elements", None)
+        return ir.Constant(real, value) if parts is None else ir.Constant(real, [ir.Constant(parts[0], value), ir.Constant(parts[1], 0.0)])
+
     def by_pointer(builder, value, kind):
         with builder.goto_entry_block():
             place = builder.alloca(kind)
@@ -151,7 +198,7 @@ def _blas(prefix, real):
             # Row-major C = A B is column-major C^T = B^T A^T.
             b_flag, b_lead = order(builder, b_row, b_column, k, n)
             a_flag, a_lead = order(builder, a_row, a_column, m, k)
-            one, zero = by_pointer(builder, ir.Constant(real, 1.0), real), by_pointer(builder, ir.Constant(real, 0.0), real)
+            one, zero = by_pointer(builder, constant(1.0), real), by_pointer(builder, constant(0.0), real)
             pointer = lambda value: builder.inttoptr(value, byte)
             builder.call(builder.inttoptr(address, gemm_type.as_pointer()), [
                 by_pointer(builder, b_flag, ir.IntType(8)), by_pointer(builder, a_flag, ir.IntType(8)),
@@ -171,7 +218,7 @@ def _blas(prefix, real):
             plain = builder.icmp_signed("==", a_column, ir.Constant(_i64, 1))
             flag = builder.select(plain, ir.Constant(ir.IntType(8), ord("T")), ir.Constant(ir.IntType(8), ord("N")))
             rows, columns = builder.select(plain, k, m), builder.select(plain, m, k)
-            one, zero = by_pointer(builder, ir.Constant(real, 1.0), real), by_pointer(builder, ir.Constant(real, 0.0), real)
+            one, zero = by_pointer(builder, constant(1.0), real), by_pointer(builder, constant(0.0), real)
             pointer = lambda value: builder.inttoptr(value, byte)
             builder.call(builder.inttoptr(words, gemv_type.as_pointer()), [
                 by_pointer(builder, flag, ir.IntType(8)), as_int(builder, rows), as_int(builder, columns), one, pointer(a),
@@ -189,14 +236,21 @@ def namespace(dtype: str, result: str) -> dict:
     space = {"load_i64": load_i64, "where": where, "inf": np.inf}
     for name in {dtype, result, "bool", "float64", "float32", "int64"}:
         space[f"get_{name}"], space[f"put_{name}"] = _element(name)
-    if dtype.startswith("float"):
-        space["real"] = np.float32 if dtype == "float32" else np.float64
+    kind = TYPES[dtype][0]
+    if isinstance(kind, (types.Float, types.Complex)):
+        space["real"] = np.float32 if kind in (types.float32, types.complex64) else np.float64
+    if isinstance(kind, types.Complex):
+        space["wide"] = np.complex128
+        space.update(fabs=fabs, copysign=copysign)
+        parts = ir.FloatType() if kind == types.complex64 else ir.DoubleType()
+        space[f"blas_gemm_{dtype}"], space[f"blas_gemv_{dtype}"] = _blas(dtype, ir.LiteralStructType([parts, parts]))
+    elif isinstance(kind, types.Float):
         space["wide"] = np.float64
         space.update(fabs=fabs, floor=floor, ceil=ceil, trunc=trunc, nearest=nearest, sqrt=sqrt, copysign=copysign, fmod=fmod)
-        real = ir.FloatType() if dtype == "float32" else ir.DoubleType()
+        real = ir.FloatType() if kind == types.float32 else ir.DoubleType()
         space[f"blas_gemm_{dtype}"], space[f"blas_gemv_{dtype}"] = _blas(dtype, real)
     else:
-        space["wide"] = np.float64 if result.startswith("float") else np.int64
+        space["wide"] = np.complex128 if result.startswith("complex") else np.float64 if "float" in result else np.int64
         space.update(fmod=fmod)
         # Integer products take the plain loops; the names must exist.
         space[f"blas_gemm_{dtype}"], space[f"blas_gemv_{dtype}"] = _blas(dtype, ir.DoubleType())

@@ -10,6 +10,7 @@ from tapegrad.engine import layout
 from tapegrad.engine.layout import (
     ADDED,
     BLOCK,
+    BOOL,
     CONTIGUOUS,
     DIRECT,
     GRAD,
@@ -51,7 +52,6 @@ from tapegrad.engine.native.threads import launch
 MIXED = -1  # operand dtypes differ or need promotion: Python decides
 FAILED = -2  # a Python exception is set
 NO_MEMORY = -3
-BOOL_CODE = 7
 
 walk_words = stack_words(64)
 scratch_words = stack_words(7 * BLOCK * 2)
@@ -112,6 +112,9 @@ def copy_element(target, source, size):
         store_i32(target, load_i32(source))
     elif size == 1:
         store_u8(target, load_u8(source))
+    elif size == 16:
+        store_i64(target, load_i64(source))
+        store_i64(target + 8, load_i64(source + 8))
     else:
         copy_bytes(target, source, size)
 
@@ -371,7 +374,7 @@ def elementwise(op, a, b, c, unused):
     third_geometry = 0
     if b:
         second = slot_row(st.slots, b)
-        if second.dtype != dtype or (row.mask != 0 and first.dtype != BOOL_CODE):
+        if second.dtype != dtype or (row.mask != 0 and first.dtype != BOOL):
             return MIXED
         flags = flags | second.flags
         second_geometry = second.geometry

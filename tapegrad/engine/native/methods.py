@@ -5,7 +5,7 @@ A call that is not the plain case (other types, mixed dtypes, keywords, an activ
 op's Python callable, which knows every rule and raises every error.
 """
 
-from tapegrad.engine.layout import DENSE, GRAD, REQUIRES_GRAD, VIEW
+from tapegrad.engine.layout import DENSE, FLOAT64, GRAD, REQUIRES_GRAD, VIEW
 from tapegrad.engine.native.capi import py_error_clear, py_error_occurred, py_float_as_f64, py_incref
 from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.elementwise import FAILED, elementwise, fill_blocks, find_broadcast, kernel_of, run_kernel
@@ -25,7 +25,6 @@ from tapegrad.engine.native.pointers import (
 from tapegrad.engine.native.tables import drop
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 
-FLOAT64 = 1  # dtype code
 pair_words = stack_words(4)
 check_words = stack_words(40)
 
@@ -192,7 +191,9 @@ def unary(code, self, args, count, names):
     st = the_state()
     op = code & 0xFFFF
     row = op_row(st.ops, op)
-    slow = row.slow_inplace if code & INPLACE else row.slow
+    slow = row.slow_operator if code & OPERATOR else row.slow
+    if code & INPLACE:
+        slow = row.slow_inplace
     x = self
     wanted = 0
     if self == 0:

@@ -1,6 +1,6 @@
 """Tensor objects and slots: wrapping a slot, letting one go, reading the operands of a call, handing a call over to Python."""
 
-from tapegrad.engine.layout import INFERENCE, SLOW, SUBCLASS, TRACKED, VIEW, WRAPPED
+from tapegrad.engine.layout import FLOAT64, INFERENCE, INT64, SLOW, SUBCLASS, TRACKED, VIEW, WRAPPED
 from tapegrad.engine.native.capi import (
     py_decref,
     py_error_clear,
@@ -34,7 +34,6 @@ from tapegrad.engine.native.threadmodes import load_modes
 
 HANDLE_SLOT = 16  # byte offset of the slot number in a Tensor object
 TYPE_FREE = 320  # byte offset of tp_free in a PyTypeObject, verified when the engine starts
-FLOAT64, INT64 = 1, 2  # dtype codes
 ODD = VIEW | INFERENCE | SUBCLASS | TRACKED
 call_free = call_pointer(VOID, I64)
 argument_words = stack_words(24)

@@ -15,11 +15,17 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+REAL = {"float32": np.float32, "float64": np.float64, "complex64": np.float32, "complex128": np.float64, "int64": np.int64}
+
+
 def namespace(dtype: str) -> dict:
     """Globals in which a formula of `dtype` runs on NumPy arrays."""
-    space = dict(OPERATIONS, real=getattr(np, dtype, np.float64), wide=np.float64)
+    space = dict(OPERATIONS, real=REAL.get(dtype, np.float64), wide=np.float64, pack=lambda x, y: x + 1j * y)
+    from tapegrad.maths import complex as complex_maths
     from tapegrad.maths import library
 
+    if dtype.startswith("complex"):
+        return space | complex_maths.PLAIN
     maths = library.plain("float32" if dtype == "float32" else "float64")  # lazy: a merge of dicts would lose its entries
     space.update({name: maths[name] for name in (*library.UNARY, *library.BINARY)})
     helpers = elements._HELPERS["float" if dtype.startswith("float") else "int"]

@@ -81,6 +81,7 @@ def run_plan_unchecked(address, slots, inputs, made):
     if plan.shares:
         s = view_slot(load_i64(slots), load_i64(results), load_i64(results + 16))
         slot_row(st.slots, s).flags = plan.view_flags
+        slot_row(st.slots, s).dtype = load_i64(results + 8)
         store_i64(made, s)
         return 1
     copies = copy_words()

@@ -12,6 +12,7 @@ from tapegrad.engine.layout import (
     DERIVATIVE_SAME,
     DIRECT,
     ELEMENTWISE,
+    FLOAT64,
     FREED,
     HAS_SAVED,
     HOOKED,
@@ -56,8 +57,6 @@ from tapegrad.engine.native.pointers import (
 )
 from tapegrad.engine.native.tables import drop, is_saved, new_slot, rewind_tape, view_slot
 from tapegrad.engine.native.threadmodes import thread_id
-
-FLOAT64 = 1  # dtype code
 
 sweep_planned = external("tg_sweep_planned", I64, I64)  # native/backward.py, which builds on this file
 many_words = stack_words(32)
@@ -217,7 +216,10 @@ def sweep_entry(e):
     geometry = out.geometry
     dtype = out.dtype
     if dtype > FLOAT64:
-        return NEEDS_PYTHON
+        # Operands of another dtype (numbers beside half precision) are Python's business.
+        for k in range(op_row(st.ops, op).mask, inputs):
+            if slot_row(st.slots, operand_row(st.operands, first + k).slot).dtype != dtype:
+                return NEEDS_PYTHON
     # The geometries of the inputs, and whether all are laid out alike.
     plain = (geometry_row(st.geometries, geometry).flags & CONTIGUOUS) != 0
     alike = plain
@@ -243,6 +245,8 @@ def sweep_entry(e):
         if plan != 0 and wants_cotangent(st, slot):
             shape = geometry_row(st.geometries, slot.geometry)
             reduced = shape.numel != n
+            if reduced and dtype > FLOAT64:
+                return NEEDS_PYTHON
             if reduced or n == 0 or shape.ndim != geometry_row(st.geometries, geometry).ndim:
                 if shape.contiguous == 0 or not plain or (reduced and (shape.flags & CONTIGUOUS) == 0):
                     return NEEDS_PYTHON

@@ -1,0 +1,176 @@
+"""Complex tensors: views of their parts, conjugates, and questions about them.
+
+A complex element is two real ones side by side, so `view_as_real` and `view_as_complex` are views; `real` and `imag` select from the
+former.  A conjugate is a copy.
+"""
+
+from __future__ import annotations
+
+from tapegrad import dispatch, dtypes, modes
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.public import function, method
+from tapegrad.ops.reductions import into
+from tapegrad.ops.registry import BY_NAME, structural
+from tapegrad.ops.views import tensor_argument
+
+
+@structural("view_as_real_op", "ViewAsReal", retype=lambda d: d.to_real())
+def view_as_real_op(node, g):
+    """view_as_real: the gradient's pairs as complex numbers."""
+    return view_as_complex(g.contiguous())
+
+
+@function()
+def view_as_real(input):
+    """A view of a complex tensor as a real one with a last dim of size 2: (real part, imaginary part).
+
+    >>> import tapegrad as tg
+    >>> tg.view_as_real(tg.tensor([1 + 2j]))
+    tensor([[1., 2.]])
+    """
+    if not tensor_argument("view_as_real", input).dtype.is_complex:
+        raise RuntimeError("view_as_real is only supported for complex tensors")
+    return plans.view(view_as_real_op, input, None, _as_real)
+
+
+def _as_real(shape, steps):
+    return (*shape, 2), (*(2 * s for s in steps), 1), 0, {}
+
+
+@structural("view_as_complex_op", "ViewAsComplex", retype=lambda d: d.to_complex())
+def view_as_complex_op(node, g):
+    """view_as_complex: the gradient's parts."""
+    return view_as_real(g.contiguous())
+
+
+@function()
+def view_as_complex(input):
+    """A view of a real tensor whose last dim holds (real part, imaginary part) as a complex one.
+
+    >>> import tapegrad as tg
+    >>> tg.view_as_complex(tg.tensor([[1., 2.]]))
+    tensor([1.+2.j])
+    """
+    d = tensor_argument("view_as_complex", input).dtype
+    if d not in (dtypes.float16, dtypes.float32, dtypes.float64):
+        raise RuntimeError(f"view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar type: {d.scalar_name}")
+    if not input.ndim:
+        raise RuntimeError("Input tensor must have one or more dimensions")
+    if input.shape[-1] != 2:
+        raise RuntimeError("Tensor must have a last dimension of size 2")
+    *steps, last = input.stride()
+    if last != 1:
+        raise RuntimeError("Tensor must have a last dimension with stride 1")
+    if any(s % 2 for s in steps):
+        raise RuntimeError("Tensor must have a stride divisible by 2 for all but last dimension")
+    if input.storage_offset() % 2:
+        raise RuntimeError("Tensor must have a storage_offset divisible by 2")
+    return plans.view(view_as_complex_op, input, None, _as_complex)
+
+
+def _as_complex(shape, steps):
+    return shape[:-1], tuple(s // 2 for s in steps[:-1]), 0, {}
+
+
+@function()
+def real(input):
+    """The real parts, as a view; a real tensor itself."""
+    return view_as_real(input).select(-1, 0) if tensor_argument("real", input).dtype.is_complex else input
+
+
+@function()
+def imag(input):
+    """The imaginary parts, as a view; complex tensors only."""
+    if not tensor_argument("imag", input).dtype.is_complex:
+        raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
+    return view_as_real(input).select(-1, 1)
+
+
+@function(method=True)
+def conj(input):
+    """The complex conjugate, a copy; a real tensor itself.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([1 + 2j]).conj()
+    tensor([1.-2.j])
+    """
+    if not tensor_argument("conj", input).dtype.is_complex:
+        return input
+    return dispatch.call(BY_NAME["conj_op"], input)
+
+
+@function(method=True)
+def conj_physical(input):
+    """`conj`."""
+    return dispatch.call(BY_NAME["conj_physical_op"], input) if tensor_argument("conj_physical", input).dtype.is_complex else input
+
+
+@method()
+def conj_physical_(self):
+    """`conj` in place."""
+    return dispatch.call_inplace(BY_NAME["conj_physical_op"], self) if self.dtype.is_complex else self
+
+
+def _resolved(name):
+    def run(input):
+        return input
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = "The tensor itself: conjugates and negatives are never postponed."
+    return function(method=True, name=name)(run)
+
+
+resolve_conj, resolve_neg = _resolved("resolve_conj"), _resolved("resolve_neg")
+
+
+def _never(name):
+    def run(input):
+        return False
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"Whether the {'conjugation' if name == 'is_conj' else 'negation'} of the tensor is postponed: it never is."
+    return function(method=True, name=name)(run)
+
+
+is_conj, is_neg = _never("is_conj"), _never("is_neg")
+
+
+@function(method=True)
+def isreal(input):
+    """Where the imaginary part is 0."""
+    from tapegrad.creation import ones_like
+
+    if not tensor_argument("isreal", input).dtype.is_complex:
+        return ones_like(input, dtype=dtypes.bool_)
+    return imag(input) == 0
+
+
+@function(method=True)
+def adjoint(input):
+    """Matrices transposed and conjugated."""
+    if input.ndim == 1:
+        raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. Got 1-D tensor.")
+    return input.transpose(-2, -1).conj() if input.ndim else input.conj()
+
+
+@structural("vdot_op", "Vdot")
+def vdot_op(node, g):
+    """vdot: linear in the second vector, conjugate linear in the first."""
+    x, y = node.inputs
+    return (g.conj() * y if x.requires_grad else None), (g * x if y.requires_grad else None)
+
+
+@function(method=True)
+def vdot(input, other, *, out=None):
+    """The inner product of two vectors, the first conjugated."""
+    for k, (x, name) in enumerate(((input, "input"), (other, "other")), 1):
+        tensor_argument("vdot", x, k, name)
+    if input.ndim != 1 or other.ndim != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {other.ndim}D tensors")
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {input.dtype.scalar_name} and {other.dtype.scalar_name}")
+    with modes.no_grad():
+        result = conj(input.detach()).dot(other.detach())
+    record(vdot_op, [input, other], [result], saves=0b11)
+    return into(out, result)
