@@ -3,14 +3,14 @@
 All are written from the mathematics named in their docstrings. The polynomial coefficients were computed for this file: weighted
 minimax (Remez) fits of the stated function on the stated interval with 60-digit mpmath, approximation error below 2^-56 of the result.
 Sources referred to: J.-M. Muller, "Elementary Functions" (argument reduction, double-double steps); W. J. Cody and W. Waite,
-"Software Manual for the Elementary Functions"; M. Payne and R. Hanek 1983 (reduction of huge angles); M. Abramowitz and I. Stegun,
+"Software Manual for the Elementary Functions"; M. Abramowitz and I. Stegun,
 "Handbook of Mathematical Functions", ch. 4 and 7; M. Shepherd and J. Laframboise 1981 (erfc on one rational variable).
 
 A NaN argument falls through every comparison and comes out as NaN. Literals are at most int64: a larger one would turn numba's
 arithmetic unsigned or floating.
 """
 
-import numpy as np
+import math
 
 from tapegrad.maths.primitives import (
     bits,
@@ -51,14 +51,6 @@ ERFC_CENTRE = 1.095995661000491  # 8 e^16 erfc(4)
 ERFC_CENTRE_LOW = 5.757254511326975e-17
 TINY = 7.450580596923828e-09  # 2^-27: below it sin, tan, asin, ... of x are x to within rounding
 ANGLE_LIMIT = 1099511627776.0  # 2^40: the three-part reduction is exact up to here
-# 2 / pi in 24-bit digits, after one zero digit.
-TWO_OVER_PI_DIGITS = np.array([
-    0, 10680707, 7228996, 1387004, 2578385, 16069853, 12639074, 9804092, 4427841, 16666979, 11263675, 12935607,
-    2387514, 4345298, 14681673, 3074569, 13734428, 16653803, 1880361, 10960616, 8533493, 3062596, 8710556, 7349940,
-    6258241, 3772886, 3769171, 3798172, 8675211, 12450088, 3874808, 9961438, 366607, 15675153, 9132554, 7151469,
-    3571407, 2607881, 12013382, 4155038, 6285869, 7677882, 13102053, 15825725, 473591, 9065106, 15363067, 6271263,
-    9264392, 5636912, 4652155, 7056368, 13614112, 10155062, 1944035, 9527646, 15080200,
-], np.int64)
 
 
 def _times_power(p, shifted):
@@ -286,70 +278,19 @@ def tan(x):
     return where(fabs(x) < TINY, x, _tangent(r, rest, bits(shifted)))
 
 
-def _reduce_huge(x):
-    """|x| - n pi/2 as r + rest, and n mod 4, for ANGLE_LIMIT < |x| < inf. Payne-Hanek; scalar and slow.
-
-    |x| = m 2^e. Digits of 2/pi that give whole multiples of 4 turns-quarters are skipped; m times the next nine 24-bit digits is
-    formed exactly in 24-bit columns, placed so that nine columns are the fraction and the tenth holds n.
-    """
-    b = bits(fabs(x))
-    e = (b >> 52) - 1075
-    m = (b & 0xFFFFFFFFFFFFF) | 0x10000000000000
-    first = (e - 2) // 24 + 1
-    shift = e - 24 * first + 24
-    part = (m & 0xFFFFFF) << shift
-    m0 = part & 0xFFFFFF
-    part = (((m >> 24) & 0xFFFFFF) << shift) + (part >> 24)
-    m1 = part & 0xFFFFFF
-    part = ((m >> 48) << shift) + (part >> 24)
-    m2 = part & 0xFFFFFF
-    m3 = part >> 24
-    columns = np.zeros(14, np.int64)
-    for digit in range(9):
-        t = TWO_OVER_PI_DIGITS[first + 8 - digit]
-        columns[digit] += m0 * t
-        columns[digit + 1] += m1 * t
-        columns[digit + 2] += m2 * t
-        columns[digit + 3] += m3 * t
-    carry = columns[0] >> 24
-    for column in range(1, 10):
-        total = columns[column] + carry
-        columns[column] = total & 0xFFFFFF
-        carry = total >> 24
-    quarter = columns[9] + (columns[8] >> 23)  # to the nearest quarter turn: the fraction becomes signed
-    fraction = (columns[8] - ((columns[8] >> 23) << 24)) * 5.960464477539063e-08
-    rest = 0.0
-    weight = 5.960464477539063e-08
-    for column in range(7, 0, -1):
-        weight *= 5.960464477539063e-08
-        fraction, error = two_sum(fraction, columns[column] * weight)
-        rest += error
-    r, low = product(fraction, HALF_PI)
-    return r, low + (fraction * HALF_PI_2 + rest * HALF_PI), quarter
-
-
 def sin_fixup(x, y):
-    """sin(x) where |x| > ANGLE_LIMIT, else y. Scalar, with a branch."""
-    if ANGLE_LIMIT < fabs(x) < INF:
-        r, rest, quarter = _reduce_huge(x)
-        y = copysign(1.0, x) * _quadrant(r, rest, quarter)
-    return y
+    """sin(x) where |x| > ANGLE_LIMIT, else y. Scalar, with a branch: the C library reduces such an angle."""
+    return math.sin(x) if ANGLE_LIMIT < fabs(x) < INF else y
 
 
 def cos_fixup(x, y):
     """cos(x) where |x| > ANGLE_LIMIT, else y. Scalar, with a branch."""
-    if ANGLE_LIMIT < fabs(x) < INF:
-        r, rest, quarter = _reduce_huge(x)
-        y = _quadrant(r, rest, quarter + 1)
-    return y
+    return math.cos(x) if ANGLE_LIMIT < fabs(x) < INF else y
 
 
 def tan_fixup(x, y):
     """tan(x) where |x| > ANGLE_LIMIT, else y. Scalar, with a branch."""
-    if ANGLE_LIMIT < fabs(x) < INF:
-        r, rest, quarter = _reduce_huge(x)
-        y = copysign(1.0, x) * _tangent(r, rest, quarter)
-    return y
+    return math.tan(x) if ANGLE_LIMIT < fabs(x) < INF else y
 
 
 def _asin_tail(z):

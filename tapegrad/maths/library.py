@@ -92,9 +92,9 @@ class _Compiler:
                 if (value := self.resolve(used)) is not None:
                     namespace[used] = value
             rebound = types.FunctionType(original.__code__, namespace, name)
-            # A fix-up is long, scalar and rarely reached: a call, not a copy in every kernel.
+            # A fix-up is scalar and rarely reached: a call, not a copy in every kernel.
             self.made[name] = njit(
-                forceinline=not name.endswith(("_fixup", "_huge")), error_model="numpy", fastmath=_FASTMATH,
+                forceinline=not name.endswith("_fixup"), error_model="numpy", fastmath=_FASTMATH,
                 no_cpython_wrapper=True, no_cfunc_wrapper=True,
             )(rebound)
         return self.made[name]

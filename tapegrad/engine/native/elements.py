@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from llvmlite import ir
 from numba import njit
@@ -314,27 +312,11 @@ def shift_right_int(x, y):
     return x >> where((y < 0) | (y >= 63), 63, y)
 
 
-def sin_fixup(x, y):
-    """sin of a huge argument, by the C library (y is the fast loop's value, wrong there)."""
-    return math.sin(x)
-
-
-def cos_fixup(x, y):
-    return math.cos(x)
-
-
-def tan_fixup(x, y):
-    return math.tan(x)
-
-
 _HELPERS = {
     "float": {
         "sign": sign,
         "remainder": remainder_float,
         "floor_divide": floor_divide_float,
-        "sin_fixup": sin_fixup,
-        "cos_fixup": cos_fixup,
-        "tan_fixup": tan_fixup,
     },
     "int": {
         "remainder": remainder_int,
