@@ -233,3 +233,13 @@ def test_cached_plans_hold_no_tensor(holds_nothing):
     y = [x.expand(2, 5, 7, 3, 1), x.squeeze(), x.squeeze(1), x.unsqueeze(0), x.transpose(0, 2), x.permute(3, 2, 1, 0), x.diagonal(0, 0, 2), x[1:3],
          x.narrow(2, 1, 2), x.unfold(0, 2, 2), x.reshape(15), x.flatten(), x.sum(2), x.mean((0, 2)), x.as_strided((3,), (2,)), *x.unbind(2), *x.split(2)]  # fmt: skip
     sum(t.sum() for t in y).backward()
+
+
+def test_a_sweep_over_no_elements_leaves_nothing_for_the_next():
+    """A pass over 0 elements counts as made; what it spent must not be freed in a later sweep, whose entries have the same numbers."""
+    empty, x = tg.zeros(0, 3, requires_grad=True), tg.full((2, 3), 2.0, requires_grad=True)
+    for _ in range(3):
+        (empty.exp() * empty).sum().backward()
+        (g,) = tg.autograd.grad((x**3).sum(), x, create_graph=True)
+        (h,) = tg.autograd.grad(g.sum(), x)
+        assert h.tolist() == [[12.0] * 3] * 2

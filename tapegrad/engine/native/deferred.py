@@ -51,7 +51,7 @@ def run_deferred(block, start, stop):
 def defer(kernel, words, count, n, cost):
     """Note a call of `kernel` with `count` argument words over 0 .. n, or make it at once if passes are not being deferred."""
     st = the_state()
-    if st.deferred_n != n:
+    if st.deferred_n == 0 or st.deferred_n != n:
         run_kernel(kernel, words, n, cost, 0)
         return
     if st.deferred_count >= CALLS:
