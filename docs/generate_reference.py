@@ -52,7 +52,7 @@ def public_forms(op) -> list[str]:
     names = ", ".join(op.parameters)
     others = ", ".join(op.parameters[1:])
     short = len(op.inputs) <= 2
-    forms = [f"tapegrad.{op.name}({names})"] if op.function and short else []
+    forms = [f"tapegrad.{op.name}({names})"] if op.function is True and short else []
     forms += [f"Tensor.{op.name}({others})"] if op.method and short else []
     forms += [f"Tensor.{op.name}_({others})"] if op.method and op.inplace and short else []
     return forms

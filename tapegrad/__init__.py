@@ -27,6 +27,7 @@ _table.load()
 
 from tapegrad import autograd, linalg, random, utils  # noqa: E402 (they need the op table)
 from tapegrad.autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled  # noqa: E402
+from tapegrad import nn, optim  # noqa: E402
 from tapegrad import install as _install  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402

@@ -22,6 +22,19 @@ _kept: list = []  # Python callables whose addresses compiled code holds
 FUNCTIONS: dict[str, object] = {}  # public functions with a compiled fast path
 
 
+class _Private:
+    """Compiled functions that are not public names of the package, as attributes; the first one asked for starts the engine."""
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name in self.__dict__:
+            raise AttributeError(name)
+        core.start()
+        return self.__dict__[name]
+
+
+NN = _Private()  # of `nn.functional`
+
+
 def elementwise_ops() -> list[Elementwise]:
     table.load()
     return [op for op in BY_CODE if isinstance(op, Elementwise)]
@@ -170,8 +183,9 @@ def start(engine) -> None:
                 if "." not in name:
                     setattr(Tensor, name, engine.method(Tensor, symbol, name, signature(op, True) + op.doc))
             if is_function:
+                place = FUNCTIONS if is_function is True else NN.__dict__
                 for name in (op.name, *op.aliases):
-                    FUNCTIONS[name] = engine.function(symbol, name, signature(op, False) + op.doc, keywords=True)
+                    place[name] = engine.function(symbol, name, signature(op, False) + op.doc, keywords=True)
 
 
 
@@ -179,4 +193,4 @@ def start(engine) -> None:
 @functools.cache
 def function_names() -> set[str]:
     """The public functions that compiled code serves, known before it runs."""
-    return planned.function_names() | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function for n in (op.name, *op.aliases)}
+    return planned.function_names() | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function is True for n in (op.name, *op.aliases)}

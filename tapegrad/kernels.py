@@ -51,6 +51,11 @@ def result_of(op: Elementwise, dtype):
     return dtypes.BY_NAME[op.result] if op.result else dtype
 
 
+def typed_constants(tree) -> str:
+    """The text of a formula with its numbers in the kernel's type."""
+    return ast.unparse(ast.fix_missing_locations(_TypedConstants().visit(tree)))
+
+
 def expression(op: Elementwise, dtype, which: int) -> str:
     """The formula as it stands in a kernel of `dtype`."""
     text = op.formula(which, dtype.kind)

@@ -22,7 +22,7 @@ from tapegrad.ops.registry import BY_NAME, Elementwise
 SERVED: dict[str, int] = dict.fromkeys(
     (
         "sum", "mean", "amax", "amin", "t", "reshape", "view", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "select", "narrow",
-        "expand", "diagonal", "__getitem__", "matmul", "__matmul__", "mm", "mv", "dot", "bmm",
+        "expand", "diagonal", "__getitem__", "matmul", "__matmul__", "mm", "mv", "dot", "bmm", "addmm",
         "max", "min", "argmax", "argmin", "any", "all", "prod", "logsumexp", "softmax", "log_softmax", "cumsum", "cumprod", "norm", "std", "var",
     ),
     0,

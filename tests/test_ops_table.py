@@ -14,7 +14,7 @@ from tapegrad.ops.registry import Elementwise
 
 core.start()
 OPS: list[Elementwise] = install.elementwise_ops()
-PUBLIC = [op for op in OPS if op.function or op.method]
+PUBLIC = [op for op in OPS if op.function is True or op.method]
 DIFFERENTIABLE = [op for op in OPS if op.differentiable and not all(text in (None, "0") for text in op.grads)]
 # Derivatives that are step functions of an input, or that PyTorch defines apart from the value (fmod: the divisor's steps).
 LAYOUTS = ["contiguous", "transposed", "strided", "broadcast", "scalar", "empty"]
@@ -105,7 +105,7 @@ def torch_function(op: Elementwise, torch):
     names = {"to_" + d: (lambda d: lambda x: x.to(getattr(torch, d)))(d) for d in dtypes.BY_NAME}
     names |= {"where": torch.where, "masked_fill": None, "clamp_both": torch.clamp, "round": torch.round, "logit": torch.special.logit,
               "xlogy": torch.special.xlogy, "trunc_divide": lambda x, y: torch.div(x, y, rounding_mode="trunc")}  # fmt: skip
-    return names.get(op.name) or getattr(torch, op.name, None)
+    return None if op.function == "nn" else names.get(op.name) or getattr(torch, op.name, None)
 
 
 @pytest.mark.torch
@@ -161,11 +161,10 @@ def test_derivatives_against_differences(op, form, rng):
         return
     shapes = {"same": None, "broadcast": [(2, 3), (3,), (2, 1)], "scalar": [(), (), ()]}[form]
     arrays = far_from_kinks(op, points(op, rng, shapes))
-    if op.name in ("softplus_scaled",):
-        fixed = arrays[1:]
-        support.check_against_differences(lambda m, x: call(op, x, *[tg.tensor(a) for a in fixed]), arrays[:1], rng)
-        return
-    support.check_against_differences(lambda m, *xs: call(op, *xs), arrays, rng, smooth=op.name not in ("clamp_both", "round"))
+    count = len(arrays) - op.numbers
+    fixed = [tg.tensor(a) for a in arrays[count:]]
+    kinked = op.function == "nn" or op.name in ("clamp_both", "round")
+    support.check_against_differences(lambda m, *xs: call(op, *xs, *fixed), arrays[:count], rng, smooth=not kinked)
 
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE, ids=name_of)

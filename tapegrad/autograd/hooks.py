@@ -14,15 +14,17 @@ class RemovableHandle:
 
     _next = 0
 
-    def __init__(self, hooks: dict, hook):
-        self.hooks = hooks
+    def __init__(self, hooks: dict, hook, marks=()):
+        """`marks`: dicts that may hold the hook's id as well, and lose it with the hook."""
+        self.hooks, self.marks = hooks, marks
         self.id = RemovableHandle._next
         RemovableHandle._next += 1
         hooks[self.id] = hook
 
     def remove(self) -> None:
         """Take the hook away; harmless if it is gone."""
-        self.hooks.pop(self.id, None)
+        for place in (self.hooks, *self.marks):
+            place.pop(self.id, None)
 
     def __enter__(self):
         return self

@@ -123,7 +123,9 @@ class Node:
         result = []
         for k in range(core.entry_field(e, core.ENTRY_INPUTS)):
             slot = core.operand_slot(e, k)
-            if isinstance(self.op, Elementwise) and core.get_field(slot, core.FLAGS) & layout.WRAPPED and len(self.op.inputs) > 2:
+            if isinstance(self.op, Elementwise) and (
+                k >= len(self.op.inputs) - self.op.numbers or core.get_field(slot, core.FLAGS) & layout.WRAPPED and len(self.op.inputs) > 2
+            ):
                 continue
             result.append((gradient_node(slot), core.get_field(slot, core.OUTPUT_NR) if core.get_field(slot, core.ENTRY) >= 0 else 0))
         return tuple(result)

@@ -63,6 +63,17 @@ def parts(op, operands):
         raise RuntimeError(f"Expected object of scalar type {first.scalar_name} but got scalar type {second.scalar_name} for second argument")
 
 
+def floats_only(kernel: str):
+    """The refusal of an op that has floating-point kernels only; `kernel` is the name that torch's message gives."""
+
+    def check(op, operands):
+        d = _dtype(operands[0])
+        if d.category <= dtypes.INTEGER:
+            raise NotImplementedError(f'"{kernel}" not implemented for \'{d.scalar_name}\'')
+
+    return check
+
+
 def not_for_floats(op, operands):
     for operand in operands:
         d = _dtype(operand)

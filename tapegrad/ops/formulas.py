@@ -7,6 +7,7 @@ derivatives of every order.
 from __future__ import annotations
 
 import functools
+from math import inf
 
 from tapegrad.kernels import NAMES
 from tapegrad.ops.registry import BY_NAME, Elementwise
@@ -18,7 +19,7 @@ def _code(text: str):
 
 
 @functools.cache
-def _namespace() -> dict:
+def namespace() -> dict:
     from tapegrad import creation, dispatch
 
     space = dict(NAMES)
@@ -36,6 +37,7 @@ def _namespace() -> dict:
     for name in ("sgn", "modulus"):
         space[name] = lift(BY_NAME[name])
     space["re"], space["im"], space["conj"] = (lambda x: x.real), (lambda x: x.imag), (lambda x: x.conj())
+    space["softplus"] = lambda x: dispatch.call(BY_NAME["softplus_scaled"], x, 1.0, inf)
     return space
 
 
@@ -73,5 +75,5 @@ def derivative(op: Elementwise, node, g) -> list:
         elif text == "0":
             result.append(g * 0)
         else:
-            result.append(eval(_code(text), _namespace(), operands))
+            result.append(eval(_code(text), namespace(), operands))
     return result

@@ -13,7 +13,7 @@ import numpy as np
 
 from tapegrad import dtypes, geometry, modes
 from tapegrad.autograd.node import record
-from tapegrad.engine.layout import SUMMED, SWEEP_APPLY
+from tapegrad.engine.layout import DIRECT, STRIDED, SUMMED, SWEEP_APPLY, SWEEP_REDUCE, SWEEP_VIEW
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
@@ -59,17 +59,17 @@ def product(op, a, b, m, k, n, batch, result_shape, a_steps, b_steps, graph_name
     return plans.run(op, [a, b], graph_name, make)
 
 
-def product_plan(op, d, shape, m, k, n, batch, a_steps, b_steps, **others):
+def product_plan(op, d, shape, m, k, n, batch, a_steps, b_steps, kernel=0, more=(), **others):
     """The plan of a batched product (m, k) @ (k, n) with given strides into a contiguous result of `shape`."""
     letter = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}.get(d.name)
     big = letter is not None and m * n * k >= SMALL
     (*a_batch, ar, ac), (*b_batch, br, bc) = a_steps, b_steps
     args = [blas(letter + "gemm") if big else 0, m, n, k, ar, ac, br, bc, len(batch), blas(letter + "gemv") if big else 0, d.itemsize,
-            *batch, *a_batch, *b_batch]
+            *batch, *a_batch, *b_batch, *more]
     count = 1
     for size in batch:
         count *= size
-    return plans.Plan(op, [(geometry.geometry(shape), d.code)], kernel=loops.matmul(d), n=count if m * n else 0, args=args, **others)
+    return plans.Plan(op, [(geometry.geometry(shape), d.code)], kernel=kernel or loops.matmul(d), n=count if m * n else 0, args=args, **others)
 
 
 def readable(x, dims=2):
@@ -282,7 +282,7 @@ def outer(input, vec2):
 
 @structural("addmm_op", "Addmm")
 def addmm_op(node, g):
-    """beta input + alpha A B."""
+    """beta input + alpha A B: beta g, alpha g B^T and alpha A^T g."""
     a = node.attributes
     c, x, y = node.inputs
     alpha, beta = a.alpha.conjugate(), a.beta.conjugate()
@@ -294,20 +294,56 @@ def addmm_op(node, g):
     )
 
 
+def check_addmm(input, mat1, mat2) -> None:
+    for k, (x, name) in enumerate(((input, "input"), (mat1, "mat1"), (mat2, "mat2"))):
+        tensor_argument("addmm", x, k + 1, name)
+    for x, name in ((mat1, "mat1"), (mat2, "mat2")):
+        if x.ndim != 2:
+            raise RuntimeError(f"{name} must be a matrix, got {x.ndim}-D tensor")
+    for x, name in ((input, "self"), (mat1, "mat1")):
+        if x.dtype is not mat2.dtype and (name == "self" or mat1.dtype is not input.dtype):
+            raise RuntimeError(f"{name} and mat2 must have the same dtype, but got {x.dtype.scalar_name} and {mat2.dtype.scalar_name}")
+    (m, k), (k2, n) = mat1.shape, mat2.shape
+    if k != k2:
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {k2}x{n})")
+    if mat1.dtype.category == dtypes.BOOL:
+        raise NotImplementedError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
+
+
 @function(method=True)
 def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
-    """beta * input + alpha * (mat1 @ mat2)."""
+    """beta * input + alpha * (mat1 @ mat2); `input` broadcasts to the product's shape."""
+    check_addmm(input, mat1, mat2)
     for factor in (alpha, beta):
         if isinstance(factor, complex) and not mat1.dtype.is_complex:
             raise RuntimeError(f"value cannot be converted to type {mat1.dtype.short} without overflow")
-    with modes.no_grad():
-        result = mat1.detach().mm(mat2.detach())
-        if alpha != 1:
-            result = result * alpha
-        if beta != 0:
-            result = result + (input.detach() if beta == 1 else input.detach() * beta)
-    record(addmm_op, [input, mat1, mat2], [result], plans.Parameters(addmm_op, alpha=alpha, beta=beta), saves=0b110)
-    return out_of("addmm", out, result)
+    m, n, k, d = mat1.shape[0], mat2.shape[1], mat1.shape[1], mat1.dtype
+    if d.reduced:
+        compute = dtypes.BY_NAME[d.compute]
+        with modes.no_grad():
+            result = addmm(*(x.detach().to(compute) for x in (input, mat1, mat2)), beta=beta, alpha=alpha).to(d)
+        record(addmm_op, [input, mat1, mat2], [result], plans.Parameters(addmm_op, alpha=alpha, beta=beta), saves=0b110)
+        return out_of("addmm", out, result)
+    wide = input.expand(m, n)
+    a, b = readable(mat1), readable(mat2)
+
+    def make():
+        a_steps, b_steps, c_steps = (0, *a.stride()), (0, *b.stride()), wide.stride()
+        rules = ()
+        if d.code in SUMMED and alpha == 1 and beta == 1 and m * n:
+            # Operands of the rules: 1 g, 2 input, 3 mat1, 4 mat2.
+            g_steps = (0, n, 1)
+            shown = geometry.geometry(tuple(input.shape))
+            mode, sizes, moves = geometry.walk((m, n), geometry.expanded_strides((m, n), shown), [1, 0])
+            words = np.array([len(sizes), *sizes, *moves], np.int64)
+            added = (SWEEP_VIEW, shown) if mode == DIRECT else (SWEEP_REDUCE, words.ctypes.data if mode == STRIDED else 0)
+            a_rule = product_plan(addmm_op, d, tuple(a.shape), m, n, k, (1,), g_steps, (0, b_steps[2], b_steps[1]), operands=(1, 4))
+            b_rule = product_plan(addmm_op, d, tuple(b.shape), k, m, n, (1,), (0, a_steps[2], a_steps[1]), g_steps, operands=(3, 1))
+            rules = {"rules": [added, (SWEEP_APPLY, a_rule), (SWEEP_APPLY, b_rule)], "walk": words}
+        return product_plan(addmm_op, d, (m, n), m, k, n, (1,), a_steps, b_steps, kernel=loops.addmm(d, beta, alpha), more=c_steps, saves=0b110,
+                            alpha=alpha, beta=beta, differentiable=-1 if d.differentiable else 0, **dict(rules))
+
+    return out_of("addmm", out, plans.run(addmm_op, [input, a, b], (beta, alpha), make))
 
 
 @function()

@@ -81,9 +81,7 @@ def compiled(text: str, dtype, result, reassociate=False) -> int:
 MATMUL = """
 def kernel(args, start, stop):
     result = load_i64(args)
-    left = load_i64(args + 8)
-    right = load_i64(args + 16)
-    p = load_i64(args + 24)
+{operands}
     gemm = load_i64(p)
     m = load_i64(p + 8)
     n = load_i64(p + 16)
@@ -117,10 +115,39 @@ def kernel(args, start, stop):
             blas_gemv_{dtype}(gemm, words, m, k, a_at, lr, lc, b_at, rr, out)
         else:
             blas_gemm_{dtype}(gemm, words, m, n, k, a_at, lr, lc, b_at, rr, rc, out)
+{after}
+"""
+PRODUCT = """
+    left = load_i64(args + 8)
+    right = load_i64(args + 16)
+    p = load_i64(args + 24)
+"""
+ADDED_PRODUCT = """
+    added = load_i64(args + 8)
+    left = load_i64(args + 16)
+    right = load_i64(args + 24)
+    p = load_i64(args + 32)
+    row = load_i64(p + 88 + 24)
+    column = load_i64(p + 88 + 32)
+"""
+ADDITION = """
+        for i in range(m):
+            for j in range(n):
+                put_{dtype}(out, i * n + j, get_{dtype}(out, i * n + j){alpha}{beta})
 """
 
 
 @functools.cache
 def matmul(dtype) -> int:
     """The address of the batched matrix product kernel: BLAS for sizes worth it, plain loops below."""
-    return compiled(MATMUL.format(dtype=dtype.name), dtype, dtype)
+    return compiled(MATMUL.format(dtype=dtype.name, operands=PRODUCT, after=""), dtype, dtype)
+
+
+@functools.cache
+def addmm(dtype, beta, alpha) -> int:
+    """The address of the kernel of beta * added + alpha * (left @ right), for matrices; `added` has strides behind those of the product."""
+    number = repr if dtype.is_complex else (lambda x: f"real({x!r})") if dtype.is_floating_point else (lambda x: str(int(x)))
+    alpha_text = "" if alpha == 1 else f" * {number(alpha)}"
+    beta_text = "" if beta == 0 else f" + get_{dtype.name}(added, i * row + j * column)" + ("" if beta == 1 else f" * {number(beta)}")
+    after = ADDITION.format(dtype=dtype.name, alpha=alpha_text, beta=beta_text) if alpha_text or beta_text else ""
+    return compiled(MATMUL.format(dtype=dtype.name, operands=ADDED_PRODUCT, after=after), dtype, dtype)

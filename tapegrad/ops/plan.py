@@ -28,14 +28,15 @@ class Plan:
                  result_type=None, **parameters):
         """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan[, byte offset]) for the compiled
         sweep.  `packs`: per input `layout.AS_IS`, or the geometry in which the kernel wants it, as a row-major copy.  `operands`: for a plan
-        that a rule or an elementwise call applies, which operands (1: g or the first, 2 ...).
+        that a rule or an elementwise call applies, which operands (1: g or the first, 2 ...).  A plan that writes (with neither op nor
+        outputs) runs a kernel that changes its inputs; nothing is recorded.
         """
         self.op = op
         self.graph_name = graph_name
         self.parameters = parameters
         self._args = np.array([0, *args, 0], np.int64)
         self._row = row = np.zeros(1, layout.PLAN.dtype)
-        row["kernel"], row["op"], row["outputs"], row["shares"] = kernel, op.code, len(outputs), view
+        row["kernel"], row["op"], row["outputs"], row["shares"] = kernel, op.code if op else 0, len(outputs), view
         row["n"], row["cost"], row["elementwise"], row["writes"] = n, cost, elementwise, writes
         row["differentiable"], row["saves"], row["view_flags"] = differentiable, saves, view_flags
         row["payload"], row["args"], row["scale"] = id(self), self._args.ctypes.data + 8, scale

@@ -54,7 +54,8 @@ class Elementwise(Op):
     complex_form: the op that serves complex operands instead.
     refusal: what is said to complex operands, if it is not the usual text; kernel: the name in that text, if it is not the op's.
     operators: the special methods it serves, e.g. ("__mul__", "__rmul__", "__imul__").
-    aliases: further public names.  method, function, inplace: which public forms exist.
+    aliases: further public names.  method, function, inplace: which public forms exist; function="nn": only for `nn.functional`.
+    numbers: how many of the last inputs are always Python numbers (a slope, a limit), which are no operands in the graph.
     mask: the first input is a bool mask (where).
     domain: per input the interval in which tests sample; `smooth` is False where finite differences do not apply.
     """
@@ -75,9 +76,10 @@ class Elementwise(Op):
     operators: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     method: bool = True
-    function: bool = True
+    function: bool | str = True
     inplace: bool = True
     mask: bool = False
+    numbers: int = 0
     domain: tuple[tuple[float, float], ...] = ()
     cost: int = 8
     check: Callable | None = None  # (op, operands): raises for operands that torch refuses

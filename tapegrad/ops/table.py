@@ -5,13 +5,15 @@ from __future__ import annotations
 
 def load() -> None:
     """Import every file of records."""
-    from tapegrad.ops import (  # noqa: F401  # noqa: F401, I001
+    from tapegrad.ops import (  # noqa: F401
+        activations,
         arithmetic,
         complexes,
         factorizations,
         indexing,
         joining,
         linear,
+        losses,
         matrices,
         reductions,
         scans,

@@ -1,0 +1,172 @@
+"""Losses that compare element by element, reduced in the same kernel; and the negative log-likelihood.
+
+A `PointwiseLoss` is a row like an elementwise op: the loss of one element and its derivatives.  From it follow an elementwise op
+(reduction "none") and an op that sums or averages in one kernel, with the derivative in another.
+"""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+
+from tapegrad import core, dispatch, dtypes, geometry, kernels, modes
+from tapegrad.autograd.node import record
+from tapegrad.engine.layout import SWEEP_APPLY
+from tapegrad.ops import formulas, loops
+from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import floats_only
+from tapegrad.ops.registry import Elementwise, Structural, structural
+
+VALUE = """
+def kernel(args, start, stop):
+    result = load_i64(args)
+    at_x = load_i64(args + 8)
+    at_y = load_i64(args + 16)
+    n = load_i64(load_i64(args + 24))
+    total = wide(0)
+    for i in range(n):
+        x = get_{dtype}(at_x, i)
+        y = get_{dtype}(at_y, i)
+        total = total + ({formula})
+    put_{dtype}(result, 0, {finish})
+"""
+DERIVATIVE = """
+def kernel(args, start, stop):
+    result = load_i64(args)
+    g = get_{dtype}(load_i64(args + 8), 0)
+    at_x = load_i64(args + 16)
+    at_y = load_i64(args + 24)
+    n = load_i64(load_i64(args + 32))
+    {scale}
+    for i in range(start, stop):
+        x = get_{dtype}(at_x, i)
+        y = get_{dtype}(at_y, i)
+        put_{dtype}(result, i, {formula})
+"""
+IN_ONE_KERNEL = 1 << 17  # elements up to which one thread's kernel beats an elementwise pass and a shared reduction
+
+
+class PointwiseLoss:
+    """`loss(x, y, reduction, *numbers)`: the record of a pointwise loss, callable.  forward and grads are formulas of x, y (and z, a number)."""
+
+    def __init__(self, name, graph_name, forward, grads, numbers=0, kernel=None, domain=(), doc=""):
+        inputs = ("x", "y", "z")[: 2 + numbers]
+        self.elementwise = Elementwise(name, graph_name, doc, inputs=inputs, forward=forward, grads=(*grads, *(None,) * numbers), numbers=numbers,
+                                       method=False, function="nn", inplace=False, check=floats_only(kernel or f"{name}_cpu"), cost=20,
+                                       domain=domain, parameters=("input", "target", "beta")[: 2 + numbers])
+        self.reduced = Structural(name + "_reduced", graph_name, doc, derivative=self.derivative)
+
+    def __call__(self, x, y, reduction, *numbers):
+        if reduction == "none":
+            return dispatch.call(self.elementwise, x, y, *numbers)
+        s, t = plans.settled(x), plans.settled(y)
+        g, d = core.get_field(s, core.GEOMETRY), x.dtype
+        if (
+            core.get_field(t, core.GEOMETRY) == g and y.dtype is d and d.name in ("float32", "float64") and geometry.is_contiguous(g)
+            and 0 < geometry.numels[g] <= IN_ONE_KERNEL
+        ):
+            return plans.run(self.reduced, [x, y], (reduction, *numbers), lambda: self.plan(g, d, reduction, numbers))
+        with modes.no_grad():
+            each = dispatch.call(self.elementwise, x.detach(), y.detach(), *numbers)
+            out = (each.mean() if reduction == "mean" else each.sum()).detach()
+        record(self.reduced, [x, y], [out], plans.Parameters(self.reduced, reduction=reduction, numbers=numbers, count=each.numel()), 0b11)
+        return out
+
+    def text(self, which, d, numbers) -> str:
+        text = kernels.expression(self.elementwise, d, which)
+        for name, value in zip(("z",), numbers):
+            text = text.replace(name, f"real({float(value)!r})") if name in kernels.names_in_source(text) else text
+        return text
+
+    def plan(self, g, d, reduction, numbers):
+        n = geometry.numels[g]
+        mean = reduction == "mean"
+        value = VALUE.format(dtype=d.name, formula=self.text(0, d, numbers), finish="total / n" if mean else "total")
+        rules = []
+        for k in (1, 2):
+            text = DERIVATIVE.format(dtype=d.name, formula=self.text(k, d, numbers), scale="g = g * real(1.0 / n)" if mean else "")
+            back = plans.Plan(self.reduced, [(g, d.code)], kernel=loops.compiled(text, d, d), n=n, cost=n * 2, args=(n,), operands=(1, 2, 3))
+            rules.append((SWEEP_APPLY, back))
+        return plans.Plan(self.reduced, [(geometry.geometry(()), d.code)], kernel=loops.compiled(value, d, d, True), n=1, args=(n,), saves=0b11,
+                          rules=rules, reduction=reduction, numbers=numbers, count=n)
+
+    def derivative(self, node, g):
+        """The elementwise derivative, with the gradient of the sum or mean for every element."""
+        a = node.attributes
+        x, y = node.inputs
+        g = g / a.count if a.reduction == "mean" else g
+        shape = geometry.broadcast_shapes(tuple(x.shape), tuple(y.shape))
+        constants = [dispatch.number_slot(v, x.dtype) for v in a.numbers]
+        return formulas.derivative(self.elementwise, types.SimpleNamespace(inputs=[x, y, *constants], outputs=None), g.expand(shape))[:2]
+
+
+mse_loss = PointwiseLoss("mse_loss", "MseLoss", "(x - y) * (x - y)", ("g * (2 * (x - y))", "g * (2 * (y - x))"), kernel="mse_cpu",
+                         doc="(x - y)^2.")
+smooth_l1_loss = PointwiseLoss(
+    "smooth_l1_loss", "SmoothL1Loss", "where(fabs(x - y) < z, 0.5 * (x - y) * (x - y) / z, fabs(x - y) - 0.5 * z)",
+    ("g * where(fabs(x - y) < z, (x - y) / z, sign(x - y))", "g * where(fabs(x - y) < z, (y - x) / z, sign(y - x))"), 1, "smooth_l1_cpu",
+    ((-3, 3), (-3, 3), (0.5, 1.5)), "(x - y)^2 / (2 beta) near 0, |x - y| - beta / 2 beyond.")
+huber_loss = PointwiseLoss(
+    "huber_loss", "HuberLoss", "where(fabs(x - y) <= z, 0.5 * (x - y) * (x - y), z * (fabs(x - y) - 0.5 * z))",
+    ("g * where(fabs(x - y) <= z, x - y, z * sign(x - y))", "g * where(fabs(x - y) <= z, y - x, z * sign(y - x))"), 1, "huber_cpu",
+    ((-3, 3), (-3, 3), (0.5, 1.5)), "(x - y)^2 / 2 near 0, delta (|x - y| - delta / 2) beyond.")
+binary_cross_entropy = PointwiseLoss(
+    "binary_cross_entropy", "BinaryCrossEntropy",
+    "(y - 1) * where(log1p(-x) < -100, -100.0, log1p(-x)) - y * where(log(x) < -100, -100.0, log(x))",
+    ("g * (x - y) / where((1 - x) * x < 1e-12, 1e-12, (1 - x) * x)",
+     "g * (where(log1p(-x) < -100, -100.0, log1p(-x)) - where(log(x) < -100, -100.0, log(x)))"),
+    kernel="binary_cross_entropy", domain=((0.1, 0.9), (0, 1)), doc="-(y log(x) + (1 - y) log(1 - x)), the logarithms at least -100.")
+binary_cross_entropy_with_logits = PointwiseLoss(
+    "binary_cross_entropy_with_logits", "BinaryCrossEntropyWithLogits", "(1 - y) * x - (where(x < 0, x, 0.0) - log1p(exp(-fabs(x))))",
+    ("g * (sigmoid(x) - y)", "g * -x"), kernel="log_sigmoid_cpu", doc="(1 - y) x - log sigmoid(x).")
+soft_margin_loss = PointwiseLoss(
+    "soft_margin_loss", "SoftMarginLoss", "softplus(-y * x)", ("g * (-y * sigmoid(-y * x))", "g * (-x * sigmoid(-y * x))"), kernel="soft_margin_cpu",
+    doc="log(1 + exp(-y x)).")
+
+
+# --- negative log-likelihood --------------------------------------------------------------------------------------------
+@structural("nll_loss", "NllLoss")
+def nll_op(node, g, *_):
+    """nll_loss: minus the weight at each target's place."""
+    from tapegrad.creation import zeros
+
+    a = node.attributes
+    g = -(g if a.reduction == "none" else (g / a.total if a.reduction == "mean" else g).expand(a.rows.shape))
+    if a.scale is not None:
+        g = g * a.scale
+    return zeros(a.shape, dtype=g.dtype).scatter(a.dim, a.rows.unsqueeze(a.dim), g.unsqueeze(a.dim))
+
+
+def nll(x, target, weight, reduction, ignore_index, dim, graph_name):
+    """-weight[target] * x[target] along `dim`, reduced; "mean" divides by the sum of the weights."""
+    from tapegrad.creation import from_array
+
+    values, rows = x.detach()._array(), target.detach()._array()
+    classes = x.shape[dim]
+    ignored = rows == ignore_index
+    some = bool(ignored.any())
+    safe = np.where(ignored, 0, rows) if some else rows
+    if safe.size and (safe.min() < 0 or safe.max() >= classes):
+        bad = safe[(safe < 0) | (safe >= classes)].flat[0]
+        raise IndexError(f"Target {bad} is out of bounds.")
+    picked = np.take_along_axis(values, np.expand_dims(safe, dim), dim).squeeze(dim) if safe.size else np.zeros(safe.shape, values.dtype)
+    scale = None
+    if weight is not None or some:
+        scale = np.ones(safe.shape, values.dtype) if weight is None else weight.detach()._array()[safe]
+        scale = np.where(ignored, 0, scale).astype(values.dtype)
+        picked = np.where(scale == 0, 0, picked * scale) if some else picked * scale
+    total = values.dtype.type(picked.size if scale is None else scale.sum())
+    if reduction == "none":
+        result = -picked
+    else:
+        result = -picked.sum()
+        if reduction == "mean":
+            with np.errstate(invalid="ignore", divide="ignore"):
+                result = result / total
+    out = from_array(np.asarray(result, values.dtype), x.dtype)
+    plan = plans.Parameters(nll_op, graph_name=graph_name, reduction=reduction, total=float(total), shape=tuple(x.shape), dim=dim,
+                            rows=from_array(np.array(safe, np.int64), dtypes.int64), scale=None if scale is None else from_array(scale, x.dtype))
+    record(nll_op, [x], [out], plan)
+    return out
+

@@ -1,0 +1,185 @@
+"""Owns the checks of optimizers and schedules: trajectories against PyTorch, state, errors, and compiled against plain updates."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import support
+
+import tapegrad as tg
+
+OPTIMIZERS = {
+    "sgd": ("SGD", {"lr": 0.1}), "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}), "dampened": ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
+    "nesterov": ("SGD", {"lr": 0.05, "momentum": 0.5, "nesterov": True}), "up": ("SGD", {"lr": 0.01, "maximize": True}), "adam": ("Adam", {"lr": 0.1}),
+    "adam decay": ("Adam", {"lr": 0.1, "weight_decay": 0.1, "amsgrad": True}), "adamw": ("AdamW", {"lr": 0.1, "betas": (0.8, 0.9)}),
+    "adam up": ("Adam", {"lr": 0.1, "maximize": True}), "adagrad": ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2}),
+    "rmsprop": ("RMSprop", {"lr": 0.1}), "rmsprop all": ("RMSprop", {"lr": 0.1, "momentum": 0.9, "centered": True, "weight_decay": 0.1}),
+    "lbfgs": ("LBFGS", {"lr": 0.5, "max_iter": 5}), "lbfgs search": ("LBFGS", {"line_search_fn": "strong_wolfe", "history_size": 2}),
+}  # fmt: skip
+
+
+def trajectory(m, name, dtype, turned=False, steps=6):
+    """The parameters after each step on a small non-linear problem."""
+    kind, options = OPTIMIZERS[name]
+    start = np.linspace(-1, 1, 12).reshape(3, 4)
+    w = m.tensor(start.T.copy() if turned else start, dtype=dtype)
+    w = (w.t() if turned else w).detach().requires_grad_()
+    b = m.tensor(0.5, dtype=dtype, requires_grad=True)
+    optimizer = getattr(m.optim, kind)([w, b], **options)
+    result = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = ((w * w + b).sin() + (w - b) ** 2).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(steps):
+        if kind == "LBFGS":
+            optimizer.step(closure)
+        else:
+            closure()
+            optimizer.step()
+        result.append((support.value(w), support.value(b)))
+    return result, optimizer
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_as_torch(name, dtype):
+    torch = pytest.importorskip("torch")
+    found, mine = trajectory(tg, name, getattr(tg, dtype))
+    expected, theirs = trajectory(torch, name, getattr(torch, dtype))
+    tolerance = 1e-9 if dtype == "float64" else 2e-4 if "lbfgs" in name else 2e-6
+    for a, b in zip(found, expected, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+    assert repr(mine) == repr(theirs)
+    for a, b in zip(mine.state_dict()["state"].values(), theirs.state_dict()["state"].values(), strict=True):
+        assert set(a) == set(b) or "lbfgs" in name
+        for key in set(a) & set(b):
+            if hasattr(a[key], "shape") and "lbfgs" not in name:
+                np.testing.assert_allclose(support.value(a[key]), support.value(b[key]), rtol=1e-5 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if "lbfgs" not in n])
+def test_compiled_updates_are_the_plain_ones(name):
+    """A transposed parameter takes the way on tensors, a contiguous one the compiled loop."""
+    compiled, _ = trajectory(tg, name, tg.float64)
+    plain, _ = trajectory(tg, name, tg.float64, turned=True)
+    for a, b in zip(compiled, plain, strict=True):
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-12)
+
+
+def test_differentiable_steps():
+    w = tg.tensor([1.0, 2.0], dtype=tg.float64, requires_grad=True)
+    lr = 0.1
+    inner = w * 1.0
+    inner.retain_grad()
+    (inner * inner).sum().backward(retain_graph=True)
+    optimizer = tg.optim.SGD([inner], lr=lr, differentiable=True)
+    optimizer.step()
+    (g,) = tg.autograd.grad(inner.sum(), w)
+    np.testing.assert_allclose(support.value(g), [1.0, 1.0])
+
+
+def test_update_counts_as_a_change_in_place():
+    w = tg.ones(3, requires_grad=True)
+    y = (w * w).sum()
+    w.grad = tg.ones(3)
+    tg.optim.SGD([w], lr=0.1).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_state_dict_goes_over(rng):
+    def build():
+        w = tg.tensor([1.0, -2.0], requires_grad=True)
+        return w, tg.optim.Adam([w], lr=0.1)
+
+    w, optimizer = build()
+    for _ in range(3):
+        optimizer.zero_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+    other, second = build()
+    other.data.copy_(w.data)
+    second.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
+    for v, o in ((w, optimizer), (other, second)):
+        o.zero_grad()
+        (v * v).sum().backward()
+        o.step()
+    assert tg.equal(w, other) and second.state[other]["step"].item() == 4
+    assert copy.deepcopy(optimizer.state_dict())["param_groups"][0]["betas"] == (0.9, 0.999)
+
+
+def test_groups_and_closures():
+    a, b = tg.ones(1, requires_grad=True), tg.ones(1, requires_grad=True)
+    optimizer = tg.optim.SGD([{"params": [a], "lr": 1.0}, {"params": b}], lr=0.1)
+    (a + b).sum().backward()
+    assert optimizer.step(lambda: 5) == 5
+    assert a.item() == 0 and b.item() == pytest.approx(0.9)
+    seen = []
+    handle = optimizer.register_step_pre_hook(lambda o, args, kwargs: seen.append(type(o)))
+    optimizer.step()
+    handle.remove()
+    optimizer.step()
+    assert seen == [tg.optim.SGD]
+
+
+ERRORS = {
+    "empty": (lambda: tg.optim.SGD([], lr=0.1), ValueError, "optimizer got an empty parameter list"),
+    "tensor": (lambda: tg.optim.SGD(tg.ones(1), lr=0.1), TypeError,
+               "params argument given to the optimizer should be an iterable of Tensors or dicts, but got tapegrad.FloatTensor"),
+    "negative": (lambda: tg.optim.SGD([tg.ones(1)], lr=-1), ValueError, "Invalid learning rate: -1"),
+    "non-leaf": (lambda: tg.optim.SGD([tg.ones(1, requires_grad=True) * 2]), ValueError, "can't optimize a non-leaf Tensor"),
+    "set": (lambda: tg.optim.SGD([{"params": {tg.ones(1)}}]), TypeError,
+            "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets will change between runs. "
+            "Please use a list instead."),
+    "nesterov": (lambda: tg.optim.SGD([tg.ones(1)], nesterov=True), ValueError, "Nesterov momentum requires a momentum and zero dampening"),
+    "beta": (lambda: tg.optim.Adam([tg.ones(1)], betas=(1.0, 0.9)), ValueError, "Invalid beta parameter at index 0: 1.0"),
+    "no closure": (lambda: tg.optim.LBFGS([tg.ones(1)]).step(), TypeError, "LBFGS.step() missing 1 required positional argument: 'closure'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(name):
+    call, kind, text = ERRORS[name]
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value) == text
+
+
+SCHEDULES = {
+    "StepLR": {"step_size": 2, "gamma": 0.5}, "MultiStepLR": {"milestones": [2, 5]}, "ExponentialLR": {"gamma": 0.9}, "ConstantLR": {"total_iters": 3},
+    "LinearLR": {"total_iters": 4}, "CosineAnnealingLR": {"T_max": 3, "eta_min": 0.01}, "LambdaLR": {"lr_lambda": lambda epoch: 0.95**epoch},
+}  # fmt: skip
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_as_torch(name):
+    torch = pytest.importorskip("torch")
+    rates = []
+    for m in (tg, torch):
+        optimizer = m.optim.SGD([m.ones(1, requires_grad=True)], lr=0.3)
+        schedule = getattr(m.optim.lr_scheduler, name)(optimizer, **SCHEDULES[name])
+        values = []
+        for _ in range(9):
+            optimizer.step()
+            schedule.step()
+            values += schedule.get_last_lr()
+        rates.append(values)
+        state = schedule.state_dict()
+        schedule.load_state_dict(state)
+    assert rates[0] == rates[1]
+
+
+def test_a_schedule_before_the_optimizer_warns():
+    schedule = tg.optim.lr_scheduler.StepLR(tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=1.0), 1)
+    with pytest.warns(UserWarning, match="Detected call of `lr_scheduler.step"):
+        schedule.step()
