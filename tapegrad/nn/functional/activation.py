@@ -27,7 +27,7 @@ def with_numbers(name, x, *numbers, inplace=False):
     op = BY_NAME[name]
     if inplace:
         return dispatch.call_inplace(op, x, *numbers)
-    if type(x) is not Tensor or modes.word() & modes.NEEDS_PYTHON or x.dtype.name not in ("float32", "float64"):
+    if type(x) is not Tensor or modes.word() & (modes.WATCHED | modes.INFERENCE | modes.TRANSFORM) or x.dtype.name not in ("float32", "float64"):
         return dispatch.call(op, x, *numbers)
     plans.settled(x)
     d = x.dtype
