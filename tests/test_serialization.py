@@ -209,6 +209,7 @@ def test_map_location():
 
 
 @pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
 def test_torch_reads_ours(torch):
     x = tg.arange(6.0).view(2, 3)
     obj = {"x": x, "t": x.t(), "p": Parameter(x[0]), "plain": [1, 2.5, "ü", None, (1,), b"abc", tg.Size([2]), tg.float64], "e": tg.zeros(0, 2)}
@@ -221,6 +222,7 @@ def test_torch_reads_ours(torch):
 
 
 @pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
 def test_we_read_torchs(torch):
     x = torch.arange(6.0).view(2, 3)
     obj = {"x": x, "t": x.t(), "p": torch.nn.Parameter(x[0]), "s": x.shape, "d": torch.int8, "m": torch.nn.Linear(2, 1).state_dict(), "r": x.clone().requires_grad_()}

@@ -48,27 +48,22 @@ def _scalar_or(name, function):
     return lambda x: function(x) if hasattr(x, "_slot") else plain(x)
 
 
-@functools.cache
-def wanted(op: Elementwise) -> set[str]:
-    """The names that any derivative of an op reads."""
-    return set().union(*(op.reads(k) for k in range(len(op.grads))))
-
-
 def derivative(op: Elementwise, node, g) -> list:
     """Per input the gradient, before un-broadcasting; None where there is none."""
     inputs = node.inputs
     operands = dict(zip(op.inputs, inputs, strict=True))
     if any("out" in op.reads(k) for k in range(len(op.grads))):
         operands["out"] = node.outputs[0]
-    if any(x.dtype.is_complex for x in operands.values()):
-        kind, operands = "C", {name: x.conj() if x.dtype.is_complex else x for name, x in operands.items() if name in wanted(op)}
-    else:
-        kind = "F"
+    kind = "C" if any(x.dtype.is_complex for x in operands.values()) else "F"
+    texts = [op.formula(1 + k, kind) if x.requires_grad else None for k, x in enumerate(inputs)]
+    if kind == "C":
+        # Conjugated, as in kernels; only what is read, as other operands may have given up their values.
+        read = set().union(*(op.reads(k) for k, text in enumerate(texts) if text is not None))
+        operands = {name: x.conj() for name, x in operands.items() if name in read}
     operands["g"] = g
     result = []
-    for k in range(len(op.grads)):
-        text = op.formula(1 + k, kind)
-        if text is None or not inputs[k].requires_grad:
+    for text in texts:
+        if text is None:
             result.append(None)
         elif text == "g":
             result.append(g)
