@@ -24,6 +24,7 @@ SERVED: dict[str, int] = dict.fromkeys(
         "sum", "mean", "amax", "amin", "t", "reshape", "view", "flatten", "unsqueeze", "squeeze", "transpose", "permute", "select", "narrow",
         "expand", "diagonal", "__getitem__", "matmul", "__matmul__", "mm", "mv", "dot", "bmm", "addmm",
         "max", "min", "argmax", "argmin", "any", "all", "prod", "logsumexp", "softmax", "log_softmax", "cumsum", "cumprod", "norm", "std", "var",
+        "cat", "stack", "unbind", "split", "chunk", "flip", "roll", "clone", "contiguous", "tril", "triu",
     ),
     0,
 ) | dict.fromkeys(("where", "clamp", "masked_fill", "lerp"), NUMBERS) | dict.fromkeys(("clamp_", "masked_fill_", "lerp_"), INPLACE | NUMBERS)

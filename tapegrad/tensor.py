@@ -37,7 +37,7 @@ class _TensorType(type):
 class Tensor(Handle, metaclass=_TensorType):
     """A multi-dimensional array that records what is done with it.  Made by `tapegrad.tensor`, `zeros` and their kind."""
 
-    __slots__ = ("_grad_object", "_base_object", "_parent_object", "_plan_object", "_hooks_dict", "_post_hooks_dict", "_output_number", "__weakref__", "__dict__")
+    __slots__ = ("_grad_object", "_base_object", "_parent_object", "_plan_object", "_hooks_dict", "_post_hooks_dict", "__weakref__", "__dict__")
 
     def __new__(cls, *args, **kwargs):
         if args or kwargs or cls is Tensor:
@@ -64,7 +64,6 @@ class Tensor(Handle, metaclass=_TensorType):
     _plan = _optional("_plan_object")
     _hooks = _optional("_hooks_dict")
     _post_hooks = _optional("_post_hooks_dict")
-    _output_nr = _optional("_output_number")
     _grad = _optional("_grad_object")
     del _optional
 
@@ -298,7 +297,7 @@ class Tensor(Handle, metaclass=_TensorType):
     @property
     def output_nr(self):
         """Which output of its node the tensor is."""
-        number = self._output_nr
+        number = self._plan and self._plan.parameters.get("number")
         return number if number is not None else core.get_field(self._slot, core.OUTPUT_NR)
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import core, geometry
 from tapegrad.autograd.node import record
+from tapegrad.ops import moves
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -75,16 +76,13 @@ def cat(tensors, dim=0, *, out=None, axis=None):
                 )
     length = sum(s[dim] for s in shapes if s != (0,) or len(model) == 1)
     shape = model[:dim] + (length,) + model[dim + 1 :]
-    result = core.wrap(core.new_slot(geometry.geometry(shape), tensors[0].dtype.code))
-    at = 0
-    step = geometry.strides[core.get_field(result._slot, core.GEOMETRY)]
-    for x, s in zip(tensors, shapes, strict=True):
-        if s == (0,) and len(model) != 1 or 0 in s:
-            continue
-        part = core.wrap(core.view_slot(result._slot, geometry.geometry(s, step), at * step[dim] * result.dtype.itemsize))
-        core.assign(part, x)
-        at += s[dim]
-    record(cat_op, tensors, [result], plans.Parameters(cat_op, dim=dim, shapes=shapes, shape=shape))
+    step = geometry.contiguous_strides(shape)
+    places, at = [], 0
+    for s in shapes:
+        places.append(at * step[dim])
+        at += s[dim] if s != (0,) or len(model) == 1 else 0
+    strides = [step if s != (0,) or len(model) == 1 else (1,) for s in shapes]
+    result = moves.joined(cat_op, tensors, shape, places, strides, dim=dim, shapes=shapes, outer=math.prod(shape[:dim]))
     if out is not None:
         from tapegrad.dispatch import check_out, write_out
 
@@ -114,13 +112,10 @@ def stack(tensors, dim=0, *, out=None):
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(x.shape)} at entry {k}")
     dim = wrap_dim(dim, len(first), 1)
     shape = first[:dim] + (len(tensors),) + first[dim:]
-    result = core.wrap(core.new_slot(geometry.geometry(shape), tensors[0].dtype.code))
-    step = geometry.strides[core.get_field(result._slot, core.GEOMETRY)]
-    place = geometry.geometry(first, step[:dim] + step[dim + 1 :])
-    for k, x in enumerate(tensors):
-        part = core.wrap(core.view_slot(result._slot, place, k * step[dim] * result.dtype.itemsize))
-        core.assign(part, x)
-    record(stack_op, tensors, [result], plans.Parameters(stack_op, dim=dim))
+    step = geometry.contiguous_strides(shape)
+    places = [k * step[dim] for k in range(len(tensors))]
+    strides = [step[:dim] + step[dim + 1 :]] * len(tensors)
+    result = moves.joined(stack_op, tensors, shape, places, strides, dim=dim, outer=math.prod(first[:dim]))
     if out is not None:
         from tapegrad.dispatch import check_out, write_out
 
@@ -220,6 +215,10 @@ def flip(input, *axes, dims=None):
         raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
     plans.settled(input)
     shape, steps = tuple(input.shape), input.stride()
+    if shape and moves.movable(input) and input.numel() < moves.TABLED:
+        turn = lambda steps: [[(n - 1 - k if d in dims else k) * step for k in range(n)] for d, (n, step) in enumerate(zip(shape, steps, strict=True))]  # noqa: E731
+        order = sorted(range(len(shape)), key=lambda k: (-steps[k], k)) if creation.dense_strides(input) is not None else None
+        return moves.taken(flip_op, input, shape, turn(steps), turn(geometry.contiguous_strides(shape)), dims, order, dims=dims)
     result = creation.empty_of(shape, input.dtype)
     if input.numel():
         # Read backwards: a view with negative strides, which only this copy ever sees.
@@ -244,11 +243,21 @@ def roll(input, shifts, dims=None):
 
     shifts = [shifts] if not isinstance(shifts, (tuple, list)) else list(shifts)
     dims = [] if dims is None else [dims] if not isinstance(dims, (tuple, list)) else list(dims)
-    array = input.detach()._array()
     if dims:
         if len(dims) != len(shifts):
             raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
         dims = [wrap_dim(d, input.ndim) for d in dims]
+        shape = tuple(input.shape)
+        if shape and moves.movable(input) and input.numel() < moves.TABLED:
+            plans.settled(input)
+            by = [sum(s for s, other in zip(shifts, dims, strict=True) if other == d) for d in range(input.ndim)]
+            turn = lambda steps, sign: [  # noqa: E731
+                [(k - sign * by[d]) % n * step for k in range(n)] for d, (n, step) in enumerate(zip(shape, steps, strict=True))
+            ]
+            key = (tuple(shifts), tuple(dims))
+            return moves.taken(roll_op, input, shape, turn(input.stride(), 1), turn(geometry.contiguous_strides(shape), -1), key, shifts=shifts, dims=dims)
+    array = input.detach()._array()
+    if dims:
         array = np.roll(array, shifts, tuple(dims))
     else:
         array = np.roll(array, shifts[0])
@@ -283,6 +292,9 @@ def _triangle(name, keep):
 
         if input.ndim < 2:
             raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+        if moves.movable(input) and out is None:
+            plans.settled(input)
+            return moves.triangle(derivative, input, int(diagonal), name == "triu")
         result = from_array(keep(input.detach()._array(), diagonal), input.dtype)
         record(derivative, [input], [result], plans.Parameters(derivative, diagonal=diagonal))
         return result

@@ -106,14 +106,14 @@ def view(op, x, key, make, multi=False):
     """A view of `x`: `make(shape, strides)` gives (shape, strides, element offset, parameters), computed once per geometry and key."""
     s = settled(x)
     g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
-    place = (op.code, g, d, key)
+    place = (op.code, g, d, key, multi)
     plan = _cache.get(place)
     if plan is None:
         shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
         target = geometry.geometry(tuple(shape), tuple(steps))
         size = BY_CODE[d].itemsize
         shown = op.retype(BY_CODE[d]).code if op.retype else d
-        plan = Plan(op, [(target, shown)], view=True, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
+        plan = Plan(op, [(target, shown)], view=True, view_flags=VIEW | (layout.MULTI_VIEW if multi else 0), byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
                     make=make, key=key, **view_rule(op, BY_CODE[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
         plan = keep(place, plan, ((g, d),))
     out = core.apply(plan.address, x)
@@ -123,7 +123,7 @@ def view(op, x, key, make, multi=False):
     out._parent, out._plan = x, plan
     flags = core.get_field(s, FLAGS)
     word = modes.word()
-    extra = (layout.MULTI_VIEW if multi else 0) | (flags & layout.NO_GRAD_VIEW)
+    extra = flags & layout.NO_GRAD_VIEW
     if not word & modes.GRAD and flags & layout.REQUIRES_GRAD:
         extra |= layout.NO_GRAD_VIEW
     if word & modes.INFERENCE or flags & layout.INFERENCE:
@@ -134,6 +134,16 @@ def view(op, x, key, make, multi=False):
         _watch([x], [out])
     kind = type(x)
     return out if kind in PLAIN else adapt(out, kind)
+
+
+def together(x, views) -> tuple:
+    """Views of `x` made at once (unbind, split), as the tuple that is returned; one plan stands for their plans."""
+    parts = [v._plan for v in views]
+    if parts and type(x) in PLAIN:
+        place = ("parts", *map(id, parts))
+        plan = _cache.get(place)
+        note(plan if plan is not None else keep(place, Plan(parts[0].op, [], parts=parts), parts[0].inputs), (x,), tuple(views))
+    return tuple(views)
 
 
 def view_rule(op, d, shape, target, make, parameters) -> dict:

@@ -8,7 +8,7 @@ from tapegrad import core, creation, dtypes, geometry
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
-from tapegrad.ops import indexing, joining, rows, scans, views
+from tapegrad.ops import indexing, joining, moves, rows, scans, views
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.reductions import widened
@@ -27,7 +27,9 @@ def clone(input, *, memory_format=None):
     plans.settled(input)
     contiguous = getattr(memory_format, "name", None) == "contiguous_format"
     steps = None if contiguous else creation.dense_strides(input)
-
+    g = geometry.geometry(tuple(input.shape), steps)
+    if moves.copies(input, g):
+        return moves.copied(clone_op, input, g)
     slot = core.new_slot(geometry.geometry(tuple(input.shape), steps), input.dtype.code)
     result = core.wrap(slot)
     core.assign(result, input)
@@ -41,6 +43,9 @@ def contiguous(self, memory_format=None):
     """The tensor itself if it is in row-major order, else a copy that is."""
     if self.is_contiguous():
         return self
+    g = geometry.geometry(tuple(self.shape))
+    if moves.copies(self, g):
+        return moves.copied(clone_op, self, g)
     result = creation.empty_of(tuple(self.shape), self.dtype)
     plans.settled(self)
     core.assign(result, self)

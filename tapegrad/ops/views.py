@@ -440,7 +440,7 @@ def pick(node, g):
     return embed_gradient(node, g)
 
 
-def pick_make(item, name):
+def pick_make(item, name, **parameters):
     """The view of a normalised index: per step (dim kind, ...) as `indexing.normalise` gives it."""
 
     def make(shape, steps):
@@ -458,7 +458,7 @@ def pick_make(item, name):
                 moves.append(steps[d] * step)
                 offset += start * steps[d] if result[-1] or start < shape[d] else 0
             d += 1
-        return tuple(result), tuple(moves), offset, {"graph_name": name}
+        return tuple(result), tuple(moves), offset, {"graph_name": name, **parameters}
 
     return make
 
@@ -535,7 +535,7 @@ def split(tensor, split_size_or_sections, dim=0):
     for section in sections:
         result.append(sliced(tensor, dim, at, at + section, name, multi=True))
         at += section
-    return tuple(result)
+    return plans.together(tensor, result)
 
 
 @function(method=True)
@@ -568,9 +568,8 @@ def unbind(input, dim=0):
     result = []
     for k in range(input.shape[dim]):
         item = full_item(input.ndim, input.shape, dim, k)
-        result.append(plans.view(pick, input, (item, "U"), pick_make(item, "UnbindBackward0"), multi=True))
-        result[-1]._output_nr = k
-    return tuple(result)
+        result.append(plans.view(pick, input, (item, "U"), pick_make(item, "UnbindBackward0", number=k), multi=True))
+    return plans.together(input, result)
 
 
 @structural("diagonal_op", "Diagonal", sweep="embed")

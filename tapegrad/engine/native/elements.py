@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import njit
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 I64, VOID = types.int64, types.void
@@ -17,6 +17,29 @@ _float, _double, _half = ir.FloatType(), ir.DoubleType(), ir.HalfType()
 def load_i64(typingctx, address):
     """The int64 at an address."""
     return I64(I64), lambda context, builder, sig, args: builder.load(builder.inttoptr(args[0], _i64.as_pointer()))
+
+
+@intrinsic
+def store_i64(typingctx, address, value):
+    """Write an int64 at an address."""
+
+    def generate(context, builder, sig, args):
+        builder.store(args[1], builder.inttoptr(args[0], _i64.as_pointer()))
+        return context.get_dummy_value()
+
+    return VOID(I64, I64), generate
+
+
+@intrinsic
+def copy_bytes(typingctx, target, source, count):
+    """Copy bytes between places that do not overlap."""
+
+    def generate(context, builder, sig, args):
+        pointer = ir.IntType(8).as_pointer()
+        cgutils.raw_memcpy(builder, builder.inttoptr(args[0], pointer), builder.inttoptr(args[1], pointer), args[2], 1)
+        return context.get_dummy_value()
+
+    return VOID(I64, I64, I64), generate
 
 
 # name: (the type that kernels compute with, the type in memory)
@@ -231,7 +254,7 @@ def _blas(prefix, real):
 
 def namespace(dtype: str, result: str) -> dict:
     """Globals for a kernel that reads `dtype` and writes `result`."""
-    space = {"load_i64": load_i64, "where": where, "inf": np.inf}
+    space = {"load_i64": load_i64, "store_i64": store_i64, "copy_bytes": copy_bytes, "where": where, "inf": np.inf}
     for name in {dtype, result, "bool", "float64", "float32", "int64"}:
         space[f"get_{name}"], space[f"put_{name}"] = _element(name)
     kind = TYPES[dtype][0]

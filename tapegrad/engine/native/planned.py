@@ -105,11 +105,12 @@ def run_plan_unchecked(address, slots, inputs, made):
         store_i64(made + k * 8, s)
     status = 1
     if plan.kernel != 0 and plan.n > 0:
-        words = kernel_words()
+        words = kernel_words() + 8
         heap = 0
         if inputs + outputs > 60:
             heap = raw_malloc((inputs + outputs + 8) * 8)
-            words = heap
+            words = heap + 8
+        store_i64(words - 8, plan.args)  # for kernels of any number of inputs, which would not know where to look
         for k in range(outputs):
             store_i64(words + k * 8, slot_row(st.slots, load_i64(made + k * 8)).data)
         for k in range(inputs):
