@@ -129,11 +129,11 @@ def machine_code(op: Elementwise, dtype, which: int) -> bytes:
     return body
 
 
-def compile_kernel(text: str, dtype, reassociate: bool = False, result=None) -> bytes:
+def compile_kernel(text: str, dtype, reassociate: bool = False, result=None, extra=()) -> bytes:
     """Compile the text of `kernel` with the elements and maths of a dtype in scope."""
     from tapegrad.engine.native import elements
 
-    namespace = elements.namespace(dtype.name, (result or dtype).name)
+    namespace = elements.namespace(dtype.name, (result or dtype).name, extra)
     from tapegrad.maths import complex as complex_maths
 
     known, compiled = (complex_maths.NAMES, complex_maths.compiled) if dtype.is_complex else (MATHS, library.compiled)

@@ -25,9 +25,12 @@ SERVED: dict[str, int] = dict.fromkeys(
         "expand", "diagonal", "__getitem__", "matmul", "__matmul__", "mm", "mv", "dot", "bmm", "addmm",
         "max", "min", "argmax", "argmin", "any", "all", "prod", "logsumexp", "softmax", "log_softmax", "cumsum", "cumprod", "norm", "std", "var",
         "cat", "stack", "unbind", "split", "chunk", "flip", "roll", "clone", "contiguous", "tril", "triu",
+        "gather", "scatter", "scatter_add", "index_select", "index_add",
     ),
     0,
-) | dict.fromkeys(("where", "clamp", "masked_fill", "lerp"), NUMBERS) | dict.fromkeys(("clamp_", "masked_fill_", "lerp_"), INPLACE | NUMBERS)
+) | dict.fromkeys(("where", "clamp", "masked_fill", "lerp"), NUMBERS) | dict.fromkeys(("clamp_", "masked_fill_", "lerp_"), INPLACE | NUMBERS) | dict.fromkeys(
+    ("scatter_", "scatter_add_", "index_add_", "cumsum_", "cumprod_", "tril_", "triu_"), INPLACE
+)
 # name -> flags of its thunk
 
 _pins: dict[int, object] = {}  # row of the cache -> objects whose addresses stand in its key

@@ -220,3 +220,13 @@ def test_a_view_used_after_its_base_changed_is_differentiated_through_the_change
     base.add_(base)
     (view.max(0).values.sum() + (view * view).sum()).backward()
     np.testing.assert_allclose(a.grad.numpy(), 4 + 3 * 2 * 16 * a.detach().numpy())
+
+
+def test_empty_tensors_leave_nothing_behind():
+    """A backward pass over no elements notes no calls that a later pass would make."""
+    for _ in range(3):
+        x = tg.zeros(0, 3, requires_grad=True)
+        y = x * 2
+        (g,) = tg.autograd.grad((y * y * y).sum(), x, create_graph=True)
+        (second,) = tg.autograd.grad((g * g).sum(), x)
+        assert second.shape == (0, 3)

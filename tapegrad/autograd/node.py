@@ -9,10 +9,11 @@ from __future__ import annotations
 import weakref
 from typing import NamedTuple
 
-from tapegrad import core
+from tapegrad import core, dtypes
+from tapegrad.dtypes import BY_CODE as DTYPES
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
-from tapegrad.ops.registry import BY_CODE, Elementwise
+from tapegrad.ops.registry import BY_CODE, Elementwise, Structural
 
 
 class Payload:
@@ -127,6 +128,8 @@ class Node:
                 k >= len(self.op.inputs) - self.op.numbers or core.get_field(slot, core.FLAGS) & layout.WRAPPED and len(self.op.inputs) > 2
             ):
                 continue
+            if isinstance(self.op, Structural) and DTYPES[core.get_field(slot, core.DTYPE)].category < dtypes.FLOAT:
+                continue  # an index has no edge
             result.append((gradient_node(slot), core.get_field(slot, core.OUTPUT_NR) if core.get_field(slot, core.ENTRY) >= 0 else 0))
         return tuple(result)
 
@@ -214,7 +217,6 @@ class InputMetadata(NamedTuple):
     def of(slot: int):
         from tapegrad import geometry
         from tapegrad.device import CPU
-        from tapegrad.dtypes import BY_CODE as DTYPES
 
         if not slot:
             return None

@@ -19,6 +19,11 @@ OPERANDS = {
     "Dot": ("self", "tensor", "result"),
     "Addmm": ("self", "mat1", "mat2", "result"),
     "Gather": ("self", "index", "result"),
+    "Index": ("self",),
+    "IndexSelect": ("self", "index", "result"),
+    "IndexAdd": ("self", "index", "source", "result"),
+    "Scatter": ("self", "index", "src", "result"),
+    "ScatterAdd": ("self", "index", "src", "result"),
     "Pow": ("self", "exponent", "result"),
     "Clamp": ("self", "min", "max", "result"),
     "Where": ("condition", "self", "other", "result"),
@@ -65,11 +70,18 @@ def parameters(node) -> dict:
 
             by_name = {v: k for k, v in POWERS.items()}
             return {"exponent": by_name[op.name]} if op.name in by_name else {}
+        if op.name in ("add_scaled", "sub_scaled"):
+            factor = core.operand_slot(e, 2)
+            return {"alpha": core.item(factor)} if core.data_of(factor) else {}
         return {"alpha": 1} if op.name in ("add", "sub") else {}
     attributes = node.attributes
     values = {name: getattr(attributes, name) for name in PARAMETERS if hasattr(attributes, name)}
     if "keepdim" in values and "dims" in values:  # a reduction
         values["dim"] = values.pop("dims")
+    if op.name == "index_op":
+        from tapegrad.ops.indexing import indices_of
+
+        values["indices"] = indices_of(node)
     if isinstance(values.get("indices"), tuple):
         while values["indices"] and values["indices"][-1] is None:
             values["indices"] = values["indices"][:-1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
-from tapegrad.ops import checks
+from tapegrad.ops import checks, picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -226,18 +226,48 @@ def index_op(node, g):
     """Advanced indexing: the gradient is added where the elements came from."""
     from tapegrad.creation import zeros
 
-    a = node.attributes
-    return zeros(a.shape, dtype=g.dtype).index_put(a.indices, g, accumulate=True)
+    return zeros(node.attributes.shape, dtype=g.dtype).index_put(indices_of(node), g, accumulate=True)
+
+
+def indices_of(node) -> tuple:
+    """The index tensors of an `index_op` entry: its operands after the first, None for a whole dim."""
+    operands = node.inputs
+    return tuple(None if k is None else operands[k] for k in node.attributes.places)
 
 
 def take_elements(x, advanced):
     """The elements that index tensors pick."""
     from tapegrad.creation import from_array
 
+    given = [i for i in advanced if i is not None]
+    count = iter(range(1, len(given) + 1))
+    places = tuple(None if i is None else next(count) for i in advanced)
+    first = adjacent(advanced)
+    if first is not None and picks.usable(x, *given):
+        for i in given:
+            plans.settled(i)
+        shapes_agree(given)
+        return picks.index(index_op, x, first, given, first, lambda: arrays_of(advanced, x.shape), places=places)
     where = arrays_of(advanced, x.shape)
     result = from_array(x.detach()._array()[where], x.dtype)
-    record(index_op, [x], [result], plans.Parameters(index_op, shape=tuple(x.shape), indices=tuple(advanced)))
+    saves = ((1 << len(given)) - 1) << 1 if len(given) < 23 else -1
+    record(index_op, [x, *given], [result], plans.Parameters(index_op, shape=tuple(x.shape), places=places), saves=saves)
     return result
+
+
+def adjacent(advanced) -> int | None:
+    """The first dim that has an index tensor, if those that have are adjacent and the kernels can pick along them."""
+    dims = [d for d, i in enumerate(advanced) if i is not None]
+    return dims[0] if dims and dims == list(range(dims[0], dims[-1] + 1)) and len(dims) < 20 else None
+
+
+def shapes_agree(indices) -> None:
+    """torch's error for index tensors that cannot be broadcast together."""
+    try:
+        geometry.broadcast_shapes(*(tuple(i.shape) for i in indices))
+    except RuntimeError:
+        shapes = ", ".join(str(list(i.shape)) for i in indices)
+        raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -341,6 +371,10 @@ def index_array(name, x, dim, index):
     size = x.shape[dim] if x.ndim else 1
     if array.size and (array.min() < 0 or array.max() >= size):
         bad = array.min() if array.min() < 0 else array.max()
+        if name == "index_select":
+            if dim in (0, x.ndim - 1):
+                raise IndexError("index out of range in self")
+            raise RuntimeError(f"INDICES element is out of DATA bounds, id={bad} axis_dim={size}")
         raise RuntimeError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
     return array
 
@@ -363,7 +397,7 @@ def gather_op(node, g):
     from tapegrad.creation import zeros
 
     a = node.attributes
-    return zeros(a.shape, dtype=g.dtype).scatter_add(a.dim, a.index, g), None
+    return zeros(a.shape, dtype=g.dtype).scatter_add(a.dim, node.inputs[1], g), None
 
 
 @function(method=True)
@@ -371,7 +405,10 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
     dim = wrap_dim(dim, input.ndim)
     check_index_shape("gather", input, dim, index)
-    array = index_array("gather", input, dim, index)
+    refused = lambda: index_array("gather", input, dim, index)  # noqa: E731
+    if input.ndim and index.ndim == input.ndim and index.numel() and picks.usable(input, index):
+        return picks.along_dim(gather_op, "gather", input, dim, index, None, refused)
+    array = refused()
     from tapegrad.creation import from_array
 
     source = input.detach()._array()
@@ -381,7 +418,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
         result = from_array(source.reshape(1)[array.reshape(-1)].reshape(array.shape), input.dtype)
     else:
         result = from_array(source[along(array, dim)], input.dtype)
-    record(gather_op, [input, index], [result], plans.Parameters(gather_op, dim=dim, index=index, shape=tuple(input.shape)))
+    record(gather_op, [input, index], [result], plans.Parameters(gather_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
     return result
 
 
@@ -396,18 +433,17 @@ def along(array, dim):
 @structural("scatter_op", "Scatter")
 def scatter_op(node, g):
     """scatter: overwritten places lose the gradient, the source gets it."""
-    a = node.attributes
+    a, index = node.attributes, node.inputs[1]
     from tapegrad.creation import zeros
 
-    base = g.scatter(a.dim, a.index, zeros(tuple(a.index.shape), dtype=g.dtype))
-    return (base, g.gather(a.dim, a.index)) if a.source else (base,)
+    base = g.scatter(a.dim, index, zeros(tuple(index.shape), dtype=g.dtype))
+    return (base, None, g.gather(a.dim, index)) if a.source else (base, None)
 
 
 @structural("scatter_add_op", "ScatterAdd")
 def scatter_add_op(node, g):
     """scatter_add: the base keeps the gradient, the source gets it."""
-    a = node.attributes
-    return g, g.gather(a.dim, a.index)
+    return g, None, g.gather(node.attributes.dim, node.inputs[1])
 
 
 def scattered(name, op, input, dim, index, src, add):
@@ -415,8 +451,12 @@ def scattered(name, op, input, dim, index, src, add):
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, input.ndim)
-    array = index_array(name, input, dim, index)
     tensor = hasattr(src, "_slot")
+    if tensor and input.ndim and tuple(src.shape) == tuple(index.shape) and index.numel() and index.ndim == input.ndim and src.dtype is input.dtype \
+            and picks.usable(input, index):
+        check_index_shape(name, input, dim, index)
+        return picks.along_dim(op, "scatter_add" if add else "scatter", input, dim, index, src, lambda: index_array(name, input, dim, index))
+    array = index_array(name, input, dim, index)
     if tensor and src.dtype is not input.dtype:
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
     if not tensor and not isinstance(src, dispatch.NUMBERS):
@@ -435,10 +475,10 @@ def scattered(name, op, input, dim, index, src, add):
             add_at(target, place, values, input.dtype)
         else:
             target[place] = values
-    inputs = [input, src] if tensor else [input]
+    inputs = [input, index, src] if tensor else [input, index]
     if tensor and tuple(src.shape) != tuple(index.shape):
-        inputs[1] = src[tuple(slice(n) for n in index.shape)]
-    record(op, inputs, [result], plans.Parameters(op, dim=dim, index=index, source=tensor))
+        inputs[2] = src[tuple(slice(n) for n in index.shape)]
+    record(op, inputs, [result], plans.Parameters(op, dim=dim, source=tensor), saves=0b10)
     return result
 
 
@@ -465,7 +505,7 @@ def index_select_op(node, g):
     from tapegrad.creation import zeros
 
     a = node.attributes
-    return zeros(a.shape, dtype=g.dtype).index_add(a.dim, a.index, g)
+    return zeros(a.shape, dtype=g.dtype).index_add(a.dim, node.inputs[1], g), None
 
 
 @function(method=True)
@@ -476,10 +516,13 @@ def index_select(input, dim, index, *, out=None):
     dim = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
-    array = index_array("index_select", input, dim, index).reshape(-1)
+    refused = lambda: index_array("index_select", input, dim, index)  # noqa: E731
+    if input.ndim and index.ndim == 1 and picks.usable(input, index):
+        return picks.index(index_select_op, input, dim, [index], dim, refused, "index_select", dim=dim)
+    array = refused().reshape(-1)
     source = input.detach()._array()
     result = from_array(np.take(source, array, dim) if input.ndim else source.copy(), input.dtype)
-    record(index_select_op, [input], [result], plans.Parameters(index_select_op, dim=dim, index=index, shape=tuple(input.shape)))
+    record(index_select_op, [input, index], [result], plans.Parameters(index_select_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
     return result
 
 
@@ -487,8 +530,8 @@ def index_select(input, dim, index, *, out=None):
 def index_add_op(node, g):
     """index_add: the base keeps the gradient, the source gets its rows."""
     a = node.attributes
-    picked = g.index_select(a.dim, a.index)
-    return g, (picked * a.alpha if a.alpha != 1 else picked).reshape(a.source_shape)
+    picked = g.index_select(a.dim, node.inputs[1])
+    return g, None, (picked * a.alpha if a.alpha != 1 else picked).reshape(a.source_shape)
 
 
 @function(method=True)
@@ -497,9 +540,13 @@ def index_add(input, dim, index, source, *, alpha=1):
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, input.ndim)
-    array = index_array("index_add", input, dim, index).reshape(-1)
     if source.dtype is not input.dtype:
         raise RuntimeError(f"index_add_(): self ({input.dtype.scalar_name}) and source ({source.dtype.scalar_name}) must have the same scalar type")
+    refused = lambda: index_array("index_add", input, dim, index)  # noqa: E731
+    shape = tuple(input.shape)
+    if alpha == 1 and input.ndim and index.ndim == 1 and tuple(source.shape) == (*shape[:dim], index.numel(), *shape[dim + 1 :]) and picks.usable(input, index):
+        return picks.index_add(index_add_op, input, dim, index, source, refused, dim=dim, alpha=1, source_shape=tuple(source.shape))
+    array = refused().reshape(-1)
     result = from_array(input.detach()._array(), input.dtype)
     if alpha != 1:
         from tapegrad import modes
@@ -510,8 +557,8 @@ def index_add(input, dim, index, source, *, alpha=1):
     if not target.ndim:
         target, values = target.reshape(1), values.reshape(1)
     add_at(np.moveaxis(target, dim, 0), array, np.moveaxis(values, dim, 0), input.dtype)
-    plan = plans.Parameters(index_add_op, dim=dim, index=index, alpha=alpha, source_shape=tuple(source.shape))
-    record(index_add_op, [input, source], [result], plan)
+    plan = plans.Parameters(index_add_op, dim=dim, alpha=alpha, source_shape=tuple(source.shape))
+    record(index_add_op, [input, index, source], [result], plan, saves=0b10)
     return result
 
 

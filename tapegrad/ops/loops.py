@@ -69,11 +69,12 @@ def reduction(name: str, dtype, result) -> int:
     return compiled(text, dtype, result, reassociate)
 
 
-def compiled(text: str, dtype, result, reassociate=False) -> int:
+def compiled(text: str, dtype, result, reassociate=False, extra=()) -> int:
+    """The address of the kernel of `text`, which reads `dtype`, writes `result` and may name elements of the dtypes `extra` too."""
     name = "kernel-" + build.key(text, dtype.name, result.name, str(reassociate), kernels.support_digest())
     body = build.load_cached(name)
     if body is None:
-        body = kernels.compile_kernel(text, dtype, reassociate, result)
+        body = kernels.compile_kernel(text, dtype, reassociate, result, extra)
         build.store_cached(name, body)
     return build.load(body)("kernel")
 

@@ -251,14 +251,15 @@ def cached(op, tensors, key, make):
     return plan if plan is not None else keep(place, make(), place[1:-1])
 
 
-def run(op, tensors, key, make):
-    """Run a computing op by its plan."""
+def run(op, tensors, key, make, refused=None):
+    """Run a computing op by its plan; `refused()` raises the error if its kernel refuses the operands."""
     for t in tensors:
         settled(t)
     plan = cached(op, tensors, key, make)
     out = core.apply(plan.address, *tensors)
     if out is None:
-        raise RuntimeError(f"{op.name}: the kernel refused its operands")
+        assert refused is not None
+        refused()
     note(plan, tensors, out)
     word = modes.word()
     if word & modes.INFERENCE:

@@ -9,6 +9,7 @@ from tapegrad.engine.native.capi import raw_realloc
 from tapegrad.engine.native.deferred import cotangent_slot, defer, flush, retire
 from tapegrad.engine.native.elementwise import (
     address_of_run_blocks,
+    assign,
     compute,
     fill_elements,
     find_broadcast,
@@ -304,6 +305,54 @@ def scatter_add(target, source, walk, n, dtype):
             d = d - 1
 
 
+@native("ii")
+def deposit_into(s):
+    """Move the cotangent of leaf slot `s` to its .grad; 0 if Python must do it."""
+    st = the_state()
+    slot = slot_row(st.slots, s)
+    g = slot.cotangent
+    fresh = slot_row(st.slots, g)
+    shape = geometry_row(st.geometries, slot.geometry)
+    if slot.flags & (HOOKED | CAPTURED) or fresh.dtype != slot.dtype or geometry_row(st.geometries, fresh.geometry).contiguous != shape.contiguous:
+        return 0
+    if shape.flags & layout.DENSE == 0:
+        return 0
+    held = slot.grad
+    if held == 0:
+        if fresh.geometry == slot.geometry and exclusive(st, fresh):
+            slot.grad = g
+            return 1
+        copy = new_slot(slot.geometry, slot.dtype)
+        if copy == 0:
+            return 0
+        slot_row(st.slots, copy).handles = 1
+        if assign(copy, g) <= 0:
+            drop(copy)
+            return 0
+        slot_row(st.slots, s).grad = copy
+        drop(g)
+        return 1
+    old = slot_row(st.slots, held)
+    if old.geometry != slot.geometry or old.dtype != slot.dtype or old.flags & REQUIRES_GRAD:
+        return 0
+    if fresh.geometry == old.geometry:
+        kernel = kernel_of(st.add, 0, old.dtype)
+        if kernel == 0:
+            return 0
+        old = slot_row(st.slots, held)
+        words = six_words()
+        store_i64(words, old.data)
+        store_i64(words + 8, old.data)
+        store_i64(words + 16, slot_row(st.slots, g).data)
+        run_kernel(kernel, words, shape.numel, 8, 0)
+    elif add_into(held, g) == 0:
+        return 0
+    buffer = buffer_row(st.buffers, slot_row(st.slots, held).buffer)
+    buffer.version = buffer.version + 1
+    drop(g)
+    return 1
+
+
 @native("i")
 def deposit():
     """Move the cotangents of leaves to their .grad; returns how many leaves are left for Python (moved to the front)."""
@@ -311,33 +360,9 @@ def deposit():
     left = 0
     for i in range(st.leaves_count):
         s = load_i64(st.leaves + i * 8)
-        slot = slot_row(st.slots, s)
-        g = slot.cotangent
-        if g == 0:  # a nested sweep has deposited it
+        if slot_row(st.slots, s).cotangent == 0:  # a nested sweep has deposited it
             continue
-        fresh = slot_row(st.slots, g)
-        done = False
-        if slot.flags & (HOOKED | CAPTURED) == 0 and fresh.dtype == slot.dtype and fresh.geometry == slot.geometry:
-            if slot.grad == 0:
-                if exclusive(st, fresh) and (geometry_row(st.geometries, slot.geometry).flags & layout.DENSE) != 0:
-                    slot.grad = g
-                    done = True
-            else:
-                held = slot_row(st.slots, slot.grad)
-                plain = (geometry_row(st.geometries, held.geometry).flags & layout.DENSE) != 0
-                if plain and held.geometry == slot.geometry and held.dtype == slot.dtype and held.flags & REQUIRES_GRAD == 0:
-                    kernel = kernel_of(st.add, 0, held.dtype)
-                    if kernel:
-                        words = six_words()
-                        store_i64(words, held.data)
-                        store_i64(words + 8, held.data)
-                        store_i64(words + 16, fresh.data)
-                        run_kernel(kernel, words, geometry_row(st.geometries, held.geometry).numel, 8, 0)
-                        buffer = buffer_row(st.buffers, held.buffer)
-                        buffer.version = buffer.version + 1
-                        drop(g)
-                        done = True
-        if done:
+        if deposit_into(s):
             slot_row(st.slots, s).cotangent = 0
         else:
             store_i64(st.leaves + left * 8, s)

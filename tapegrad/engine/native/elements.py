@@ -252,10 +252,10 @@ def _blas(prefix, real):
     return gemm, gemv
 
 
-def namespace(dtype: str, result: str) -> dict:
+def namespace(dtype: str, result: str, extra=()) -> dict:
     """Globals for a kernel that reads `dtype` and writes `result`."""
     space = {"load_i64": load_i64, "store_i64": store_i64, "copy_bytes": copy_bytes, "where": where, "inf": np.inf}
-    for name in {dtype, result, "bool", "float64", "float32", "int64"}:
+    for name in {dtype, result, *extra, "bool", "float64", "float32", "int64"}:
         space[f"get_{name}"], space[f"put_{name}"] = _element(name)
     kind = TYPES[dtype][0]
     if isinstance(kind, (types.Float, types.Complex)):
