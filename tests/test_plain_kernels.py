@@ -10,7 +10,7 @@ from test_structural import CASES, arrays_of
 
 import tapegrad as tg
 from tapegrad.engine.native import plain
-from tapegrad.ops import loops, rows
+from tapegrad.ops import loops, moves, picks, rows
 from tapegrad.ops import plan as plans
 
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
@@ -18,7 +18,7 @@ SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int6
 
 def forget_kernels():
     plans.forget()
-    for module in (loops, rows):
+    for module in (loops, moves, picks, rows):
         for function in vars(module).values():
             if isinstance(function, functools._lru_cache_wrapper):
                 function.cache_clear()
@@ -29,8 +29,8 @@ def interpreted(monkeypatch):
     """Plans made from here on call kernels that the interpreter runs; a list of what they are, and of what went wrong in them."""
     made, errors = [], []
 
-    def compiled(text, dtype, result, *_):
-        kernel = plain.kernel(text, dtype.name, result.name)
+    def compiled(text, dtype, result, reassociate=False, extra=()):
+        kernel = plain.kernel(text, dtype.name, result.name, extra)
 
         def run(args, start, stop):
             try:

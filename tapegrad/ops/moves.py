@@ -125,10 +125,10 @@ def joined(op, tensors, shape, places, steps, **parameters):
         n = parameters["outer"] if total else 0
         rules = [
             (SWEEP_VIEW, geometry.geometry(tuple(t.shape), tuple(step)), at * d.itemsize) for t, at, step in zip(tensors, places, steps, strict=True)
-        ] if d.is_floating_point else ()
+        ] if d.differentiable else ()
         args = (len(tensors), total * d.itemsize // max(n, 1), *(part * d.itemsize // max(n, 1) for part in parts))
         return plans.Plan(op, [(target, d.code)], kernel=kernel("join"), n=n, cost=total // 4, args=args, rules=rules, packs=[pack(t) for t in tensors],
-                          differentiable=-1 if d.is_floating_point else 0, shape=shape, **parameters)
+                          differentiable=-1 if d.differentiable else 0, shape=shape, **parameters)
 
     return plans.run(op, tensors, (parameters["dim"],), make)
 
@@ -151,8 +151,8 @@ def taken(op, x, shape, tables, back=None, key=None, order=None, **parameters):
             args = (len(shape), *sizes, *(place for k in order for place in tables[k]))
             return plans.Plan(op, [(target, d.code)], kernel=kernel("take", d.itemsize), n=outer, cost=geometry.numels[target], args=args, **others)
 
-        rules = [(SWEEP_APPLY, one(back, range(len(shape)), operands=(1,)))] if back is not None and d.is_floating_point else ()
-        return one(tables, order or range(len(shape)), rules=rules, differentiable=-1 if d.is_floating_point else 0, **parameters)
+        rules = [(SWEEP_APPLY, one(back, range(len(shape)), operands=(1,)))] if back is not None and d.differentiable else ()
+        return one(tables, order or range(len(shape)), rules=rules, differentiable=-1 if d.differentiable else 0, **parameters)
 
     return plans.run(op, [x], key, make)
 
@@ -163,10 +163,10 @@ def copied(op, x, g: int):
 
     def make():
         size = geometry.numels[g] * d.itemsize
-        rules = [(SWEEP_VIEW, geometry.geometry(tuple(x.shape)))] if d.is_floating_point else ()
+        rules = [(SWEEP_VIEW, geometry.geometry(tuple(x.shape)))] if d.differentiable else ()
         packs = (AS_IS,) if own_geometry(x) == g else (pack(x),)
         return plans.Plan(op, [(g, d.code)], kernel=kernel("copy"), n=-(-size // COPIED), cost=size // 16, args=(size,), rules=rules, packs=packs,
-                          differentiable=-1 if d.is_floating_point else 0)
+                          differentiable=-1 if d.differentiable else 0)
 
     return plans.run(op, [x], g, make)
 
@@ -190,8 +190,8 @@ def triangle(op, x, diagonal: int, upper: bool):
             return plans.Plan(op, [(target, d.code)], kernel=kernel("triangle", d.itemsize), n=rows, cost=geometry.numels[target],
                               args=(shape[-2], shape[-1], diagonal, upper), **others)
 
-        rules = [(SWEEP_APPLY, one(operands=(1,)))] if d.is_floating_point else ()
-        return one(rules=rules, packs=(pack(x),), diagonal=diagonal, differentiable=-1 if d.is_floating_point else 0)
+        rules = [(SWEEP_APPLY, one(operands=(1,)))] if d.differentiable else ()
+        return one(rules=rules, packs=(pack(x),), diagonal=diagonal, differentiable=-1 if d.differentiable else 0)
 
     return plans.run(op, [x], (diagonal, upper), make)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 
-from tapegrad import core, dtypes, geometry
+from tapegrad import dtypes, geometry
 from tapegrad.engine.layout import AS_IS, SWEEP_APPLY, SWEEP_PYTHON, SWEEP_VIEW
 from tapegrad.ops import loops, moves
 from tapegrad.ops import plan as plans
@@ -211,13 +211,13 @@ def index(op, x, first: int, indices, key, refused, name="index", **parameters):
     def make():
         how = Picked(x, first, indices)
         rules = []
-        if d.is_floating_point:
+        if d.differentiable:
             operands = (1, *range(3, 3 + len(indices)))
             back = plans.Plan(op, [(geometry.geometry(tuple(x.shape)), d.code)], kernel=kernel("index_back", d, kind), n=1, args=how.args, operands=operands,
                               cost=how.cost, packs=[AS_IS, *how.packs])
             rules = [(SWEEP_APPLY, back), *[(SWEEP_PYTHON, 0)] * len(indices)]
         return plans.Plan(op, [(geometry.geometry(how.shape), d.code)], kernel=kernel(name, d, kind), n=how.count, args=how.args, cost=how.cost, rules=rules,
-                          packs=[moves.pack(x), *how.packs], saves=((1 << len(indices)) - 1) << 1, differentiable=-1 if d.is_floating_point else 0,
+                          packs=[moves.pack(x), *how.packs], saves=((1 << len(indices)) - 1) << 1, differentiable=-1 if d.differentiable else 0,
                           shape=tuple(x.shape), **parameters)
 
     return plans.run(op, [x, *indices], key, make, refused)
@@ -243,12 +243,12 @@ def index_add(op, x, at: int, index, source, refused, **parameters):
         how = Picked(x, at, [index])
         target = geometry.geometry(tuple(x.shape))
         rules = ()
-        if d.is_floating_point:
+        if d.differentiable:
             back = plans.Plan(op, [(geometry.geometry(how.shape), d.code)], kernel=kernel("index", d, index.dtype), n=how.count, args=how.args,
                               cost=how.cost, operands=(1, 3), packs=[AS_IS, *how.packs])
             rules = [(SWEEP_VIEW, target), (SWEEP_PYTHON, 0), (SWEEP_APPLY, back)]
         return plans.Plan(op, [(target, d.code)], kernel=kernel("index_add", d, index.dtype), n=1, args=how.args, rules=rules, saves=0b10,
-                          packs=[moves.pack(x), *how.packs, moves.pack(source)], differentiable=-1 if d.is_floating_point else 0, **parameters)
+                          packs=[moves.pack(x), *how.packs, moves.pack(source)], differentiable=-1 if d.differentiable else 0, **parameters)
 
     return plans.run(op, [x, index, source], at, make, refused)
 
@@ -266,14 +266,14 @@ def along_dim(op, name, x, dim: int, index, source, refused, **parameters):
         own, picked = geometry.geometry(shape), geometry.geometry(sizes)
         same = lambda k, g, **others: plans.Plan(op, [(g, d.code)], kernel=kernel(k, d, kind), args=args, operands=(1, 3), packs=[AS_IS, moves.pack(index)], **others)  # noqa: E731
         rules = ()
-        if d.is_floating_point and name == "gather":
+        if d.differentiable and name == "gather":
             rules = [(SWEEP_APPLY, same("gather_back", own, n=n)), (SWEEP_PYTHON, 0)]
-        elif d.is_floating_point:
+        elif d.differentiable:
             base = (SWEEP_VIEW, own) if name == "scatter_add" else (SWEEP_APPLY, same("scatter_back", own, n=n))
             rules = [base, (SWEEP_PYTHON, 0), (SWEEP_APPLY, same("gather", picked, n=n))]
         packs = [moves.pack(x), moves.pack(index), *([] if source is None else [moves.pack(source)])]
         return plans.Plan(op, [(picked if source is None else own, d.code)], kernel=kernel(name, d, kind), n=n, args=args, rules=rules, packs=packs,
-                          cost=4 * product(sizes) if source is None else 0, saves=0b10, differentiable=-1 if d.is_floating_point else 0, dim=dim, shape=shape,
+                          cost=4 * product(sizes) if source is None else 0, saves=0b10, differentiable=-1 if d.differentiable else 0, dim=dim, shape=shape,
                           source=source is not None, **parameters)
 
     return plans.run(op, [x, index] if source is None else [x, index, source], (name, dim), make, refused)

@@ -31,8 +31,8 @@ def cumsum(input, dim, *, dtype=None, out=None):
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
     if rows.usable(input, lie):
-        make = lambda: rows.plan(cumsum_op, input, lie, "cumsum", [(lie.whole, d.code)], back="cumsum_back" if d.is_floating_point else "", reads=(), dim=dim,  # noqa: E731
-                                 differentiable=-1 if d.is_floating_point else 0)
+        make = lambda: rows.plan(cumsum_op, input, lie, "cumsum", [(lie.whole, d.code)], back="cumsum_back" if d.differentiable else "", reads=(), dim=dim,  # noqa: E731
+                                 differentiable=-1 if d.differentiable else 0)
         return into(out, plans.run(cumsum_op, [input], dim, make))
     array = input.detach()._values()
     result = from_array(np.cumsum(array, dim, dtype=array.dtype) if array.ndim else array.copy(), d)
@@ -77,8 +77,8 @@ def cumprod(input, dim, *, dtype=None, out=None):
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
     if rows.usable(input, lie):
-        make = lambda: rows.plan(cumprod_op, input, lie, "cumprod", [(lie.whole, d.code)], back="cumprod_back" if d.is_floating_point else "", reads=("source", "out"), saves=0b11, dim=dim,  # noqa: E731
-                                 differentiable=-1 if d.is_floating_point else 0)
+        make = lambda: rows.plan(cumprod_op, input, lie, "cumprod", [(lie.whole, d.code)], back="cumprod_back" if d.differentiable else "", reads=("source", "out"), saves=0b11, dim=dim,  # noqa: E731
+                                 differentiable=-1 if d.differentiable else 0)
         return into(out, plans.run(cumprod_op, [input], dim, make))
     array = input.detach()._values()
     result = from_array(np.cumprod(array, dim, dtype=array.dtype) if array.ndim else array.copy(), d)

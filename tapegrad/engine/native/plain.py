@@ -37,11 +37,16 @@ def namespace(dtype: str) -> dict:
 
 
 # --- whole kernels ------------------------------------------------------------------------------------------------------
-def kernel(text: str, dtype: str, result: str):
+def kernel(text: str, dtype: str, result: str, extra=()):
     """`kernel(args, start, stop)` of a text kernel, run by the interpreter: it takes the same addresses as the compiled one."""
-    space = namespace(dtype) | {"load_i64": lambda address: ctypes.c_int64.from_address(address).value, "where": lambda c, a, b: a if c else b}
+    space = namespace(dtype) | {
+        "load_i64": lambda address: ctypes.c_int64.from_address(int(address)).value,
+        "store_i64": lambda address, value: setattr(ctypes.c_int64.from_address(int(address)), "value", int(value)),
+        "copy_bytes": lambda target, source, count: ctypes.memmove(int(target), int(source), int(count)),
+        "where": lambda c, a, b: a if c else b,
+    }
     space["wide"] = np.float64 if result.startswith("float") else np.int64
-    for name in {dtype, result, "bool", "float64", "float32", "int64"}:
+    for name in {dtype, result, *extra, "bool", "float64", "float32", "int64"}:
         space[f"get_{name}"], space[f"put_{name}"] = _element(name)
     exec(text, space)
     return space["kernel"]
