@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import ctypes
+import math
 import warnings
 
 import numpy as np
@@ -293,10 +294,13 @@ def build(data, d: Dtype | None):
         if d.category == dtypes.BOOL:
             array = np.array(values).astype(builtins.bool)
         else:
-            array = dtypes.to_stored(np.array(values, np.float64 if d.is_floating_point else np.complex128), d) if d.reduced else np.array(values, d.numpy)
+            with np.errstate(over="ignore"):
+                array = dtypes.to_stored(np.array(values, np.float64 if d.is_floating_point else np.complex128), d) if d.reduced else np.array(values, d.numpy)
     except (TypeError, ValueError) as error:
         raise TypeError(f"new(): invalid data ({error})") from None
     except OverflowError:
+        if d.is_floating_point:
+            raise OverflowError("int too large to convert to float") from None
         raise RuntimeError(f"value cannot be converted to type {cpp_name(d)} without overflow") from None
     return from_array(array.reshape(shape), d)
 
@@ -321,6 +325,8 @@ def constructor_number(value, d):
         raise TypeError("must be real number, not complex" if d.is_floating_point else "'complex' object cannot be interpreted as an integer")
     if d.reduced:
         return value
+    if d is dtypes.float32 and isinstance(value, builtins.float) and abs(value) > MAXIMUM[d.name]:
+        return math.copysign(math.inf, value)
     try:
         return convert_number(value, d, d.name)
     except OverflowError:

@@ -7,6 +7,8 @@ error.  Steps: `operands` (check and promote) -> `run` -> `store` (in place, out
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tapegrad import core, dtypes, geometry, modes
@@ -86,9 +88,30 @@ def number_slot(value, d: dtypes.dtype) -> object:
     """A 0-d tensor of dtype `d` with a Python number, weak in promotion."""
     from tapegrad.creation import scalar
 
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise OverflowError("int too big to convert")
     tensor = scalar(value, d)
     core.set_field(tensor._slot, core.FLAGS, layout.WRAPPED)
     return tensor
+
+
+def operand_number(op: Elementwise, value, d: dtypes.dtype):
+    """The number of a binary operation: cast as a tensor would be (int8 + 300 wraps, float32 * 1e300 is inf), where others check its range."""
+    if len(op.inputs) == 2 and op.name not in CHECKED:
+        if d.category == INTEGER and isinstance(value, int) and -(2**63) <= value < 2**64:
+            bits, low = 8 * d.itemsize, -(1 << 8 * d.itemsize - 1) if d.is_signed else 0
+            value = (value - low) % (1 << bits) + low
+            if value == 0 and op.check is checks.nonzero_divisor:
+                raise RuntimeError("ZeroDivisionError")
+        elif d.is_floating_point and isinstance(value, float):
+            try:
+                return number_slot(value, d)
+            except RuntimeError:
+                value = math.copysign(math.inf, value)
+    return number_slot(value, d)
+
+
+CHECKED = ("clamp_min", "clamp_max")  # binary ops that convert a number as fill_ does
 
 
 def convert(tensor, d: dtypes.dtype):
@@ -122,7 +145,7 @@ FAILURES = {-1: "mixed", -2: "failed", -3: "memory"}
 def finish(op: Elementwise, tensors):
     """Run an elementwise op on tensors that need no more promotion."""
     slots = [t._slot for t in tensors] + [0, 0]
-    check_inference(tensors)
+    check_inference(op, tensors)
     if op.result in ("real", "complex"):
         return finish_retyped(op, tensors)
     out = core.elementwise(op.code, slots[0], slots[1], slots[2], 0)
@@ -192,10 +215,18 @@ def raise_memory(nbytes: int, *_):
     )
 
 
-def check_inference(tensors) -> None:
+def check_inference(op: Elementwise, tensors) -> None:
     """An inference tensor may not be saved by a recorded operation."""
     flags = [core.get_field(t._slot, core.FLAGS) for t in tensors]
-    if any(f & layout.INFERENCE for f in flags) and any(f & layout.REQUIRES_GRAD for f in flags) and modes.word() & modes.GRAD:
+    if not any(f & layout.INFERENCE for f in flags) or not modes.word() & modes.GRAD:
+        return
+    read = set().union(*(op.reads(k) for k, f in enumerate(flags) if f & layout.REQUIRES_GRAD))
+    refuse_inference(f for name, f in zip(op.inputs, flags, strict=False) if name in read)
+
+
+def refuse_inference(saved) -> None:
+    """Raise if one of the flags of saved tensors says that it was made in inference mode."""
+    if any(f & layout.INFERENCE for f in saved):
         raise RuntimeError(
             "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
             "autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
@@ -210,7 +241,7 @@ def promoted(op: Elementwise, values, d: dtypes.dtype):
             wide = dtypes.BY_NAME[d.compute]
             tensors.append(number_slot(value, wide) if isinstance(value, NUMBERS) else convert(value, wide))
         elif isinstance(value, NUMBERS):
-            tensors.append(number_slot(value, d))
+            tensors.append(operand_number(op, value, d))
         elif op.mask and k == 0:
             tensors.append(value)
         else:
@@ -239,7 +270,9 @@ def call(op: Elementwise, *values, out=None):
         op = OPS[op.complex_form]
     d = compute_dtype(op, values[1:] if op.mask else values)
     if op.name == "pow" and len(values) == 2:
-        special = special_power(values, d)
+        special, plain = special_power(values, d), bool_power(values)
+        if plain is not None:
+            return plain if out is None else write_out(plain, out)
         if special is not None:
             op, values = special, values[:1]
     tensors = promoted(op, values, d)
@@ -257,6 +290,16 @@ def note(op: Elementwise, values, tensors, result) -> None:
 
 
 POWERS = {0: "pow_0", 1: "pow_1", 2: "pow_2", 3: "pow_3", 0.5: "pow_half", -1: "pow_minus_1", -2: "pow_minus_2", -0.5: "pow_minus_half"}
+
+
+def bool_power(values):
+    """A bool tensor to the power of True or False: what torch answers without computing, None for other operands."""
+    base, exponent = values
+    if isinstance(exponent, bool) and not isinstance(base, NUMBERS) and base.dtype is dtypes.bool_:
+        return base.clone() if exponent else base.new_ones(tuple(base.shape))
+    if all(not isinstance(v, NUMBERS) and v.dtype is dtypes.bool_ for v in values):
+        raise NotImplementedError("\"pow\" not implemented for 'Bool'")
+    return None
 
 
 def special_power(values, d):
@@ -306,6 +349,10 @@ def check_out(name, tensors, out):
 def write_out(result, out):
     """Put `result` into `out`, resizing it with torch's warning where it has elements."""
     can_store(result.dtype, out.dtype)
+    if out.is_inference() and not modes.is_inference_mode_enabled():
+        from tapegrad.autograd.inplace import INFERENCE
+
+        raise RuntimeError(INFERENCE)
     if geometry.flags_of(core.get_field(out._slot, core.GEOMETRY)) & layout.OVERLAPS:
         from tapegrad.autograd.inplace import OVERLAP
 
@@ -342,6 +389,10 @@ def call_inplace(op: Elementwise, target, *values):
         op.check(op, values)
     if op.complex_form and target.dtype.is_complex:
         raise RuntimeError(f"In-place {op.name} is not supported for complex tensors.")
+    plain = bool_power(values) if op.name == "pow" and len(values) == 2 else None
+    if plain is not None:
+        inplace.copy_into(target, plain)
+        return target
     d = compute_dtype(op, values)
     can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
     if op.name == "pow" and len(values) == 2:

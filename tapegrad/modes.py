@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import warnings
 
 from tapegrad import core
 from tapegrad.engine import layout
@@ -17,6 +18,9 @@ INFERENCE = 1 << 8
 ANOMALY = 1 << 9
 SAVED_HOOKS = 1 << 10
 TRANSFORM = 1 << 11
+SERIAL = 1 << 12  # backward passes of this thread use no other threads
+SHOWN = 1 << 3  # in inference mode, where nothing is recorded: what is_grad_enabled says
+GRAD_MODES = GRAD | SHOWN | INFERENCE
 WATCHED = ANOMALY | SAVED_HOOKS  # an entry is looked at in Python as soon as it has been recorded (`autograd/watch.py`)
 
 
@@ -33,7 +37,12 @@ def set_bits(bits: int, on: bool) -> int:
 
 def restore(before: int) -> None:
     """Put the grad modes back to those of an earlier word; what else was switched meanwhile stays."""
-    core.set_mode(core.get_mode() & ~(GRAD | INFERENCE) | before & (GRAD | INFERENCE))
+    core.set_mode(core.get_mode() & ~GRAD_MODES | before & GRAD_MODES)
+
+
+def set_grad(on: bool) -> int:
+    """Switch recording of the running thread; returns the word before."""
+    return set_bits(SHOWN if core.get_mode() & INFERENCE else GRAD, on)
 
 
 def set_everywhere(bits: int, on: bool) -> None:
@@ -51,7 +60,8 @@ def set_everywhere(bits: int, on: bool) -> None:
 
 def is_grad_enabled() -> bool:
     """Whether operations of this thread are recorded."""
-    return bool(word() & GRAD)
+    found = word()
+    return bool(found & (SHOWN if found & INFERENCE else GRAD))
 
 
 def is_inference_mode_enabled() -> bool:
@@ -62,7 +72,7 @@ def is_inference_mode_enabled() -> bool:
 class _ModeContext:
     """A context manager that is also a decorator (of functions and generators) and may be used without parentheses."""
 
-    bits, on = GRAD, False
+    on = False
 
     def __new__(cls, function=None):
         self = super().__new__(cls)
@@ -73,7 +83,7 @@ class _ModeContext:
         pass
 
     def __enter__(self):
-        self._before.append(set_bits(self.bits, self.on))
+        self._before.append(set_grad(self.on))
 
     def __exit__(self, *exception):
         restore(self._before.pop())
@@ -84,6 +94,13 @@ class _ModeContext:
     def __call__(self, function):
         import inspect
 
+        if inspect.isclass(function):
+            warnings.warn(
+                "Decorating classes is deprecated and will be disabled in future versions. You should only decorate functions or methods. To "
+                "preserve the current behavior of class decoration, you can directly decorate the `__init__` method and nothing else.",
+                FutureWarning,
+                stacklevel=2,
+            )
         if inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
@@ -99,7 +116,8 @@ class _ModeContext:
                     try:
                         value, send = (yield item), source.send
                     except GeneratorExit:
-                        source.close()
+                        with self.clone():
+                            source.close()
                         raise
                     except BaseException as error:
                         value, send = error, source.throw
@@ -139,12 +157,14 @@ class set_grad_enabled(_ModeContext):
         return object.__new__(cls)
 
     def __init__(self, mode: bool):
-        self.mode = bool(mode)
-        self._before = [set_bits(GRAD, self.mode)]
+        if not isinstance(mode, bool):
+            raise TypeError(f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}")
+        self.mode = mode
+        self._before = [set_grad(mode)]
 
     def __enter__(self):
         if not self._before:
-            self._before.append(set_bits(GRAD, self.mode))
+            self._before.append(set_grad(self.mode))
 
     def __call__(self, function):
         restore(self._before.pop())
@@ -172,12 +192,40 @@ class inference_mode(_ModeContext):
         self.mode = bool(mode)
 
     def __enter__(self):
-        before = set_bits(INFERENCE, self.mode)
-        if self.mode:
-            set_bits(GRAD, False)
-        else:
+        before = set_bits(GRAD | SHOWN, False)
+        set_bits(INFERENCE, self.mode)
+        if not self.mode:
             set_bits(GRAD, True)
         self._before.append(before)
+
+    def clone(self):
+        return type(self)(self.mode)
+
+
+def is_multithreading_enabled() -> bool:
+    """Whether backward passes of this thread may use the threads of the pool."""
+    return not word() & SERIAL
+
+
+class set_multithreading_enabled(_ModeContext):
+    """Let backward passes of this thread use one thread only (False) or all; as a context manager, until its end."""
+
+    def __new__(cls, mode):
+        return object.__new__(cls)
+
+    def __init__(self, mode: bool):
+        self.mode = mode
+        self._before = [self._set(mode)]
+
+    @staticmethod
+    def _set(mode: bool) -> bool:
+        return not set_bits(SERIAL, not mode) & SERIAL
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *exception):
+        self._set(self._before[0])
 
     def clone(self):
         return type(self)(self.mode)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from tapegrad import core, modes
 from tapegrad.autograd.engine import Sweep
 from tapegrad.engine import layout
-from tapegrad.modes import enable_grad, inference_mode, no_grad, set_grad_enabled
+from tapegrad.modes import enable_grad, inference_mode, is_multithreading_enabled, no_grad, set_grad_enabled, set_multithreading_enabled
 from tapegrad.tensor import Tensor
 
 __all__ = ["backward", "grad", "Function", "Variable", "no_grad", "enable_grad", "set_grad_enabled", "inference_mode"]

@@ -78,6 +78,9 @@ class Sweep:
             core.leaves_count.value = 0
         _running.append((self, captured is not None))
         before = modes.set_bits(modes.GRAD, self.create)
+        threads = core.threads.value
+        if before & modes.SERIAL:
+            core.threads.value = 1
         try:
             for root in roots:
                 core.mark(root._slot)
@@ -99,6 +102,7 @@ class Sweep:
         finally:
             _running.pop()
             modes.restore(before)
+            core.threads.value = threads
             self._release_captured()
             core.end_sweep()
             if outer:

@@ -244,7 +244,7 @@ class Function:
             if isinstance(t, Tensor):
                 t._settle()
         ctx.needs_input_grad = tuple(isinstance(t, Tensor) and t.requires_grad for t in args)
-        recorded = modes.is_grad_enabled() and any(ctx.needs_input_grad)
+        recorded = bool(modes.word() & modes.GRAD) and any(ctx.needs_input_grad)
         with modes.no_grad():
             if cls.setup_context is not Function.setup_context:
                 result = cls.forward(*args, **kwargs)

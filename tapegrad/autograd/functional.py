@@ -166,6 +166,9 @@ def _basis(out):
         yield unit.view(tuple(out.shape))
 
 
+NOTHING_TO_STACK = "stack expects a non-empty TensorList"
+
+
 def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, strategy="reverse-mode"):
     """The derivative of every element of the output by every element of the input: shape (*output, *input).
 
@@ -203,15 +206,14 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
         _check_connected(outputs, inputs, strict, "outputs")
         rows = []
         for j, out in enumerate(outputs):
+            if out.numel() == 0:  # no rows to stack
+                raise IndexError("index 0 is out of bounds for dimension 0 with size 0") if vectorize else RuntimeError(NOTHING_TO_STACK)
             columns: list[list] = [[] for _ in inputs]
             for unit in _basis(out):
                 grads = _fill(_grad((out,), inputs, (unit,), create_graph, True), inputs, strict, j, create_graph)
                 for column, g in zip(columns, grads, strict=True):
                     column.append(g)
-            rows.append(tuple(
-                stack(column).view((*out.shape, *x.shape)) if column else zeros((*out.shape, *x.shape), dtype=x.dtype)
-                for column, x in zip(columns, inputs, strict=True)
-            ))
+            rows.append(tuple(stack(column).view((*out.shape, *x.shape)) for column, x in zip(columns, inputs, strict=True)))
     if not create_graph:
         rows = [tuple(block.detach() for block in row) for row in rows]
     rows = [row if in_tuple else row[0] for row in rows]

@@ -279,7 +279,10 @@ def __setitem__(self, index, value):
 
     plans.settled(self)
     if isinstance(value, dispatch.NUMBERS):
-        value = dispatch.number_slot(value.item() if hasattr(value, "item") else value, self.dtype)
+        try:
+            value = dispatch.number_slot(value.item() if hasattr(value, "item") else value, self.dtype)
+        except OverflowError:
+            raise ValueError("Overflow when unpacking long long") from None
     elif not hasattr(value, "_slot"):
         if isinstance(value, np.ndarray):
             value = creation.tensor(value)

@@ -126,7 +126,7 @@ def view(op, x, key, make, multi=False):
     extra = flags & layout.NO_GRAD_VIEW
     if not word & modes.GRAD and flags & layout.REQUIRES_GRAD:
         extra |= layout.NO_GRAD_VIEW
-    if word & modes.INFERENCE or flags & layout.INFERENCE:
+    if flags & layout.INFERENCE:
         extra |= layout.INFERENCE
     if extra:
         core.set_field(out._slot, FLAGS, core.get_field(out._slot, FLAGS) | extra)

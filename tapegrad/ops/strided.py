@@ -150,7 +150,7 @@ def resize_(self, *sizes, memory_format=None):
     if self.requires_grad:
         raise RuntimeError("cannot resize variables that require grad")
     if any(n < 0 for n in size):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
+        raise RuntimeError("numel: integer multiplication overflow")
     slot = plans.settled(self)
     target = geometry.geometry(size)
     if tuple(self.shape) == size:
@@ -158,6 +158,7 @@ def resize_(self, *sizes, memory_format=None):
     start, (address, nbytes) = self.storage_offset() * self.dtype.itemsize, storage_of(slot)
     if geometry.numels[target] * self.dtype.itemsize + start <= nbytes:
         core.move_handle(self, core.view_slot(slot, target, 0))
+        core.bump_version(self._slot, 1)
         return self
     import ctypes
 

@@ -119,6 +119,8 @@ def scalar_slot(value, dtype):
             if x == -1.0 and py_error_occurred() != 0:
                 py_error_clear()
                 return 0
+            if x >= 9223372036854775808.0 or x < -9223372036854775808.0:  # beyond int64: Python knows what torch says
+                return 0
         else:
             return 0
         s = new_slot(st.scalar_geometry, dtype)
