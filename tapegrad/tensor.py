@@ -394,8 +394,8 @@ class Tensor(Handle, metaclass=_TensorType):
         """The same memory, apart from the graph."""
         out = core.wrap(core.share_slot(self))
         flags = core.get_field(self._slot, FLAGS) & layout.INFERENCE
-        if flags or modes.is_inference_mode_enabled():
-            core.set_field(out._slot, FLAGS, layout.INFERENCE)
+        if flags:
+            core.set_field(out._slot, FLAGS, flags)
         return out if type(self) in (Tensor,) else self._detached(out)
 
     def _detached(self, out):
@@ -423,6 +423,11 @@ class Tensor(Handle, metaclass=_TensorType):
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
         flags = core.get_field(self._slot, FLAGS)
+        if flags & layout.REQUIRES_GRAD and not (value.dtype.is_floating_point or value.dtype.is_complex):
+            raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        if all(core.get_field(self._slot, f) == core.get_field(value._slot, f) for f in (GEOMETRY, DTYPE)):
+            self._exchange_memory(core.wrap(core.share_slot(value)))
+            return
         held = core.get_field(self._slot, GRAD)
         fresh = core.share_slot(value)
         core.set_field(fresh, FLAGS, flags & (layout.REQUIRES_GRAD | layout.LEAF_GRAD))
@@ -432,6 +437,13 @@ class Tensor(Handle, metaclass=_TensorType):
         core.move_handle(self, fresh)
         if flags & layout.LEAF_GRAD:
             self._require_grad()
+
+    def _exchange_memory(self, other):
+        """Take the memory of `other`, which has the same geometry and dtype and gets this one's: the place in the graph stays."""
+        rows = core.slot_view()
+        for field in ("data", "buffer"):
+            mine, its = int(rows[field][self._slot]), int(rows[field][other._slot])
+            rows[field][self._slot], rows[field][other._slot] = its, mine
 
     # --- copies and conversions -----------------------------------------------------------------------------------------
     def to(self, *args, dtype=None, device=None, copy=False, non_blocking=False, memory_format=None):

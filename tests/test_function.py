@@ -160,6 +160,20 @@ def output_saved(m):
     return y.grad_fn.saved_tensors[0].grad_fn is y.grad_fn, bool(m.allclose(h, x.exp()))
 
 
+def repeated(m, forward):
+    x = leaf(m)
+    a, b = make(m, forward, lambda ctx, g, h: g * 2 + h * 3).apply(x * 1)
+    (a + b).sum().backward()
+    return a is b, a.output_nr, x.grad.tolist()
+
+
+def dropped(m):
+    x = leaf(m)
+    y = make(m, lambda ctx, a: (a * 1, a * 2), lambda ctx, g, h: g + h * 5).apply(x)[0]
+    y.sum().backward()
+    return x.grad.tolist()
+
+
 CUSTOM = "This view was created inside a custom Function (or because an input was returned as-is)"
 CASES = {
     "dirty number": (lambda m: make(m, marked(lambda c, a: (c.mark_dirty(3), a * 1)[1])).apply(leaf(m)), "RuntimeError: mark_dirty can only accept variables, but argument "),
@@ -204,6 +218,10 @@ CASES = {
     "twice": (lambda m: again(m, True), "RuntimeError: Trying to backward through the graph a second time"),
     "twice, nothing saved": (lambda m: again(m, False), "RuntimeError: Trying to backward through the graph a second time"),
     "twice, nothing asked": (lambda m: [make(m, lambda c, a: a * 1).apply(x).sum().backward() for x in [leaf(m)] for _ in "ab"], [None, None]),
+    "the same twice": (lambda m: repeated(m, lambda c, a: (lambda y: (y, y))(a * 2)), (True, 1, [6.0, 6.0])),
+    "a changed input twice": (lambda m: repeated(m, lambda c, a: (c.mark_dirty(a), a.add_(1), (a, a))[2]), (True, 1, [6.0, 6.0])),
+    "an input twice": (lambda m: repeated(m, lambda c, a: (a, a)), (False, 0, [5.0, 5.0])),
+    "an output nobody keeps": (dropped, [1.0, 1.0]),
     "hooks": (hooked, (["pack"] * 4 + ["unpack"] * 4, [2.0, 4.0])),
     "output saved": (output_saved, (True, True)),
 }  # fmt: skip

@@ -126,6 +126,40 @@ def remove(m):
     return m.autograd.grad(y.sum(), y)[0].tolist()
 
 
+def several(m):
+    a, b, log = leaf(m), leaf(m), []
+    c, d = a * b, a * b
+    handle = m.autograd.graph.register_multi_grad_hook((a, b, c, d), lambda gs: log.append([g is not None for g in gs]))
+    c.sum().backward(retain_graph=True)
+    c.sum().backward(inputs=(a,), retain_graph=True)
+    c.sum().backward(inputs=(b,), retain_graph=True)
+    (c + d).sum().backward(retain_graph=True)
+    handle.remove()
+    c.sum().backward()
+    return log
+
+
+def any_of_several(m):
+    a, b, log = leaf(m), leaf(m), []
+    c = a * b
+    m.autograd.graph.register_multi_grad_hook((a, m.ones(1), b, c), lambda g: log.append(g.tolist()), mode="any")
+    c.sum().backward(retain_graph=True)
+    (c * 2).sum().backward()
+    return log
+
+
+def call_node(m, *gs):
+    return lists(*[(leaf(m) ** 2).grad_fn(*gs)])
+
+
+def new_data(m):
+    x = leaf(m)
+    y = x * x
+    x.data = m.tensor([3.0, 4.0])
+    y.sum().backward()
+    return lists(x, x.grad)
+
+
 CASES = {
     "hooks stay, retain_grad moves": (hooks_stay, ([("new", [3.0, 3.0]), ("old", [3.0, 3.0])], [60.0, 60.0], [3.0, 3.0], True)),
     "retain, changed twice": (lambda m: retained_through(m, lambda y, v: y.mul_(3).mul_(5)), ([[1.0, 1.0], None, [30.0, 30.0]], True, True)),
@@ -159,6 +193,15 @@ CASES = {
     "before node, a tensor": (lambda m: with_hook(m, lambda o: o[0], "node_prehook"), "TypeError: expected tuple, but hook returned 'Tensor'"),
     "before node, too many": (lambda m: with_hook(m, lambda o: (o[0],) * 3, "node_prehook"), "RuntimeError: hook '<lambda>' has returned an incorrect number of values (got 3, but expected 1)"),
     "accumulator": (accumulator, ([((), [[6.0, 6.0]])], [6.0, 6.0])),
+    "several": (several, [[True, True, True, False], [True, False, True, False], [False, True, True, False], [True, True, True, True]]),
+    "any of several": (any_of_several, [[1.0, 1.0], [2.0, 2.0]]),
+    "several, one without grad": (lambda m: m.autograd.graph.register_multi_grad_hook((m.ones(1),), print), "AssertionError: Expected gradient function to be set"),
+    "call": (lambda m: call_node(m, m.ones(2)), [[2.0, 4.0]]),
+    "call with too many": (lambda m: call_node(m, m.ones(2), m.ones(2)), "TypeError: expected 1 arguments, got 2 instead"),
+    "call with none": (lambda m: call_node(m), "TypeError: expected 1 arguments, got 0 instead"),
+    "new data": (new_data, [[3.0, 4.0], [6.0, 8.0]]),
+    "new data of ints": (lambda m: setattr(leaf(m), "data", m.ones(2, dtype=m.int64)), "RuntimeError: data set to a tensor that requires gradients must be floating point or complex dtype"),
+    "versions": (lambda m: [(f(x), x._version)[1] for x in [m.ones(1, 3)] for f in (lambda x: x.add_(1), lambda x: x.squeeze_(0), lambda x: x.unsqueeze_(0), lambda x: x.data.add_(1))], [1, 2, 3, 3]),
     "remove": (remove, [1.0, 1.0]),
 }  # fmt: skip
 

@@ -88,8 +88,10 @@ def test_the_node_of_a_custom_function_is_its_context():
 def test_inference_mode_marks_every_result():
     x = tg.ones(2, requires_grad=True)
     with tg.inference_mode():
-        results = x * 2, x.sum(), x[0], tg.ones(1), x + tg.ones(2, dtype=tg.float64)
+        results = x * 2, x.sum(), tg.ones(1), x + tg.ones(2, dtype=tg.float64)
+        views = x[0], x.view(2, 1), x.detach()
     assert all(t.is_inference() and not t.requires_grad for t in results)
+    assert not any(t.is_inference() for t in views)  # they look at a normal tensor
 
 
 def test_python_protocol():

@@ -41,12 +41,14 @@ def will_run(slot: int) -> bool:
     sweep, capturing = _running[-1] if _running else (None, False)
     e = core.get_field(slot, core.ENTRY)
     if e >= 0:
+        if sweep is not None and e == sweep.at:  # another output of the entry whose hooks are running
+            return bool(core.get_field(slot, core.COTANGENT)) or slot in sweep.cotangents
         return e <= core.sweep_entry.value and core.last_mark(e + 1) == e
     if capturing and not core.get_field(slot, core.FLAGS) & layout.CAPTURED:
         return False
     if core.get_field(slot, core.COTANGENT) or (sweep is not None and slot in sweep.cotangents):
         return True
-    e = core.last_mark(core.sweep_entry.value + 1)
+    e = sweep.at if sweep is not None and sweep.at >= 0 else core.last_mark(core.sweep_entry.value + 1)
     while e >= 0:
         if any(core.operand_slot(e, k) == slot for k in range(core.entry_field(e, core.ENTRY_INPUTS))):
             return True
@@ -62,6 +64,7 @@ class Sweep:
         self.anomaly = anomaly_mode.is_anomaly_enabled()
         self.in_python = create or self.anomaly  # derivatives run on Tensors, entry by entry
         self.captured: list[int] = []
+        self.at = -1  # the entry whose hooks and derivative run in Python at the moment
         self.as_captured: dict[int, object] = {}  # captured slot -> its gradient before the hooks of its node
         self.cotangents: dict[int, object] = {}  # create_graph: slot -> Tensor
 
@@ -253,6 +256,11 @@ class Sweep:
 
     def barrier(self, e: int) -> None:
         """Do entry `e` in Python: hooks, then its derivative."""
+        self.at = e
+        self._barrier(e)
+        self.at = -1
+
+    def _barrier(self, e: int) -> None:
         gs = self._output_gradients(e)
         payload = nodes.payload(e)
         if payload is not None:
@@ -360,6 +368,7 @@ class Sweep:
 
     def _evaluate(self, e, slots, gs) -> list:
         """Hooks and derivative of entry `e`: the (input slot, gradient) pairs that are wanted."""
+        self.at = e
         if self.anomaly:
             node = nodes.node_of(next(s for s in slots if s))
             with anomaly_mode.evaluating(node):
@@ -367,6 +376,7 @@ class Sweep:
                 anomaly_mode.check_values(node.name(), found)
         else:
             found = self._evaluated(e, slots, gs)
+        self.at = -1
         return [(core.operand_slot(e, k), g) for k, g in enumerate(found) if g is not None]
 
     def _evaluated(self, e, slots, gs) -> list:
@@ -465,6 +475,9 @@ def retain_into(tensor, g, create: bool) -> None:
 def call_node(node, gs) -> tuple:
     """`node(*gs)`: its hooks and derivative, apart from any backward pass."""
     e = node._entry
+    count = core.entry_field(e, core.ENTRY_NOUT)
+    if len(gs) != count:
+        raise TypeError(f"expected {count} arguments, got {len(gs)} instead")
     sweep = Sweep(True, modes.is_grad_enabled())
     own, op = nodes.payload(e), node.op
     gs = list(gs)

@@ -114,6 +114,7 @@ class Call:
         self.input_places = {k: tuple(t.shape) for k, t in enumerate(arguments) if isinstance(t, Tensor)}
         self.output_places = [k for k, out in enumerate(results) if isinstance(out, Tensor)]
         self.output_count = len(results)
+        self.outputs = [(tuple(out.shape), out.dtype) for out in results if isinstance(out, Tensor)]
         self.graph_name = function.__name__ + "Backward"
 
     def let_go(self) -> None:
@@ -129,7 +130,7 @@ def custom_function(node, *gs):
     call = node.attributes
     ctx, name = call.ctx, call.graph_name
     if ctx._materialize:
-        gs = [g if g is not None else _zeros(out) for g, out in zip(gs, node.outputs, strict=True)]
+        gs = [g if g is not None else _zeros(*made) for g, made in zip(gs, call.outputs, strict=True)]
     everywhere = [None] * call.output_count
     for place, g in zip(call.output_places, gs, strict=True):
         everywhere[place] = g
@@ -167,10 +168,10 @@ def _fitted(g, shape, k, name):
         ) from None
 
 
-def _zeros(out):
+def _zeros(shape, dtype):
     from tapegrad.creation import zeros
 
-    return zeros(tuple(out.shape), dtype=out.dtype) if out is not None else None
+    return zeros(shape, dtype=dtype)
 
 
 class Function:
@@ -274,20 +275,26 @@ def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
     call = Call(cls, ctx, args, outputs)
     results = [_Result(ctx, inputs, out) for out in outputs]
     made = [r for r in results if isinstance(r.out, Tensor)]
+    for k, r in enumerate(made):
+        r.repeated = (r.dirty or not r.is_input) and any(r.out is later.out for later in made[k + 1 :])
     for r in made:
         if recorded and r.dirty and r.differentiable:
             _check_dirty(r, len(made))
         r.place(recorded)
+    for r in made:
+        if r.repeated:  # the same tensor again: its gradient arrives at the last of its places
+            r.last = next(other for other in reversed(made) if other.out is r.out)
+            r.dirty, r.is_view, r.holder = False, False, core.wrap(core.share_slot(r.out)) if recorded else r.last.holder
     if recorded:
         mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
         holders = [r.holder for r in made]
         keep = ctx._to_save if saved.default_hooks() is None else ()
-        on_tape = sum(1 << (len(inputs) + bit) for bit, r in enumerate(made) if any(t is r.out for t in keep))
+        on_tape = sum(1 << (len(inputs) + bit) for bit, r in enumerate(made) if any(t is r.out for t in keep) and not r.repeated)
         nodes.record(custom_function, inputs, holders, call, saves=on_tape, differentiable=mask)
         e = core.get_field(holders[0]._slot, core.ENTRY) if holders else -1
         if e >= 0:
             ctx._call = weakref.ref(nodes.node_of(holders[0]._slot))
-        ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not r.dirty), t) for t in ctx._to_save)
+        ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not r.dirty and not r.repeated), t) for t in ctx._to_save)
     views = [r for r in made if r.is_view and r.differentiable]
     for r in made:
         if r.dirty:
@@ -300,6 +307,7 @@ def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
             flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.NO_GRAD_VIEW
             core.set_field(r.holder._slot, core.FLAGS, flags | mark)
     ctx._keep(inputs, [r.holder for r in made])
+    results = [r.last if r.repeated else r for r in results]
     return [r.holder if isinstance(r.out, Tensor) and not r.dirty else r.out for r in results]
 
 
@@ -322,7 +330,8 @@ class _Result:
 
     def __init__(self, ctx, inputs, out):
         self.out, self.holder = out, out
-        self.dirty = self.differentiable = self.is_input = self.is_view = False
+        self.dirty = self.differentiable = self.is_input = self.is_view = self.repeated = False
+        self.last = self
         if isinstance(out, Tensor):
             self.dirty = any(out is t for t in ctx._dirty)
             self.is_input = any(out is t for t in inputs)

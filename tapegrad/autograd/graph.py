@@ -44,9 +44,6 @@ def increment_version(tensor) -> None:
     from tapegrad.tensor import Tensor
 
     for t in (tensor,) if isinstance(tensor, Tensor) else tensor:
-        if t.is_inference():
-            raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
-                               "tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details.")
         core.bump_version(t._slot, 1)
 
 
@@ -207,6 +204,10 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
     tensors = tuple(tensors)
+    if mode == "any":
+        tensors = tuple(t for t in tensors if t.requires_grad)
+    elif not all(t.requires_grad for t in tensors):
+        raise AssertionError("Expected gradient function to be set")
     own = _Pass(len(tensors))
 
     def hook_of(k):

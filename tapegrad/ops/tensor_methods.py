@@ -123,6 +123,7 @@ def inplace_view(tensor, view) -> None:
     """Give `tensor` the sizes and strides of a view of it."""
     core.move_handle(tensor, view._slot)
     core.set_field(tensor._slot, core.FLAGS, core.get_field(tensor._slot, core.FLAGS) & ~layout.VIEW)
+    core.bump_version(tensor._slot, 1)
 
 
 for _name, _function in (("unsqueeze_", views.unsqueeze), ("squeeze_", views.squeeze), ("transpose_", views.transpose), ("t_", views.t)):
