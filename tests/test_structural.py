@@ -81,3 +81,30 @@ def test_against_torch(name, dtype, rng, torch):
     f, shapes = CASES[name]
     arrays = [a.astype(dtype) for a in arrays_of(shapes, rng)]
     support.check_against_torch(f, arrays, rng, tolerance=1e-9 if dtype == "float64" else 2e-4)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("needs", ["10", "01", "11"])
+def test_matmul_folds_where_torch_does(needs, turned, torch, rng):
+    """Which operand a product holds on to shows when one is overwritten before the backward pass."""
+    import tapegrad as tg
+
+    def outcome(m, a, b, overwritten):
+        operands = [m.tensor(v) for v in (a, b)]
+        if turned:
+            operands = [t.mT.contiguous().mT if t.ndim > 1 else t for t in operands]
+        x, y = (t.requires_grad_() * 1 if n == "1" else t for t, n in zip(operands, needs, strict=True))
+        out = m.matmul(x, y)
+        (x, y)[overwritten].mul_(2)
+        try:
+            out.sum().backward()
+        except RuntimeError as error:
+            return str(error)[:90]
+        return out.grad_fn.name()
+
+    shapes = [((2, 3), (4, 3, 2)), ((4, 2, 3), (3, 2)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2)), ((4, 2, 3), (4, 3, 2)), ((5, 1, 2, 3), (4, 3, 2))]
+    for a, b in shapes:
+        a, b = rng.uniform(size=a), rng.uniform(size=b)
+        for overwritten in (0, 1):
+            assert outcome(tg, a, b, overwritten) == outcome(torch, a, b, overwritten), (a.shape, b.shape, overwritten)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tapegrad import core, dispatch, geometry, modes
 from tapegrad.autograd import hooks
-from tapegrad.autograd.node import entry_name, record
+from tapegrad.autograd.node import entry_name, record, stem
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
@@ -50,7 +50,7 @@ def restricted_text(view, what: str) -> str:
     flags = flags_of(view)
     e = core.get_field(view._slot, core.ENTRY)
     if e >= 0:
-        name = entry_name(e).removesuffix("0").removesuffix("Backward")
+        name = stem(entry_name(e))
         text = f"Output {view.output_nr} of {name} is a view and {what} modified inplace."
     else:
         text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."

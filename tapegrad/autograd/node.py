@@ -6,6 +6,7 @@ What Python has to say about an entry (attributes of a structural op, hooks, met
 
 from __future__ import annotations
 
+import re
 import weakref
 from typing import NamedTuple
 
@@ -263,7 +264,18 @@ def entry_name(e: int) -> str:
     """What the graph calls entry `e`."""
     own = attributes(e)
     name = getattr(own, "graph_name", None)
-    return name or BY_CODE[core.entry_field(e, core.ENTRY_OP)].backward_name
+    if name:
+        return name
+    op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
+    for k, operand in enumerate(op.inputs if isinstance(op, Elementwise) and op.number_names else ()):
+        if core.get_field(core.operand_slot(e, k), core.FLAGS) & layout.WRAPPED and operand in op.number_names:
+            return op.number_names[operand]
+    return op.backward_name
+
+
+def stem(name: str) -> str:
+    """A node's name as torch's messages shorten it: Exp for ExpBackward0, Prod1 for ProdBackward1."""
+    return re.sub(r"Backward0?(\d*)$", r"\1", name)
 
 
 class AccumulateGrad:

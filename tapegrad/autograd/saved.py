@@ -336,7 +336,7 @@ def changed_error(slot: int, dtype, shape, producer: int, now: int, expected: in
 
     origin = ""
     if producer >= 0:
-        name = nodes.full_name(nodes.entry_name(producer)).removesuffix("0").removesuffix("Backward")
+        name = nodes.stem(nodes.full_name(nodes.entry_name(producer)))
         if core.get_field(slot, core.FLAGS) & layout.VIEW:
             name = "AsStrided"  # torch takes a view whose base has changed from the base again
         number = core.get_field(slot, core.OUTPUT_NR) if producer == core.get_field(slot, core.ENTRY) else 0
@@ -365,7 +365,7 @@ def overwriter_text(slot: int) -> str:
                 other = core.operand_slot(e, first + k)
                 same = other and core.get_field(other, core.BUFFER) == core.get_field(slot, core.BUFFER) != 0
                 if same and not is_view_entry(e, other):
-                    writer = nodes.entry_name(e).removesuffix("0").removesuffix("Backward")
+                    writer = nodes.stem(nodes.entry_name(e))
                     line = line or anomaly_mode.line_of(e)
     if not writer and not line:
         return ""

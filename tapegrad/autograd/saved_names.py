@@ -34,7 +34,7 @@ PARAMETERS = ("dim", "dims", "keepdim", "alpha", "beta", "ord", "correction", "o
 def operand_names(node) -> tuple:
     """What torch calls the operands of the node's entry."""
     op = node.op
-    name = type(node).__name__.removesuffix("0").removesuffix("Backward")
+    name = nodes.stem(type(node).__name__).rstrip("12345")
     if name in OPERANDS:
         listed = OPERANDS[name]
         return listed if not isinstance(op, Elementwise) else listed[: len(op.inputs)] + ("result",)

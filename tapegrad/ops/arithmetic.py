@@ -10,7 +10,7 @@ XYZ = ("x", "y", "z")
 # --- arithmetic -----------------------------------------------------------------------------------------------------
 Elementwise("add", inputs=XY, forward="x + y", forward_bool="x | y", grads=("g", "g"), kinds="FIBC", cost=6,
             operators=("__add__", "__radd__", "__iadd__"))
-Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FIC", cost=6, check=checks.no_bool_sub,
+Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FIC", cost=6, check=checks.no_bool_sub, number_names={"x": "RsubBackward1"},
             operators=("__sub__", "__rsub__", "__isub__"), aliases=("subtract",))
 # With alpha= a number: dispatch chooses them, the graph shows Add and Sub.
 Elementwise("add_scaled", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", "g * y"), kinds="FIC", cost=6, function=False, method=False,
@@ -20,7 +20,8 @@ Elementwise("sub_scaled", graph_name="Sub", inputs=XYZ, forward="x - y * z", gra
 Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g * y", "g * x"), kinds="FIBC", cost=6,
             operators=("__mul__", "__rmul__", "__imul__"), aliases=("multiply",))
 Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / y)"), cost=10,
-            operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)), kinds="FC")
+            operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)), kinds="FC",
+            number_names={"x": "MulBackward0"})
 Elementwise("floor_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(None, None), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu")
@@ -31,10 +32,11 @@ Elementwise("trunc_divide", inputs=XY, forward="trunc(x / y)", forward_int="trun
             function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_trunc_cpu")
 Elementwise("remainder", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
-            operators=("__mod__", "__rmod__", "__imod__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
+            operators=("__mod__", "__rmod__", "__imod__"), graph_name="RemainderBackward1", number_names={"y": "RemainderBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
 Elementwise("fmod", inputs=XY, forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
-            check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
+            graph_name="FmodBackward1", number_names={"y": "FmodBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
 Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FIC", cost=60, scalars=False,
+            graph_name="PowBackward1", number_names={"x": "PowBackward2", "y": "PowBackward0"},
             grads=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (y >= 0), 0.0, out * log(x))"),
             operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.integer_power,
             grads_complex=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (re(y) >= 0), 0.0, out * log(x))"))
@@ -91,12 +93,12 @@ Elementwise("fmin", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y !=
             grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"),
             refusal=RuntimeError("fmin not implemented for complex tensors."))
 Elementwise("clamp_min", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
-            forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"),
+            forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
             kernel="maximum_cpu", check=checks.no_complex_clamp)
 Elementwise("clamp_max", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
-            forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"),
+            forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
             kernel="minimum_cpu", check=checks.no_complex_clamp)
-Elementwise("clamp_both", graph_name="Clamp", inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
+Elementwise("clamp_both", graph_name="Clamp", number_names={"y": "ClampBackward1"}, inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
             forward="where(x != x, x, where(y != y, y, where(z != z, z, where(where(x < y, y, x) > z, z, where(x < y, y, x)))))",
             forward_int="where(where(x < y, y, x) > z, z, where(x < y, y, x))",
             grads=("where((x >= y) & (x <= z), g, 0.0)", "where((x < y) & (y < z), g, 0.0)", "where((x > z) | (y > z), g, 0.0)"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
-from tapegrad.ops.views import tensor_argument
+from tapegrad.ops.views import tensor_argument, unsafe_view
 
 SMALL = 600  # multiply-adds below which plain loops beat the call of BLAS
 
@@ -53,7 +54,7 @@ def product(op, a, b, m, k, n, batch, result_shape, a_steps, b_steps, graph_name
             a_rule = product_plan(op, d, tuple(a.shape), m, n, k, batch, (*g_batch, n, 1), (*b_batch, bc, br), operands=(1, 3))
             b_rule = product_plan(op, d, tuple(b.shape), k, m, n, batch, (*a_batch, ac, ar), (*g_batch, n, 1), operands=(2, 1))
             rules = [(SWEEP_APPLY, a_rule), (SWEEP_APPLY, b_rule)]
-        return product_plan(op, d, result_shape, m, k, n, batch, a_steps, b_steps, saves=0b11, rules=rules, graph_name=graph_name,
+        return product_plan(op, d, result_shape, m, k, n, batch, a_steps, b_steps, saves=0b11, reads=(0b10, 0b01), rules=rules, graph_name=graph_name,
                             differentiable=-1 if d.differentiable else 0)
 
     return plans.run(op, [a, b], graph_name, make)
@@ -239,13 +240,16 @@ def matmul(input, other, *, out=None):
         return out_of("matmul", out, input.unsqueeze(0).mm(other).squeeze(0))
     if na == 2 and nb == 2:
         return out_of("matmul", out, input.mm(other))
-    if nb <= 2:
-        # Batches of rows against one matrix: fold the batch into the rows.
-        rows = input.flatten(0, -2)
-        folded = rows.mv(other) if nb == 1 else rows.mm(other)
-        return out_of("matmul", out, folded.reshape(tuple(input.shape[:-1]) + tuple(other.shape[1:])))
+    if folds(input, other):
+        # A batch of matrices against one matrix or vector: the batch becomes rows.
+        turned = nb > na
+        many, one = (other.mT, input.t()) if turned else (input, other)
+        lead = tuple(many.shape[:-1])
+        rows = many.reshape(math.prod(lead), many.shape[-1])
+        result = unsafe_view(rows.mv(one), lead) if one.ndim == 1 else unsafe_view(rows.mm(one), (*lead, one.shape[1]))
+        return out_of("matmul", out, result.mT.contiguous() if turned and na == 2 else result)
     a = input.unsqueeze(0) if na == 1 else input
-    b = other
+    b = other.unsqueeze(-1) if nb == 1 else other
     batch = geometry.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
     (m, k), (k2, n) = a.shape[-2:], b.shape[-2:]
     count = 1
@@ -255,8 +259,23 @@ def matmul(input, other, *, out=None):
         raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{count}, {k}] but got: [{count}, {k2}].")
     a3 = a.expand(*batch, m, k).reshape(count, m, k)
     b3 = b.expand(*batch, k, n).reshape(count, k, n)
-    result = a3.bmm(b3).reshape(*batch, m, n)
-    return out_of("matmul", out, result.squeeze(-2) if na == 1 else result)
+    shape = batch + ((m,) if na > 1 else ()) + ((n,) if nb > 1 else ())
+    return out_of("matmul", out, unsafe_view(a3.bmm(b3), shape))
+
+
+def folds(input, other) -> bool:
+    """Whether `matmul` multiplies the rows of a whole batch at once: where that needs no copy, or where the other operand's gradient,
+    of the size of the batch if it were expanded, is worth one."""
+    turned = other.ndim > input.ndim
+    many, one = (other.mT, input) if turned else (input, other)
+    if many.ndim < 3 or one.ndim > 2:
+        return False
+    if one.requires_grad:
+        return True
+    if input.ndim == 2:
+        return False
+    steps, shape = many.stride(), many.shape
+    return not many.numel() or all(steps[k] == steps[k + 1] * shape[k + 1] for k in range(many.ndim - 2))
 
 
 @method()

@@ -23,7 +23,7 @@ VIEW = layout.VIEW
 class Plan:
     """A filled `layout.PLAN` row and the Python-side parameters of the op."""
 
-    def __init__(self, op, outputs, *, kernel=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0,
+    def __init__(self, op, outputs, *, kernel=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0, reads=None,
                  graph_name=None, view_flags=VIEW, rules=(), packs=(), scale=1.0, operands=(), elementwise=False, writes=False, parts=(),
                  result_type=None, **parameters):
         """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan[, byte offset]) for the compiled
@@ -39,6 +39,9 @@ class Plan:
         row["kernel"], row["op"], row["outputs"], row["shares"] = kernel, op.code if op else 0, len(outputs), view
         row["n"], row["cost"], row["elementwise"], row["writes"] = n, cost, elementwise, writes
         row["differentiable"], row["saves"], row["view_flags"] = differentiable, saves, view_flags
+        row["reads"][0, :] = -1
+        for k, which in enumerate(reads or ()):
+            row["reads"][0, k] = which
         row["payload"], row["args"], row["scale"] = id(self), self._args.ctypes.data + 8, scale
         row["operands"] = sum(which << 8 * k for k, which in enumerate(operands))
         self._results = np.array([[g, d, byte_offset] for g, d in outputs], np.int64)
@@ -102,8 +105,11 @@ def settled(x) -> int:
     return x._slot
 
 
-def view(op, x, key, make, multi=False):
-    """A view of `x`: `make(shape, strides)` gives (shape, strides, element offset, parameters), computed once per geometry and key."""
+def view(op, x, key, make, multi=False, fresh=False):
+    """A view of `x`: `make(shape, strides)` gives (shape, strides, element offset, parameters), computed once per geometry and key.
+
+    `fresh`: `x` is a result that nobody else will see, and so its view counts as a tensor of its own.
+    """
     s = settled(x)
     g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
     place = (op.code, g, d, key, multi)
@@ -113,14 +119,16 @@ def view(op, x, key, make, multi=False):
         target = geometry.geometry(tuple(shape), tuple(steps))
         size = BY_CODE[d].itemsize
         shown = op.retype(BY_CODE[d]).code if op.retype else d
-        plan = Plan(op, [(target, shown)], view=True, view_flags=VIEW | (layout.MULTI_VIEW if multi else 0), byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
+        kind = 0 if fresh else VIEW | (layout.MULTI_VIEW if multi else 0)
+        plan = Plan(op, [(target, shown)], view=True, view_flags=kind, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
                     make=make, key=key, **view_rule(op, BY_CODE[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
         plan = keep(place, plan, ((g, d),))
     out = core.apply(plan.address, x)
     note(plan, (x,), out)
-    base = x._base
-    out._base = x if base is None else base
-    out._parent, out._plan = x, plan
+    if not fresh:
+        base = x._base
+        out._base = x if base is None else base
+        out._parent, out._plan = x, plan
     flags = core.get_field(s, FLAGS)
     word = modes.word()
     extra = flags & layout.NO_GRAD_VIEW

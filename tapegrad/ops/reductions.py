@@ -47,7 +47,7 @@ def restore_dims(g, node):
     return g
 
 
-def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, back=""):
+def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, back="", graph_name=None):
     """Run a reduction kernel over `dims` of `x`; `back` is the row kernel of its derivative (of the input and the output), if it has one."""
     s = plans.settled(x)
     g = core.get_field(s, core.GEOMETRY)
@@ -58,7 +58,7 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, b
     if len(dims) == len(shape) and geometry.numels[g] >= PARALLEL and core.threads.value > 1 and geometry.is_contiguous(g) and not d.reduced:
         chunks = next((c for c in (64, 50, 40, 32, 20, 16, 10, 8, 5, 4, 2) if geometry.numels[g] % c == 0), 1)
         if chunks > 1:
-            return reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks)
+            return reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks, graph_name)
 
     def make():
         # Running sums of several rows at a time would be kept, and rounded, in the result.
@@ -74,15 +74,15 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, b
             rules = rows.derivative(op, d, lie, back, ("source", "out"))
         return plans.Plan(op, [(lie.reduced(keepdim), result_dtype.code)], kernel=kernel, n=lie.outer, cost=lie.numel // 2,
                           args=(lie.count, lie.inner), saves=saves, rules=rules, packs=(lie.pack,), scale=scale, shape=shape, dims=dims,
-                          keepdim=keepdim, count=lie.count, tag=tag, differentiable=-1 if result_dtype.differentiable else 0)
+                          keepdim=keepdim, count=lie.count, tag=tag, graph_name=graph_name, differentiable=-1 if result_dtype.differentiable else 0)
 
-    return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code), make)
+    return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code, graph_name), make)
 
 
 PARALLEL = 1 << 21  # elements from which a reduction to one value is worth sharing among threads
 
 
-def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks):
+def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks, graph_name):
     """A large reduction to one value: equal chunks on the threads, then their results; recorded as one op."""
     from tapegrad import modes
 
@@ -90,7 +90,7 @@ def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag
         parts = reduce(op, x.detach().view(chunks, -1), (1,), False, kernel_name, result_dtype)
         out = reduce(op, parts, (0,), False, kernel_name, result_dtype).detach()
         out = out.reshape((1,) * x.ndim).detach() if keepdim else out
-    plan = plans.Parameters(op, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=x.numel(), tag=tag)
+    plan = plans.Parameters(op, graph_name, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=x.numel(), tag=tag)
     record(op, [x], [out], plan, saves, -1 if result_dtype.differentiable else 0)
     return out
 
@@ -142,7 +142,9 @@ def sum(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
     d = sum_dtype(input, dtype)
     if d is not input.dtype and builtins.max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
-    return into(out, reduce(sum_op, input, dims_of(axis if dim is None else dim, input.ndim), builtins.bool(keepdim), "sum", d))
+    dim = axis if dim is None else dim
+    name = None if dim is None else "SumBackward1"
+    return into(out, reduce(sum_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "sum", d, graph_name=name))
 
 
 @structural("mean_op", "Mean")
@@ -161,7 +163,9 @@ def mean(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
         raise RuntimeError(
             f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be either a floating point or complex dtype. Got: {input.dtype.scalar_name}"
         )
-    return into(out, reduce(mean_op, input, dims_of(axis if dim is None else dim, input.ndim), builtins.bool(keepdim), "mean", input.dtype))
+    dim = axis if dim is None else dim
+    name = None if dim is None else "MeanBackward1"
+    return into(out, reduce(mean_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "mean", input.dtype, graph_name=name))
 
 
 @structural("prod_op", "Prod")
@@ -209,7 +213,8 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     d = sum_dtype(input, dtype)
     if d is not input.dtype and builtins.max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
-    return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "prod", d, saves=0b11, back="prod_back"))
+    return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "prod", d, saves=0b11, back="prod_back",
+                            graph_name=None if dim is None else "ProdBackward1"))
 
 
 # --- extrema --------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Op:
 
     @property
     def backward_name(self) -> str:
-        return self.graph_name if self.graph_name.endswith("Backward") else self.graph_name + "Backward0"
+        return self.graph_name if "Backward" in self.graph_name else self.graph_name + "Backward0"
 
 
 @dataclass(eq=False)
@@ -57,6 +57,7 @@ class Elementwise(Op):
     aliases: further public names.  method, function, inplace: which public forms exist; function="nn": only for `nn.functional`.
     numbers: how many of the last inputs are always Python numbers (a slope, a limit), which are no operands in the graph.
     mask: the first input is a bool mask (where).
+    number_names: by input the name that torch's graph shows where that operand is a Python number.
     domain: per input the interval in which tests sample; `smooth` is False where finite differences do not apply.
     """
 
@@ -80,6 +81,7 @@ class Elementwise(Op):
     inplace: bool = True
     mask: bool = False
     numbers: int = 0
+    number_names: dict[str, str] = field(default_factory=dict)
     domain: tuple[tuple[float, float], ...] = ()
     cost: int = 8
     check: Callable | None = None  # (op, operands): raises for operands that torch refuses

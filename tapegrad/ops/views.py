@@ -80,6 +80,17 @@ def view_op(node, g):
     return reshape_gradient(node, g)
 
 
+@structural("unsafe_view_op", "UnsafeView", sweep="reshape")
+def unsafe_view_op(node, g):
+    """Other sizes over the elements of a result that nobody else sees."""
+    return reshape_gradient(node, g)
+
+
+def unsafe_view(x, shape: tuple):
+    """The contiguous, fresh result `x` with other sizes.  Not a view to the user: nothing else shows its memory."""
+    return plans.view(unsafe_view_op, x, shape, lambda *_: (shape, contiguous_strides(shape), 0, {}), fresh=True)
+
+
 def resolve_shape(shape: tuple, numel: int) -> tuple:
     """Replace one -1; torch's errors."""
     if shape.count(-1) > 1:
@@ -347,6 +358,7 @@ def squeeze_op(node, g):
 @function(method=True)
 def squeeze(input, dim=None):
     """Without the dims of size 1 (all, or those named)."""
+    name = f"SqueezeBackward{0 if dim is None else 2 if isinstance(dim, (tuple, list)) else 1}"
     if dim is None:
         dims = tuple(range(input.ndim))
     else:
@@ -354,9 +366,9 @@ def squeeze(input, dim=None):
 
     def make(shape, steps):
         keep = [k for k in range(len(shape)) if k not in dims or shape[k] != 1]
-        return tuple(shape[k] for k in keep), tuple(steps[k] for k in keep), 0, {}
+        return tuple(shape[k] for k in keep), tuple(steps[k] for k in keep), 0, {"graph_name": name}
 
-    return plans.view(squeeze_op, input, dims, make)
+    return plans.view(squeeze_op, input, (dims, name), make)
 
 
 @structural("expand_op", "Expand", sweep="expand")

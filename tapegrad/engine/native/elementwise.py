@@ -19,6 +19,7 @@ from tapegrad.engine.layout import (
     SAVED_INPUT,
     SCALAR,
     STRIDED,
+    WRAPPED,
 )
 from tapegrad.engine.native.capi import call_kernel, py_decref, py_long_from_i64, py_vectorcall
 from tapegrad.engine.native.checking import verify, watch
@@ -364,6 +365,7 @@ def elementwise(op, a, b, c, unused):
     row = op_row(st.ops, op)
     first = slot_row(st.slots, a)
     flags = first.flags
+    common = flags
     dtype = slot_row(st.slots, b).dtype if row.mask else first.dtype
     if (row.kinds >> dtype) & 1 == 0:
         return MIXED
@@ -377,6 +379,7 @@ def elementwise(op, a, b, c, unused):
         if second.dtype != dtype or (row.mask != 0 and first.dtype != BOOL):
             return MIXED
         flags = flags | second.flags
+        common = common & second.flags
         second_geometry = second.geometry
         same = same and second_geometry == geometry
         if c:
@@ -384,6 +387,7 @@ def elementwise(op, a, b, c, unused):
             if third.dtype != dtype:
                 return MIXED
             flags = flags | third.flags
+            common = common & third.flags
             third_geometry = third.geometry
             same = same and third_geometry == geometry
     if not same:
@@ -396,6 +400,8 @@ def elementwise(op, a, b, c, unused):
             if record_elementwise(op, a, b, c, out) == 0:
                 drop_unheld(out)
                 return NO_MEMORY
+    if common & WRAPPED and out > 0:  # what is made of numbers alone is one
+        slot_row(st.slots, out).flags = slot_row(st.slots, out).flags | WRAPPED
     return out
 
 

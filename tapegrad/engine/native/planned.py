@@ -25,6 +25,7 @@ from tapegrad.engine.native.pointers import (
     external,
     geometry_row,
     load_i64,
+    plan_get,
     slot_row,
     stack_words,
     store_i64,
@@ -141,13 +142,18 @@ def run_plan_unchecked(address, slots, inputs, made):
 def record_plan(address, slots, inputs, made):
     """Append the entry of a structural op if an input requires grad."""
     st = the_state()
-    wanted = 0
-    for k in range(inputs):
-        wanted = wanted | slot_row(st.slots, load_i64(slots + k * 8)).flags
-    if wanted & REQUIRES_GRAD == 0:
-        return
     plan = Plan(address)
+    wanted = 0
+    reads = 0
+    for k in range(inputs):
+        if slot_row(st.slots, load_i64(slots + k * 8)).flags & REQUIRES_GRAD:
+            wanted = 1
+            reads = reads | (plan_get(plan, "reads", k) if k < 4 else -1)
+    if wanted == 0:
+        return
     saves = plan.saves
+    if saves != -1:
+        saves = saves & reads
     outputs = plan.outputs
     flags = HAS_SAVED if saves else 0
     if saves == -1:
