@@ -416,8 +416,8 @@ def einsum(equation, *operands):
     for k in range(1, len(named)):
         later = {t for other, _ in named[k + 1 :] for t in other} | set(output)
         term, x = _pair((term, x), _summed(*named[k], later | set(term)), later)
-    x = x.permute([term.index(t) for t in output])
-    return x
+    order = [term.index(t) for t in output]
+    return x if order == sorted(order) and x is not named[0][1] else x.permute(order)
 
 
 def _summed(term, x, wanted):
