@@ -277,3 +277,12 @@ def test_checkpoint_keeps_the_structure_of_results():
     assert checkpoint(lambda a: a, x, use_reentrant=False) is x
     out = checkpoint_sequential([tg.square, tg.neg, lambda a: a * 3], 2, x, use_reentrant=False)
     assert tg.autograd.grad(out, x)[0].tolist() == [-12.0]
+
+
+@pytest.mark.parametrize("call,name", [("sum()", "SumBackward0"), ("sum(0)", "SumBackward1"), ("mean()", "MeanBackward0"), ("mean((0, 1))", "MeanBackward1"),
+                                       ("prod()", "ProdBackward0"), ("prod(1)", "ProdBackward1"), ("squeeze()", "SqueezeBackward0"), ("squeeze(0)", "SqueezeBackward1"),
+                                       ("squeeze((0, 1))", "SqueezeBackward2"), ("max()", "MaxBackward1")])  # fmt: skip
+def test_overloads_have_names_of_their_own(call, name):
+    x = tg.ones(2, 3, requires_grad=True)
+    for _ in range(2):  # the second call is served by the cache
+        assert eval(f"x.{call}", {"x": x}).grad_fn.name() == name

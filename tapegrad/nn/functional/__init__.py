@@ -31,8 +31,10 @@ from tapegrad.nn.functional.activation import (
     tanhshrink,
     threshold,
 )
+from tapegrad.nn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from tapegrad.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from tapegrad.nn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
+from tapegrad.nn.functional.folding import fold, unfold
 from tapegrad.nn.functional.linear import bilinear, linear
 from tapegrad.nn.functional.loss import (
     binary_cross_entropy,
@@ -56,3 +58,23 @@ from tapegrad.nn.functional.loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from tapegrad.nn.functional.normalization import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from tapegrad.nn.functional.padding import pad
+from tapegrad.nn.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
+from tapegrad.nn.functional.sparse import embedding, one_hot

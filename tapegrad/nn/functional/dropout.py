@@ -40,7 +40,7 @@ def dropout(input, p=0.5, training=True, inplace=False):
     >>> import tapegrad as tg
     >>> _ = tg.manual_seed(0)
     >>> tg.nn.functional.dropout(tg.ones(6))
-    tensor([2., 2., 2., 0., 2., 0.])
+    tensor([0., 0., 2., 0., 0., 0.])
     """
     _check(p)
     return _drop(input, p, training, inplace)

@@ -31,6 +31,7 @@ from tapegrad.nn.modules.activation import (
     Threshold,
 )
 from tapegrad.nn.modules.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from tapegrad.nn.modules.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from tapegrad.nn.modules.distance import CosineSimilarity, PairwiseDistance
 from tapegrad.nn.modules.linear import Bilinear, Identity, Linear
 from tapegrad.nn.modules.loss import (
@@ -56,6 +57,32 @@ from tapegrad.nn.modules.loss import (
     TripletMarginWithDistanceLoss,
 )
 from tapegrad.nn.modules.module import Module
+from tapegrad.nn.modules.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
+from tapegrad.nn.modules.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from tapegrad.nn.modules.shaping import (
     AlphaDropout,
     Dropout,
@@ -66,5 +93,6 @@ from tapegrad.nn.modules.shaping import (
     Flatten,
     Unflatten,
 )
+from tapegrad.nn.modules.sparse import Embedding
 
 __all__ = [name for name in dir() if name[0].isupper()]  # noqa: PLE0604 (the classes imported above)

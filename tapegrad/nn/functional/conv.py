@@ -1,0 +1,165 @@
+"""Convolutions, plain and transposed, in one to three dims."""
+
+from __future__ import annotations
+
+import warnings
+
+from tapegrad.nn.functional.sizes import per_dim
+from tapegrad.ops import convolution
+from tapegrad.ops.views import tensor_argument
+from tapegrad.ops.windows import Window
+
+AXES = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+def check_list(name, value, n) -> tuple:
+    found = per_dim(value, n)
+    if len(found) != n:
+        raise RuntimeError(
+            f"expected {name} to be a single integer value or a list of {n} values to match the convolution dimensions, but got {name}={list(found)}"
+        )
+    return found
+
+
+def check(input, weight, bias, stride, padding, dilation, groups, turned) -> None:
+    if any(p < 0 for p in padding):
+        raise RuntimeError("negative padding is not supported")
+    if any(s <= 0 for s in stride):
+        raise RuntimeError("non-positive stride is not supported")
+    if any(d <= 0 for d in dilation):
+        raise RuntimeError("dilation should be greater than zero")
+    if weight.ndim != input.ndim:
+        raise RuntimeError(
+            f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight {list(weight.shape)}, but got {input.ndim}-dimensional "
+            f"input of size {list(input.shape)} instead"
+        )
+    if weight.shape[0] < groups:
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size {list(weight.shape)} instead"
+        )
+    if weight.shape[0] % groups:
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size [{list(weight.shape)}] instead"
+        )
+    wanted = weight.shape[0] if turned else weight.shape[1] * groups
+    if input.shape[1] != wanted:
+        raise RuntimeError(
+            f"Given {'transposed=1' if turned else f'groups={groups}'}, weight of size {list(weight.shape)}, expected input{list(input.shape)} to have "
+            f"{wanted} channels, but got {input.shape[1]} channels instead"
+        )
+    channels = weight.shape[1] * groups if turned else weight.shape[0]
+    if bias is not None and tuple(bias.shape) != (channels,):
+        raise RuntimeError(
+            f"Given {'transposed=1, ' if turned else ''}weight of size {list(weight.shape)}, expected bias to be 1-dimensional with {channels} elements, "
+            f"but got bias of size {list(bias.shape)} instead"
+        )
+    if not turned:
+        spans = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation)]
+        sizes = [s + 2 * p for s, p in zip(input.shape[2:], padding)]
+        if any(a < b for a, b in zip(sizes, spans)):
+            show = lambda values: "(" + " x ".join(map(str, values)) + ")"
+            raise RuntimeError(
+                f"Calculated padded input size per channel: {show(sizes)}. Kernel size: {show(spans)}. Kernel size can't be greater than actual input size"
+            )
+    if input.dtype is not weight.dtype:
+        raise RuntimeError(f"expected scalar type {input.dtype.scalar_name} but found {weight.dtype.scalar_name}")
+    if bias is not None and bias.dtype is not input.dtype:
+        raise RuntimeError(f"expected scalar type {input.dtype.scalar_name} but found {bias.dtype.scalar_name}")
+
+
+def batched(name, input, n):
+    """The input with a batch dim, and whether it was added."""
+    tensor_argument(name, input)
+    if input.ndim not in (n + 1, n + 2):
+        raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {list(input.shape)}")
+    return (input, False) if input.ndim == n + 2 else (input.unsqueeze(0), True)
+
+
+def convolve(n, input, weight, bias, stride, padding, dilation, groups):
+    input, added = batched(f"conv{n}d", input, n)
+    m = weight.ndim - 2
+    if groups <= 0:
+        raise RuntimeError("non-positive groups is not supported")
+    stride, dilation = check_list("stride", stride, m), check_list("dilation", dilation, m)
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise RuntimeError(f"Invalid padding string: '{padding}'")
+        if padding == "same" and any(s != 1 for s in stride):
+            raise RuntimeError("padding='same' is not supported for strided convolutions")
+        total = [d * (k - 1) * (padding == "same") for k, d in zip(weight.shape[2:], dilation)]
+        if any(t % 2 for t in total):
+            warnings.warn(
+                "Using padding='same' with even kernel lengths and odd dilation may require a zero-padded copy of the input be created",
+                UserWarning, stacklevel=3,
+            )
+        pads = tuple((t // 2, t - t // 2) for t in total)
+        check(input, weight, bias, stride, total, dilation, groups, False)
+    else:
+        padding = check_list("padding", padding, m)
+        check(input, weight, bias, stride, padding, dilation, groups, False)
+        pads = tuple((p, p) for p in padding)
+    out = convolution.forward(input, weight, bias, Window(tuple(weight.shape[2:]), stride, dilation, pads), groups)
+    return out.squeeze(0) if added else out
+
+
+def convolve_transposed(n, input, weight, bias, stride, padding, output_padding, groups, dilation):
+    input, added = batched(f"conv_transpose{n}d", input, n)
+    if groups <= 0:
+        raise RuntimeError("non-positive groups is not supported")
+    m = weight.ndim - 2
+    stride, padding, dilation = check_list("stride", stride, m), check_list("padding", padding, m), check_list("dilation", dilation, m)
+    extra = check_list("output_padding", output_padding, m)
+    check(input, weight, bias, stride, padding, dilation, groups, True)
+    if any(e < 0 for e in extra):
+        raise RuntimeError("negative output_padding is not supported")
+    if any(e >= s and e >= d for e, s, d in zip(extra, stride, dilation)):
+        parts = [f"{what}_{axis}: {v}" for what, values in (("output_padding", extra), ("stride", stride), ("dilation", dilation))
+                 for axis, v in zip(AXES[n], values)]
+        raise RuntimeError("output padding must be smaller than either stride or dilation, but got " + " ".join(parts))
+    sizes = tuple((i - 1) * s - 2 * p + d * (k - 1) + e + 1
+                  for i, s, p, d, k, e in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], extra))
+    if any(s <= 0 for s in sizes):
+        raise RuntimeError(
+            f"Given input size per channel: {list(input.shape[2:])}. Calculated output size per channel: {list(sizes)}. Output size is too small"
+        )
+    pads = tuple((p, p - e) for p, e in zip(padding, extra))
+    out = convolution.transposed(input, weight, bias, sizes, Window(tuple(weight.shape[2:]), stride, dilation, pads), groups)
+    return out.squeeze(0) if added else out
+
+
+def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Sums of windows of input (N, C, L) weighted by weight (O, C / groups, K): (N, O, L')."""
+    return convolve(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Sums of windows of input (N, C, H, W) weighted by weight (O, C / groups, KH, KW): (N, O, H', W').
+
+    H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1; padding="same" keeps H, for stride 1.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.conv2d(tg.ones(1, 1, 3, 3), tg.ones(1, 1, 2, 2))
+    tensor([[[[4., 4.],
+              [4., 4.]]]])
+    """
+    return convolve(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Sums of windows of input (N, C, D, H, W) weighted by weight (O, C / groups, KD, KH, KW)."""
+    return convolve(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The transpose of `conv1d`: input (N, C, L), weight (C, O / groups, K)."""
+    return convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The transpose of `conv2d`: input (N, C, H, W), weight (C, O / groups, KH, KW)."""
+    return convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The transpose of `conv3d`: input (N, C, D, H, W), weight (C, O / groups, KD, KH, KW)."""
+    return convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)

@@ -1,0 +1,86 @@
+"""Windows as columns and back: unfold, fold, pixel shuffles."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tapegrad import creation
+from tapegrad.autograd.node import record
+from tapegrad.nn.functional.sizes import per_dim
+from tapegrad.ops import plan as plans
+from tapegrad.ops.registry import structural
+from tapegrad.ops.windows import Window
+
+
+@structural("im2col", "Im2Col")
+def im2col_op(node, g):
+    """unfold: fold."""
+    return _fold(g, node.attributes.window, node.attributes.sizes)
+
+
+@structural("col2im", "Col2Im")
+def col2im_op(node, g):
+    """fold: unfold."""
+    return _unfold(g, node.attributes.window)
+
+
+def _unfold(x, window):
+    array = x.detach()._array()
+    cut = window.cut(array)
+    values = cut.reshape(array.shape[0], array.shape[1] * math.prod(window.kernel), math.prod(window.counts(array.shape[2:])))
+    out = creation.from_array(np.ascontiguousarray(values), x.dtype)
+    record(im2col_op, [x], [out], plans.Parameters(im2col_op, window=window, sizes=tuple(array.shape[2:])))
+    return out
+
+
+def _fold(x, window, sizes):
+    array = x.detach()._array()
+    channels = array.shape[1] // math.prod(window.kernel)
+    cut = array.reshape(array.shape[0], channels, *window.kernel, *window.counts(sizes))
+    out = creation.from_array(window.add(cut, sizes), x.dtype)
+    record(col2im_op, [x], [out], plans.Parameters(col2im_op, window=window))
+    return out
+
+
+def _window(kernel_size, dilation, padding, stride):
+    return Window(per_dim(kernel_size, 2), per_dim(stride, 2), per_dim(dilation, 2), tuple((p, p) for p in per_dim(padding, 2)))
+
+
+def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
+    """The windows of (N, C, H, W) as columns: (N, C * kernel, places)."""
+    if input.ndim not in (3, 4) or any(s == 0 for s in input.shape[-3:]):
+        raise RuntimeError(
+            f"Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: {list(input.shape)}"
+        )
+    window = _window(kernel_size, dilation, padding, stride)
+    counts = window.counts(input.shape[-2:])
+    if any(c < 1 for c in counts):
+        raise RuntimeError(
+            f"Given input with spatial size ({input.shape[-2]}, {input.shape[-1]}), kernel_size={window.kernel}, dilation={window.dilation}, "
+            f"padding={tuple(a for a, _ in window.padding)}, calculated shape of the array of sliding blocks as {counts}, but its components must be at "
+            "least one."
+        )
+    return _unfold(input, window) if input.ndim == 4 else _unfold(input.unsqueeze(0), window).squeeze(0)
+
+
+def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
+    """The transpose of `unfold`: columns (N, C * kernel, places) added at their places in (N, C, *output_size)."""
+    window, sizes = _window(kernel_size, dilation, padding, stride), per_dim(output_size, 2)
+    if input.ndim not in (2, 3):
+        raise RuntimeError(f"Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input, but got: {list(input.shape)}")
+    rows, places = input.shape[-2:]
+    if rows % math.prod(window.kernel):
+        raise RuntimeError(
+            f"Expected size of input's dimension 1 to be divisible by the product of kernel_size, but got input.size(1)={rows} and "
+            f"kernel_size={window.kernel}."
+        )
+    counts = window.counts(sizes)
+    if places != math.prod(counts):
+        raise RuntimeError(
+            f"Given output_size={sizes}, kernel_size={window.kernel}, dilation={window.dilation}, padding={tuple(a for a, _ in window.padding)}, "
+            f"stride={window.stride}, expected size of input's dimension 2 to match the calculated number of sliding blocks "
+            f"{' * '.join(map(str, counts))} = {math.prod(counts)}, but got input.size(2)={places}."
+        )
+    return _fold(input, window, sizes) if input.ndim == 3 else _fold(input.unsqueeze(0), window, sizes).squeeze(0)

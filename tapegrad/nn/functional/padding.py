@@ -1,0 +1,128 @@
+"""Padding: constants, reflections, repeated edges, circular."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import creation, dtypes
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.joining import cat
+from tapegrad.ops.registry import structural
+from tapegrad.ops.views import tensor_argument
+
+
+@structural("constant_pad", "ConstantPadNd")
+def constant_pad_op(node, g):
+    """constant_pad: the part of the gradient where the input lies."""
+    return constant_pad(g, [-p for p in node.attributes.pads], 0)
+
+
+def constant_pad(input, pads, value):
+    """`pads`: (before, after) of the last dim, then of the one before it ...; negative ones cut off."""
+    if len(pads) % 2:
+        raise RuntimeError("Length of pad must be even but instead it equals " + str(len(pads)))
+    array = input.detach()._array()
+    shape, source, target = list(array.shape), [slice(None)] * array.ndim, [slice(None)] * array.ndim
+    for k in range(len(pads) // 2):
+        d = array.ndim - 1 - k
+        before, after = pads[2 * k], pads[2 * k + 1]
+        size = array.shape[d] + before + after
+        if size < 0 or array.shape[d] + min(before, 0) + min(after, 0) < 0:
+            if size < 0 and min(before, after) < 0:
+                raise RuntimeError("narrow(): length must be non-negative.")
+            raise RuntimeError(
+                f"The input size {array.shape[d]}, plus negative padding {before} and {after} resulted in a negative output size, which is invalid. "
+                f"Check dimension {d} of your input."
+            )
+        shape[d] = size
+        source[d] = slice(max(-before, 0), array.shape[d] - max(-after, 0))
+        target[d] = slice(max(before, 0), size - max(after, 0))
+    values = np.full(shape, value, array.dtype)
+    values[tuple(target)] = array[tuple(source)]
+    out = creation.from_array(values, input.dtype)
+    record(constant_pad_op, [input], [out], plans.Parameters(constant_pad_op, pads=list(pads)))
+    return out
+
+
+@structural("mirrored_pad", "ReflectionPad1D")
+def mirrored_pad_op(node, g):
+    """reflection and replication: the gradient is added where the elements came from."""
+    a = node.attributes
+    for d, index in a.sources:
+        shape = list(g.shape)
+        shape[d] = a.shape[d]
+        g = creation.zeros(tuple(shape), dtype=g.dtype).index_add(d, creation.from_array(index, dtypes.int64), g)
+    return g
+
+
+def mirrored(input, pads, mode):
+    n = len(pads) // 2
+    name = "reflection_pad" if mode == "reflect" else "replication_pad"
+    if input.ndim not in (n + 1, n + 2):
+        raise NotImplementedError(
+            "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now" if n > 3 or input.ndim > 5 or input.ndim < 2 else
+            f"{name}{n}d: Expected {n + 1}D or {n + 2}D input, got {input.ndim}D"
+        )
+    array = input.detach()._array()
+    sources = []
+    for k in range(n):
+        d, (before, after) = input.ndim - 1 - k, pads[2 * k : 2 * k + 2]
+        size = array.shape[d]
+        if mode == "reflect" and (before >= size or after >= size):
+            raise RuntimeError(
+                f"Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) at dimension {d} "
+                f"of input {list(input.shape)}"
+            )
+        index = np.arange(-before, size + after)
+        if mode == "reflect":
+            index = np.abs(index)
+            index = np.where(index >= size, 2 * (size - 1) - index, index)
+        else:
+            index = np.clip(index, 0, size - 1)
+        sources.append((d, index))
+        array = np.take(array, index, d)
+    out = creation.from_array(np.ascontiguousarray(array), input.dtype)
+    title = ("Reflection" if mode == "reflect" else "Replication") + f"Pad{n}DBackward0"
+    record(mirrored_pad_op, [input], [out], plans.Parameters(mirrored_pad_op, title, sources=sources[::-1], shape=tuple(input.shape)))
+    return out
+
+
+def circular(input, pads):
+    for k in range(len(pads) // 2):
+        d, (before, after) = input.ndim - 1 - k, pads[2 * k : 2 * k + 2]
+        size = input.shape[d]
+        if before > size or after > size:
+            raise RuntimeError("Padding value causes wrapping around more than once.")
+        if size + before + after < 0:
+            raise RuntimeError("Negative padding value is resulting in an empty dimension")
+        middle = input.narrow(d, max(-before, 0), size - max(-before, 0) - max(-after, 0))
+        parts = [middle]
+        if before > 0:
+            parts.insert(0, middle.narrow(d, middle.shape[d] - before, before))
+        if after > 0:
+            parts.append(middle.narrow(d, 0, after))
+        input = cat(parts, d) if len(parts) > 1 else middle
+    return input
+
+
+def pad(input, pad, mode="constant", value=None):
+    """The input with more elements around it: pad is (before, after) of the last dim, then of the one before it, and so on."""
+    tensor_argument("pad", input)
+    pads = list(pad)
+    if len(pads) % 2:
+        raise RuntimeError("Padding length must be divisible by 2")
+    if len(pads) > 2 * input.ndim:
+        raise RuntimeError(
+            f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pads)} and input of dimension "
+            f"{input.ndim}"
+        )
+    if mode == "constant":
+        return constant_pad(input, pads, 0 if value is None else value)
+    if value is not None and value != 0:
+        raise ValueError(f"Padding mode '{mode}' doesn't take in value argument")
+    if mode in ("reflect", "replicate"):
+        return mirrored(input, pads, mode)
+    if mode == "circular":
+        return circular(input, pads)
+    raise NotImplementedError(f"Unrecognised padding mode {mode}")

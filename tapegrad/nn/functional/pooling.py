@@ -1,0 +1,190 @@
+"""Pooling: maxima, averages and p-norms over windows, and over even shares of the input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad.nn.functional.sizes import per_dim
+from tapegrad.ops import pooling
+from tapegrad.ops.windows import Window
+
+
+def window_of(input, n, kernel, stride, padding, dilation, ceil_mode, name):
+    """The window of a pooling, with more padding behind where ceil_mode lets a last window reach over the edge; torch's checks."""
+    kernel, padding, dilation = per_dim(kernel, n), per_dim(padding, n), per_dim(dilation, n)
+    stride = kernel if stride is None or stride == () or stride == [] else per_dim(stride, n)
+    if any(s == 0 for s in stride):
+        raise RuntimeError("stride should not be zero")
+    if any(p < 0 for p in padding):
+        raise RuntimeError("pad must be non-negative, but got pad=" + str(min(padding)))
+    for p, k, d in zip(padding, kernel, dilation):
+        if p > ((k - 1) * d + 1) // 2:
+            if n == 1 and name == "max_pool":
+                raise RuntimeError(f"max_pool1d() padding should be at most half of kernel size, but got padding={p} and kernel_size={k}")
+            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
+    sizes = input.shape[input.ndim - n :]
+    pads, counts = [], []
+    for size, k, s, p, d in zip(sizes, kernel, stride, padding, dilation):
+        room = size + 2 * p - d * (k - 1) - 1
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (count - 1) * s >= size + p:
+            count -= 1  # the last window would begin in the padding behind
+        counts.append(count)
+        pads.append((p, max((count - 1) * s + d * (k - 1) + 1 - size - p, -p) if ceil_mode else p))
+    if any(c < 1 for c in counts):
+        show = lambda values: "x".join(map(str, values))
+        channels = input.shape[input.ndim - n - 1] if input.ndim > n else 1
+        raise RuntimeError(
+            f"Given input size: ({channels}x{show(sizes)}). Calculated output size: ({channels}x{show(max(c, 0) for c in counts)}). Output size is too small"
+        )
+    return Window(kernel, stride, dilation, tuple((a, max(b, 0)) for a, b in pads))
+
+
+def check_dims(input, n) -> None:
+    if input.ndim not in (n + 1, n + 2) or any(s == 0 for s in input.shape[input.ndim - n - 1 :]):
+        raise RuntimeError(f"non-empty {n + 1}D or {n + 2}D (batch mode) tensor expected for input")
+
+
+def _max_pool(n, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
+    check_dims(input, n)
+    window = window_of(input, n, kernel_size, stride, padding, dilation, ceil_mode, "max_pool")
+    if n > 1:
+        out, index = pooling.max_pool(input, window, f"MaxPool{n}DWithIndicesBackward0")
+    else:  # one dim is pooled as two, as torch's graph shows
+        window = Window((1, *window.kernel), (1, *window.stride), (1, *window.dilation), ((0, 0), *window.padding))
+        out, index = (t.squeeze(-2) for t in pooling.max_pool(input.unsqueeze(-2), window, "MaxPool2DWithIndicesBackward0"))
+    return (out, index) if return_indices else out
+
+
+def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The largest element of each window of (N, C, L); with return_indices also its place."""
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The largest element of each window of (N, C, H, W); the stride is the kernel's size unless given.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.max_pool2d(tg.arange(16.).reshape(1, 4, 4), 2)
+    tensor([[[ 5.,  7.],
+             [13., 15.]]])
+    """
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool3d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The largest element of each window of (N, C, D, H, W)."""
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    check_dims(input, n)
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f'"avg_pool{n}d_out_frame" not implemented for \'{input.dtype.scalar_name}\'')
+    if divisor_override == 0:
+        raise RuntimeError("divisor must be not zero")
+    window = window_of(input, n, kernel_size, stride, padding, 1, ceil_mode, "avg_pool")
+    pads = per_dim(padding, n)
+    sizes = tuple(input.shape[input.ndim - n :])
+    if divisor_override is not None:
+        divisor = np.asarray(divisor_override, input.dtype.numpy)
+    else:  # how many elements of a window count: those of the input, and of the padding that was asked for
+        counted = tuple(s + 2 * p * count_include_pad for s, p in zip(sizes, pads))
+        beyond = tuple((a - p * count_include_pad, max(b - p * count_include_pad, 0)) for (a, b), p in zip(window.padding, pads))
+        places = Window(window.kernel, window.stride, window.dilation, beyond)
+        divisor = places.cut(np.ones(counted, input.dtype.numpy)).sum(tuple(range(n)))
+        divisor = divisor[tuple(slice(0, c) for c in window.counts(sizes))]
+    return pooling.average(input, window, divisor, f"AvgPool{n}DBackward0")
+
+
+def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    """The mean of each window of (N, C, L)."""
+    kernel, step = per_dim(kernel_size, 1), None if stride is None else per_dim(stride, 1)
+    out = _avg_pool(2, input.unsqueeze(-2), (1, *kernel), None if step is None else (1, *step), (0, *per_dim(padding, 1)), ceil_mode,
+                    count_include_pad, None)
+    return out.squeeze(-2)
+
+
+def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    """The mean of each window of (N, C, H, W); padding counts unless count_include_pad is off."""
+    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    """The mean of each window of (N, C, D, H, W)."""
+    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+# --- even shares ----------------------------------------------------------------------------------------------------
+def shares_of(input, n, output_size) -> tuple:
+    sizes = per_dim(output_size, n)
+    return tuple(s if p is None else p for p, s in zip(sizes, input.shape[input.ndim - n :]))
+
+
+def _adaptive_avg(n, input, output_size):
+    parts = shares_of(input, n, output_size)
+    if input.ndim not in (n + 1, n + 2):
+        raise RuntimeError(f"adaptive_avg_pool{n}d(): Expected {n + 1}D or {n + 2}D tensor, but got {list(input.shape)}")
+    if all(p == 1 for p in parts) and n > 1:
+        return input.mean(tuple(range(input.ndim - n, input.ndim)), keepdim=True)
+    maps = [pooling.averaging(s, p, input.dtype.numpy.str) for s, p in zip(input.shape[input.ndim - n :], parts)]
+    return pooling.along_dims(input, maps, f"AdaptiveAvgPool{n}DBackward0")
+
+
+def adaptive_avg_pool1d(input, output_size):
+    """Means of output_size even shares of (N, C, L)."""
+    return _adaptive_avg(2, input.unsqueeze(-2), (1, *per_dim(output_size, 1))).squeeze(-2)
+
+
+def adaptive_avg_pool2d(input, output_size):
+    """Means of even shares of (N, C, H, W); None keeps a size."""
+    return _adaptive_avg(2, input, output_size)
+
+
+def adaptive_avg_pool3d(input, output_size):
+    """Means of even shares of (N, C, D, H, W)."""
+    return _adaptive_avg(3, input, output_size)
+
+
+def _adaptive_max(n, input, output_size, return_indices):
+    out, index = pooling.adaptive_max(input, shares_of(input, n, output_size), f"AdaptiveMaxPool{n}DBackward0")
+    return (out, index) if return_indices else out
+
+
+def adaptive_max_pool1d(input, output_size, return_indices=False):
+    """The largest elements of even shares of (N, C, L)."""
+    out, index = (t.squeeze(-2) for t in _adaptive_max(2, input.unsqueeze(-2), (1, *per_dim(output_size, 1)), True))
+    return (out, index) if return_indices else out
+
+
+def adaptive_max_pool2d(input, output_size, return_indices=False):
+    """The largest elements of even shares of (N, C, H, W)."""
+    return _adaptive_max(2, input, output_size, return_indices)
+
+
+def adaptive_max_pool3d(input, output_size, return_indices=False):
+    """The largest elements of even shares of (N, C, D, H, W)."""
+    return _adaptive_max(3, input, output_size, return_indices)
+
+
+def _lp_pool(average, n, input, norm_type, kernel_size, stride, ceil_mode):
+    count = 1
+    for k in per_dim(kernel_size, n):
+        count *= k
+    out = average(input.pow(norm_type), kernel_size, stride, 0, ceil_mode)
+    return (out.sign() * out.abs().relu()).mul(count).pow(1.0 / norm_type)
+
+
+def lp_pool1d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """(sum x^p)^(1/p) of each window of (N, C, L)."""
+    return _lp_pool(avg_pool1d, 1, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool2d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """(sum x^p)^(1/p) of each window of (N, C, H, W)."""
+    return _lp_pool(avg_pool2d, 2, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool3d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """(sum x^p)^(1/p) of each window of (N, C, D, H, W)."""
+    return _lp_pool(avg_pool3d, 3, input, norm_type, kernel_size, stride, ceil_mode)

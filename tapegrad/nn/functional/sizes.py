@@ -1,0 +1,10 @@
+"""One int or one per dim: how sizes of windows are given."""
+
+from __future__ import annotations
+
+
+def per_dim(value, n: int) -> tuple:
+    """`value` for each of n dims."""
+    if isinstance(value, (tuple, list)):
+        return tuple(value) * n if len(value) == 1 else tuple(value)
+    return (value,) * n

@@ -1,0 +1,156 @@
+"""Convolution layers."""
+
+from __future__ import annotations
+
+import math
+
+from tapegrad.nn import functional as F
+from tapegrad.nn import init
+from tapegrad.nn.functional.sizes import per_dim
+from tapegrad.nn.modules.linear import new_parameter
+from tapegrad.nn.modules.module import Module
+
+
+class _Conv(Module):
+    dims = 0
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
+                 device=None, dtype=None, output_padding=0, transposed=False):
+        super().__init__()
+        if groups <= 0:
+            raise ValueError("groups must be a positive integer")
+        if in_channels % groups:
+            raise ValueError("in_channels must be divisible by groups")
+        if out_channels % groups:
+            raise ValueError("out_channels must be divisible by groups")
+        n = self.dims
+        self.in_channels, self.out_channels, self.groups, self.transposed, self.padding_mode = in_channels, out_channels, groups, transposed, padding_mode
+        self.kernel_size, self.stride, self.dilation = per_dim(kernel_size, n), per_dim(stride, n), per_dim(dilation, n)
+        self.padding = padding if isinstance(padding, str) else per_dim(padding, n)
+        self.output_padding = per_dim(output_padding, n)
+        if isinstance(padding, str):
+            if padding not in ("same", "valid"):
+                raise ValueError(f"Invalid padding string {padding!r}, should be one of { {'same', 'valid'} }")
+            if padding == "same" and any(s != 1 for s in self.stride):
+                raise ValueError("padding='same' is not supported for strided convolutions")
+        if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
+            raise ValueError(f"padding_mode must be one of { {'zeros', 'reflect', 'replicate', 'circular'} }, but got padding_mode='{padding_mode}'")
+        if isinstance(padding, str):
+            total = [d * (k - 1) * (padding == "same") for k, d in zip(self.kernel_size, self.dilation)]
+            around = [(t // 2, t - t // 2) for t in total]
+        else:
+            around = [(p, p) for p in self.padding]
+        self._reversed_padding_repeated_twice = [p for pair in around[::-1] for p in pair]
+        rows = (in_channels, out_channels // groups) if transposed else (out_channels, in_channels // groups)
+        self.weight = new_parameter(*rows, *self.kernel_size, device=device, dtype=dtype)
+        if bias:
+            self.bias = new_parameter(out_channels, device=device, dtype=dtype)
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draw the parameters anew."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
+            if fan_in:
+                init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+    def forward(self, input):
+        """The convolution of the input with the weight."""
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[self.dims - 1]
+        if self.padding_mode != "zeros":
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            return convolve(input, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return convolve(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self):
+        n = self.dims
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        for name, default in (("padding", (0,) * n), ("dilation", (1,) * n), ("output_padding", (0,) * n), ("groups", 1)):
+            if getattr(self, name) != default:
+                parts.append(f"{name}={getattr(self, name)}")
+        if self.bias is None:
+            parts.append("bias=False")
+        if self.padding_mode != "zeros":
+            parts.append(f"padding_mode={self.padding_mode}")
+        return ", ".join(parts)
+
+
+class Conv1d(_Conv):
+    """`functional.conv1d` with learnt weight (out, in / groups, K) and bias."""
+
+    dims = 1
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
+                 device=None, dtype=None):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+
+
+class Conv2d(Conv1d):
+    """`functional.conv2d` with learnt weight (out, in / groups, KH, KW) and bias.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.Conv2d(3, 8, 3, padding=1)(tg.ones(2, 3, 5, 5)).shape
+    tapegrad.Size([2, 8, 5, 5])
+    """
+
+    dims = 2
+
+
+class Conv3d(Conv1d):
+    """`functional.conv3d` with learnt weight (out, in / groups, KD, KH, KW) and bias."""
+
+    dims = 3
+
+
+class _ConvTranspose(_Conv):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True, dilation=1,
+                 padding_mode="zeros", device=None, dtype=None):
+        if padding_mode != "zeros":
+            raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype,
+                         output_padding, True)
+
+    def forward(self, input, output_size=None):
+        """The transposed convolution; `output_size` chooses among the sizes that the same input could come from."""
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.dims - 1]
+        extra = self.output_padding if output_size is None else self._output_padding(input, list(output_size))
+        return convolve(input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
+
+    def _output_padding(self, input, output_size):
+        n = self.dims
+        lead = 2 if input.ndim == n + 2 else 1
+        if len(output_size) == lead + n:
+            output_size = output_size[lead:]
+        if len(output_size) != n:
+            raise ValueError(
+                f"ConvTranspose{n}D: for {input.ndim}D input, output_size must have {n} or {lead + n} elements (got {len(output_size)})"
+            )
+        low = [(i - 1) * s - 2 * p + d * (k - 1) + 1
+               for i, s, p, d, k in zip(input.shape[lead:], self.stride, self.padding, self.dilation, self.kernel_size)]
+        high = [a + s - 1 for a, s in zip(low, self.stride)]
+        if any(not a <= size <= b for size, a, b in zip(output_size, low, high)):
+            raise ValueError(
+                f"requested an output size of {output_size}, but valid sizes range from {low} to {high} (for an input of {input.shape[2:]})"
+            )
+        return [size - a for size, a in zip(output_size, low)]
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """`functional.conv_transpose1d` with learnt weight (in, out / groups, K) and bias."""
+
+    dims = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """`functional.conv_transpose2d` with learnt weight (in, out / groups, KH, KW) and bias."""
+
+    dims = 2
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """`functional.conv_transpose3d` with learnt weight (in, out / groups, KD, KH, KW) and bias."""
+
+    dims = 3

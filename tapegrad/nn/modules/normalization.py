@@ -1,0 +1,213 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from tapegrad import creation, dtypes, modes
+from tapegrad.nn import functional as F
+from tapegrad.nn import init
+from tapegrad.nn.modules.module import Module
+from tapegrad.nn.parameter import Parameter
+
+
+class _Norm(Module):
+    """Running statistics and affine parameters of batch and instance norm."""
+
+    allowed: tuple[int, ...] = ()
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None, *, bias=True):
+        super().__init__()
+        self.num_features, self.eps, self.momentum, self.affine, self.track_running_stats = num_features, eps, momentum, affine, track_running_stats
+        for name, there in (("weight", affine), ("bias", affine and bias)):
+            self.register_parameter(name, Parameter(creation.empty(num_features, dtype=dtype)) if there else None)
+        self.register_buffer("running_mean", creation.zeros(num_features, dtype=dtype) if track_running_stats else None)
+        self.register_buffer("running_var", creation.ones(num_features, dtype=dtype) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", creation.tensor(0, dtype=dtypes.int64) if track_running_stats else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self):
+        """Mean 0 and variance 1 again."""
+        if self.track_running_stats:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self):
+        """Weight 1 and bias 0 again."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def _check_input_dim(self, input):
+        if input.ndim not in self.allowed:
+            wanted = " or ".join(f"{n}D" for n in self.allowed)
+            raise ValueError(f"expected {wanted} input (got {input.ndim}D input)")
+
+    def extra_repr(self):
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, bias={self.bias is not None}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class _BatchNorm(_Norm):
+    def forward(self, input):
+        """The input normalised per channel."""
+        self._check_input_dim(input)
+        share = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            with modes.no_grad():
+                self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                share = 1.0 / self.num_batches_tracked.item()
+        of_batch = self.training or (self.running_mean is None and self.running_var is None)
+        kept = not self.training or self.track_running_stats
+        mean, var = (self.running_mean, self.running_var) if kept else (None, None)
+        return F.batch_norm(input, mean, var, self.weight, self.bias, of_batch, share, self.eps)
+
+
+class _InstanceNorm(_Norm):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=False, track_running_stats=False, device=None, dtype=None, *,
+                 bias=True):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    def forward(self, input):
+        """Each sample normalised per channel."""
+        self._check_input_dim(input)
+        alone = input.ndim == self.allowed[0]
+        rows = input.unsqueeze(0) if alone else input
+        of_input = self.training or not self.track_running_stats
+        share = 0.0 if self.momentum is None else self.momentum
+        out = F.instance_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, of_input, share, self.eps)
+        return out.squeeze(0) if alone else out
+
+
+class BatchNorm1d(_BatchNorm):
+    """`functional.batch_norm` of (N, C, L) or (N, C), with running statistics."""
+
+    allowed = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """`functional.batch_norm` of (N, C, H, W), with running statistics."""
+
+    allowed = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """`functional.batch_norm` of (N, C, D, H, W), with running statistics."""
+
+    allowed = (5,)
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """`functional.instance_norm` of (N, C, L)."""
+
+    allowed = (2, 3)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """`functional.instance_norm` of (N, C, H, W)."""
+
+    allowed = (3, 4)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """`functional.instance_norm` of (N, C, D, H, W)."""
+
+    allowed = (4, 5)
+
+
+class LayerNorm(Module):
+    """`functional.layer_norm` with learnt weight and bias.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.LayerNorm(2)(tg.tensor([1., 3.]))
+    tensor([-1.0000,  1.0000], grad_fn=<NativeLayerNormBackward0>)
+    """
+
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
+        super().__init__()
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.register_parameter("weight", Parameter(creation.empty(self.normalized_shape, dtype=dtype)) if elementwise_affine else None)
+        self.register_parameter("bias", Parameter(creation.empty(self.normalized_shape, dtype=dtype)) if elementwise_affine and bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Weight 1 and bias 0 again."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input):
+        """The input normalised over its last dims."""
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self):
+        bias = self.bias is not None
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={bias}"
+
+
+class RMSNorm(Module):
+    """`functional.rms_norm` with a learnt weight."""
+
+    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None):
+        super().__init__()
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.register_parameter("weight", Parameter(creation.ones(self.normalized_shape, dtype=dtype)) if elementwise_affine else None)
+
+    def reset_parameters(self):
+        """Weight 1 again."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input):
+        """The input over its root mean square."""
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self):
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """`functional.group_norm` with learnt weight and bias per channel."""
+
+    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None, bias=True):
+        super().__init__()
+        if num_channels % num_groups:
+            raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        self.register_parameter("weight", Parameter(creation.ones(num_channels, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(creation.zeros(num_channels, dtype=dtype)) if affine and bias else None)
+
+    def reset_parameters(self):
+        """Weight 1 and bias 0 again."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input):
+        """Groups of channels normalised."""
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self):
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
+
+
+class LocalResponseNorm(Module):
+    """`functional.local_response_norm`."""
+
+    def __init__(self, size, alpha=1e-4, beta=0.75, k=1.0):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input):
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self):
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -1,0 +1,112 @@
+"""Convolutions of any number of dims: windows laid out as columns, then one matrix product per sample and group.
+
+Convolution is linear in the input x and in the weight w.  The inner product of a convolution with g is a form in (x, w, g); its derivatives
+in x and w are the other two ops here, and the derivatives of those are among the three again, so every order exists.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tapegrad import creation
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.registry import structural
+
+
+def columns(x, window, groups):
+    """(N, groups, channels * kernel, places) of an array (N, C, ...)."""
+    cut = window.cut(x)
+    n = len(window.kernel)
+    places = math.prod(cut.shape[cut.ndim - n :])
+    return cut.reshape(x.shape[0], groups, x.shape[1] // groups * math.prod(window.kernel), places)
+
+
+def split(a, groups):
+    """A weight (O, C / groups, *kernel) as (groups, O / groups, C / groups * kernel)."""
+    return a.reshape(groups, a.shape[0] // groups, -1)
+
+
+def finished(values, x, op, inputs, **parameters):
+    out = creation.from_array(np.asarray(values, x.dtype.numpy), x.dtype)
+    differentiable = -1 if x.dtype.is_floating_point or x.dtype.is_complex else 0
+    record(op, inputs, [out], plans.Parameters(op, **parameters), 0b11, differentiable)
+    return out
+
+
+def forward(x, w, bias, window, groups):
+    """The convolution of x (N, C, *S) with w (O, C / groups, *kernel)."""
+    a, b = x.detach()._array(), w.detach()._array()
+    places = window.counts(a.shape[2:])
+    if a.size and b.size:
+        out = np.matmul(split(b, groups), columns(a, window, groups)).reshape(a.shape[0], b.shape[0], *places)
+    else:
+        out = np.zeros((a.shape[0], b.shape[0], *places), a.dtype)
+    if bias is not None:
+        out += bias.detach()._array().reshape(-1, *[1] * len(places))
+    return finished(out, x, convolution, [x, w] if bias is None else [x, w, bias], window=window, groups=groups)
+
+
+def transposed(g, w, bias, sizes, window, groups):
+    """The gradient of a convolution for its input of `sizes`: windows of w weighted by g, added at their places."""
+    a, b = g.detach()._array(), w.detach()._array()
+    shape = (a.shape[0], b.shape[1] * groups, *sizes)
+    if a.size and b.size:
+        rows = a.reshape(a.shape[0], groups, a.shape[1] // groups, -1)
+        cut = np.matmul(split(b, groups).swapaxes(1, 2), rows)
+        out = window.add(cut.reshape(*shape[:2], *window.kernel, *a.shape[2:]), sizes)
+    else:
+        out = np.zeros(shape, a.dtype)
+    if bias is not None:
+        out += bias.detach()._array().reshape(-1, *[1] * len(sizes))
+    return finished(out, g, convolution_transposed, [g, w] if bias is None else [g, w, bias], window=window, groups=groups)
+
+
+def of_weight(x, g, window, groups):
+    """The gradient of a convolution for its weight: products of windows of x with g, over samples and places."""
+    a, b = x.detach()._array(), g.detach()._array()
+    shape = (b.shape[1], a.shape[1] // groups, *window.kernel)
+    if a.size and b.size:
+        rows = b.reshape(b.shape[0], groups, b.shape[1] // groups, -1)
+        out = np.matmul(rows, columns(a, window, groups).swapaxes(2, 3)).sum(0).reshape(shape)
+    else:
+        out = np.zeros(shape, a.dtype)
+    return finished(out, x, convolution_of_weight, [x, g], window=window, groups=groups)
+
+
+def bias_gradient(g):
+    return g.sum([0, *range(2, g.ndim)])
+
+
+@structural("convolution", "Convolution")
+def convolution(node, g):
+    """convolution: transposed for the input, products with windows for the weight, sums for the bias."""
+    a, (x, w, *bias) = node.attributes, node.inputs
+    return (
+        transposed(g, w, None, tuple(x.shape[2:]), a.window, a.groups) if x.requires_grad else None,
+        of_weight(x, g, a.window, a.groups) if w.requires_grad else None,
+        *(bias_gradient(g) if b.requires_grad else None for b in bias),
+    )
+
+
+@structural("convolution_transposed", "Convolution")
+def convolution_transposed(node, h):
+    """transposed convolution: a convolution for its input, products with windows for the weight."""
+    a, (g, w, *bias) = node.attributes, node.inputs
+    return (
+        forward(h, w, None, a.window, a.groups) if g.requires_grad else None,
+        of_weight(h, g, a.window, a.groups) if w.requires_grad else None,
+        *(bias_gradient(h) if b.requires_grad else None for b in bias),
+    )
+
+
+@structural("convolution_of_weight", "Convolution")
+def convolution_of_weight(node, h):
+    """the weight's gradient: a transposed convolution and a convolution with h for the weight."""
+    a, (x, g) = node.attributes, node.inputs
+    return (
+        transposed(g, h, None, tuple(x.shape[2:]), a.window, a.groups) if x.requires_grad else None,
+        forward(x, h, None, a.window, a.groups) if g.requires_grad else None,
+    )

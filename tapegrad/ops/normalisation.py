@@ -1,0 +1,63 @@
+"""Normalisation: mean 0 and variance 1 over some dims, then a weight and a bias. Batch, layer and group norm are this op."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import creation, modes
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.registry import structural
+
+
+@structural("normalise", "NativeLayerNorm")
+def normalise_op(node, g):
+    """normalise: r (h - mean(h) - z mean(h z)) with z the normalised input, h = g weight and r the inverse deviation."""
+    a = node.attributes
+    operands = iter(node.inputs)
+    x = next(operands)
+    weight, bias = (next(operands) if there else None for there in a.there)
+    rows = x.reshape(a.rows)
+    if a.frozen or not modes.is_grad_enabled():
+        mean, scale = a.mean, a.scale
+    else:
+        mean = rows.mean(a.dims, True)
+        scale = (((rows - mean) ** 2).mean(a.dims, True) + a.eps).rsqrt()
+    z = (rows - mean) * scale
+    h = (g if weight is None else g * weight.reshape(a.affine)).reshape(a.rows)
+    gx = h * scale if a.frozen else scale * (h - h.mean(a.dims, True) - z * (h * z).mean(a.dims, True))
+    result = [gx.reshape(x.shape)]
+    if weight is not None:
+        result.append((g * z.reshape(x.shape)).sum_to_size(a.affine).reshape(weight.shape))
+    if bias is not None:
+        result.append(g.sum_to_size(a.affine).reshape(bias.shape))
+    return result
+
+
+def normalise(x, weight, bias, rows, dims, affine, eps, graph_name, moments=None):
+    """Normalise x seen as shape `rows` over `dims`; weight and bias have the broadcast shape `affine`.
+
+    `moments`: (mean, variance) arrays in the shape of the rows' statistics, instead of those of x.  Returns (out, mean, variance).
+    """
+    array = x.detach()._array().reshape(rows)
+    if moments is None:
+        mean = array.mean(dims, dtype=np.float64, keepdims=True)
+        variance = np.square(array - mean.astype(array.dtype)).mean(dims, dtype=np.float64, keepdims=True)
+    else:
+        mean, variance = moments
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = (1 / np.sqrt(variance + eps)).astype(array.dtype)
+    values = ((array - mean.astype(array.dtype)) * scale).reshape(x.shape)
+    if weight is not None:
+        values = values * weight.detach()._array().reshape(affine)
+    if bias is not None:
+        values = values + bias.detach()._array().reshape(affine)
+    out = creation.from_array(np.asarray(values, x.dtype.numpy), x.dtype)
+    constant = lambda a: creation.from_array(np.asarray(a, x.dtype.numpy), x.dtype)
+    plan = plans.Parameters(
+        normalise_op, graph_name, rows=tuple(rows), dims=tuple(dims), affine=tuple(affine), eps=eps, frozen=moments is not None,
+        mean=constant(mean), scale=constant(scale), there=(weight is not None, bias is not None),
+    )
+    inputs = [t for t in (x, weight, bias) if t is not None]
+    record(normalise_op, inputs, [out], plan, (1 << len(inputs)) - 1)
+    return out, mean, variance
