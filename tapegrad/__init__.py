@@ -34,6 +34,8 @@ from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
 from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
 from tapegrad import serialization  # noqa: E402
 from tapegrad.serialization import load, save  # noqa: E402
+from tapegrad import func  # noqa: E402
+from tapegrad.func import vmap  # noqa: E402
 from tapegrad.tape import Tape  # noqa: E402
 from tapegrad.ops.public import METHODS as _METHODS  # noqa: E402
 from tapegrad.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state  # noqa: E402

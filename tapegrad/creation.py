@@ -126,7 +126,7 @@ def unsupported(array) -> TypeError:
     )
 
 
-@function()
+@function(tensors=False)
 def from_numpy(array):
     """A tensor that shares memory with a NumPy array; the array stays alive as long as the tensor.
 
@@ -407,19 +407,19 @@ def fill(t, value) -> None:
         core.assign(t, scalar(value, d))
 
 
-@function()
+@function(tensors=False)
 def zeros(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """A tensor of zeros.  `zeros(2, 3)` or `zeros((2, 3))`."""
     return filled("zeros", named.pop("size", size), 0, dtype, device, requires_grad, out)
 
 
-@function()
+@function(tensors=False)
 def ones(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """A tensor of ones."""
     return filled("ones", named.pop("size", size), 1, dtype, device, requires_grad, out)
 
 
-@function()
+@function(tensors=False)
 def empty(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, memory_format=None, **named):
     """An uninitialised tensor."""
     return filled("empty", named.pop("size", size), None, dtype, device, requires_grad, out)
@@ -449,7 +449,7 @@ def like(name, value):
 
     make.__doc__ = f"A tensor of the shape, dtype and stride order of `input`, {'uninitialised' if value is None else f'filled with {value}'}."
     make.__name__ = make.__qualname__ = name
-    return function(name=name)(make)
+    return function(name=name, batch="leading")(make)
 
 
 def dense_strides(t) -> tuple | None:
@@ -465,7 +465,7 @@ DENSE, CONTIGUOUS = layout.DENSE, layout.CONTIGUOUS
 zeros_like, ones_like, empty_like = like("zeros_like", 0), like("ones_like", 1), like("empty_like", None)
 
 
-@function()
+@function(batch="leading")
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
     """A tensor of the shape and dtype of `input` filled with `fill_value`."""
     t = empty_of(tuple(input.shape), check_dtype(dtype, "full_like") or input.dtype, dense_strides(input))
@@ -491,7 +491,7 @@ def real_number(value):
     return value
 
 
-@function()
+@function(tensors=False)
 def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """Values from `start` (0) up to, not including, `end`, `step` (1) apart; int64 if all three are integers."""
     values = list(bounds)
@@ -527,7 +527,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
     return finish(t, requires_grad)
 
 
-@function(name="range")
+@function(name="range", tensors=False)
 def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """Values from `start` to `end` inclusive (deprecated, as in torch)."""
     warnings.warn(
@@ -543,7 +543,7 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     return finish(from_array(start + step * np.arange(count, dtype=np.float64), d), requires_grad)
 
 
-@function()
+@function(tensors=False)
 def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """`steps` values evenly spaced from `start` to `end`, both included."""
     start, end = number("linspace", start, "start"), number("linspace", end, "end")
@@ -576,7 +576,7 @@ def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_
     return finish(from_array(dtypes.to_stored(base ** linspace(start, end, steps, dtype=wide)._array(), d), d), requires_grad)
 
 
-@function()
+@function(tensors=False)
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """The identity: ones on the diagonal of an (n, m) matrix."""
     d = check_dtype(dtype, "eye") or dtypes.default_dtype()

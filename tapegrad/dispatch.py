@@ -18,6 +18,7 @@ from tapegrad.ops import checks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
+from tapegrad.ops.transformable import ACTIVE, level_of
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
 TYPE_NAMES = {type(None): "NoneType"}
@@ -144,6 +145,10 @@ FAILURES = {-1: "mixed", -2: "failed", -3: "memory"}
 
 def finish(op: Elementwise, tensors):
     """Run an elementwise op on tensors that need no more promotion."""
+    if ACTIVE:
+        level = level_of(tensors)
+        if level is not None:
+            return level.elementwise(op, tensors)
     slots = [t._slot for t in tensors] + [0, 0]
     check_inference(op, tensors)
     if op.result in ("real", "complex"):
@@ -314,7 +319,7 @@ def as_subclass_of(values, result):
     """Results of operations on a Tensor subclass are of the subclass (Parameter excepted)."""
     for value in values:
         kind = type(value)
-        if kind in PLAIN_TYPES or not isinstance(value, tensor_type()):
+        if kind in PLAIN_TYPES or not isinstance(value, tensor_type()) or value._level is not None:
             continue
         return result.as_subclass(kind)
     return result
@@ -383,6 +388,10 @@ def call_inplace(op: Elementwise, target, *values):
     if not isinstance(target, tensor_type()):
         raise TypeError(f"{op.name}_(): argument 'input' (position 1) must be Tensor, not {type(target).__name__}")
     modes.word()
+    if ACTIVE:
+        level = level_of((target, *values))
+        if level is not None:
+            return level.write_elementwise(op, target, values)
     settle(target)
     values = [target] + [operand(op.name + "_", v, k + 2, op.parameters[k + 1]) for k, v in enumerate(values)]
     if op.check:

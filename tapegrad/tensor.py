@@ -59,6 +59,7 @@ class Tensor(Handle, metaclass=_TensorType):
 
         return property(get, lambda self, value: setattr(self, name, value))
 
+    _level = None  # of a transform that follows the tensor (transforms/wrappers.py)
     _base = _optional("_base_object")
     _parent = _optional("_parent_object")
     _plan = _optional("_plan_object")

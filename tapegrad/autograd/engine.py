@@ -68,7 +68,7 @@ class Sweep:
         self.as_captured: dict[int, object] = {}  # captured slot -> its gradient before the hooks of its node
         self.cotangents: dict[int, object] = {}  # create_graph: slot -> Tensor
 
-    def run(self, roots, gradients, captured=None, accumulate=True):
+    def run(self, roots, gradients, captured=None, accumulate=True, probe=False):
         """Sweep from `roots`; with `captured` (slots), return their gradients (None where there is none)."""
         depth = core.claim_sweep()
         while not depth:  # one sweep at a time: another thread's goes first
@@ -89,9 +89,14 @@ class Sweep:
                 core.mark(root._slot)
             if captured is not None:
                 self._capture(captured)
+                if probe:
+                    core.sweep_entry.value = core.entry_count.value
+                    self.found = self._meets_other_leaves(roots)
+                    return None
                 core.prune_marks(core.entry_count.value)
             core.sweep_entry.value = core.entry_count.value
             core.sweep_retain.value = self.retain
+            self.in_python = self.in_python or any(g is not None and g._level is not None for g in gradients)  # cotangents of a transform
             if self.in_python:
                 self._sweep_tensors(roots, gradients)
             else:
@@ -114,6 +119,14 @@ class Sweep:
                 self._restore_cotangents(outer_state)
                 for e in outer_marks:
                     core.set_mark(e)
+
+    def reaches_others(self, roots, captured) -> bool:
+        """Whether `roots` depend on a leaf, or on anything above `captured`, that requires grad besides the slots `captured`."""
+        if any(core.get_field(slot, core.ENTRY) >= 0 for slot in captured):
+            return True
+        self.found = False
+        self.run(roots, [None] * len(roots), captured, probe=True)
+        return self.found
 
     # --- nesting: a backward inside a hook or a custom Function ---------------------------------------------------------
     @staticmethod
@@ -161,6 +174,11 @@ class Sweep:
         for k, slot in enumerate(slots):
             table[k] = slot
         core.leaves_count.value = len(slots)
+
+    @staticmethod
+    def _meets_other_leaves(roots) -> bool:
+        other = lambda slot: core.get_field(slot, core.FLAGS) & (layout.LEAF_GRAD | layout.CAPTURED) == layout.LEAF_GRAD
+        return any(other(root._slot) for root in roots) or bool(core.marked_leaves(core.entry_count.value))
 
     # --- captured slots -------------------------------------------------------------------------------------------------
     def _capture(self, slots) -> None:

@@ -13,6 +13,7 @@ from tapegrad.autograd.node import entry_name, record, stem
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import transformable
 
 LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
 LEAF_VIEW = "a view of a leaf Variable that requires grad is being used in an in-place operation."
@@ -202,7 +203,10 @@ def without_part_op(node, g):
     return without_part(g, node.attributes.chain)
 
 
+@transformable(linear="g")
 def without_part(g, chain):
+    """`g` with zeros where the view looks."""
+    plans.settled(g)
     with modes.no_grad():
         rest = g.detach().clone()
         part = through(chain, rest)
@@ -218,8 +222,7 @@ def as_strided_view(node, g):
     base = node.inputs[0]
     if geometry.flags_of(core.get_field(node.outputs[0]._slot, core.GEOMETRY)) & layout.OVERLAPS:
         return sum_through(a.chain, base, g)
-    out = g.new_zeros(tuple(base.shape), dtype=base.dtype)
-    return put_part(out, g, a.chain)
+    return put_part(g, tuple(base.shape), base.dtype, a.chain)
 
 
 def sum_through(chain, base, g):
@@ -238,7 +241,11 @@ def put_part_op(node, g):
     return through(node.attributes.chain, g)
 
 
-def put_part(out, g, chain):
+@transformable(linear="g")
+def put_part(g, shape, dtype, chain):
+    """Zeros of `shape` with `g` where the view looks."""
+    plans.settled(g)
+    out = g.new_zeros(shape, dtype=dtype)
     with modes.no_grad():
         core.assign(through(chain, out), g)
     record(put_part_op, [g], [out], plans.Parameters(put_part_op, chain=chain))

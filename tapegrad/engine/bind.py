@@ -190,6 +190,7 @@ EXPORTS = {
     "find_broadcast": "iii:i",
     "mark": "i:i",
     "prune_marks": "i:v",
+    "marked_leaves": "i:i",
     "last_mark": "i:i",
     "set_mark": "i:v",
     "clear_mark": "i:v",

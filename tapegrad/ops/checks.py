@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import dtypes
+from tapegrad.ops.transformable import plain
 
 
 def _dtype(operand):
@@ -35,7 +36,7 @@ def nonzero_divisor(op, operands):
     if any(_dtype(o).category > dtypes.INTEGER for o in operands):
         return
     divisor = operands[1]
-    zero = (divisor.detach()._array() == 0).any() if hasattr(divisor, "_array") else divisor == 0
+    zero = (plain(divisor).detach()._array() == 0).any() if hasattr(divisor, "_array") else divisor == 0
     if zero:
         raise RuntimeError("ZeroDivisionError")
 

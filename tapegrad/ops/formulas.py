@@ -61,14 +61,33 @@ def derivative(op: Elementwise, node, g) -> list:
         read = set().union(*(op.reads(k) for k, text in enumerate(texts) if text is not None))
         operands = {name: x.conj() for name, x in operands.items() if name in read}
     operands["g"] = g
-    result = []
+    result: list = []
     for text in texts:
         if text is None:
             result.append(None)
-        elif text == "g":
-            result.append(g)
-        elif text == "0":
-            result.append(g * 0)
         else:
-            result.append(eval(_code(text), namespace(), operands))
+            result.append(_partial(text, operands))
     return result
+
+
+def _partial(text: str, operands: dict):
+    if text == "g":
+        return operands["g"]
+    return operands["g"] * 0 if text == "0" else eval(_code(text), namespace(), operands)
+
+
+def tangent(op: Elementwise, inputs, out, tangents):
+    """The tangent of `out`: the derivatives are linear in g, so each input's adds its own with its tangent for g.  None if nothing moves."""
+    operands = dict(zip(op.inputs, inputs, strict=True))
+    operands["out"] = out
+    total = None
+    for text, g in zip(op.grads, tangents, strict=True):
+        if text is None or g is None:
+            continue
+        operands["g"] = g
+        term = _partial(text, operands)
+        total = term if total is None else total + term
+    if total is None:
+        return None
+    total = total.to(out.dtype)
+    return total if total.shape == out.shape else total.expand(tuple(out.shape))

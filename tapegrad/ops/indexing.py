@@ -14,6 +14,7 @@ from tapegrad.ops import checks, picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import Unhandled, transformable
 from tapegrad.ops.views import pick, pick_make, tensor_argument, wrap_dim
 
 _slices: dict[tuple, tuple] = {}
@@ -43,6 +44,8 @@ def as_index(part):
 def scalar_of(part):
     """The integer of a 0-d integer tensor or NumPy integer, else None."""
     if hasattr(part, "_slot"):
+        if part._level is not None and part._level.kind == "vmap":
+            return None  # another number for every sample
         if part.ndim == 0 and part.dtype.category == dtypes.INTEGER and part.dtype is not dtypes.uint8:
             return part.item()
         return None
@@ -111,6 +114,11 @@ def split_index(x, index):
             elif is_tensor_index(part):
                 found = as_index(part)
                 mask = found.dtype in (dtypes.bool_, dtypes.uint8)
+                if mask and found._level is not None and found._level.kind == "vmap":
+                    raise RuntimeError(
+                        "vmap: We do not support batching operators that can support dynamic shape. Attempting to batch over indexing with a "
+                        "boolean mask."
+                    )
                 span = found.ndim if mask else 1
                 if mask:
                     for k, size in enumerate(found.shape):
@@ -235,6 +243,35 @@ def indices_of(node) -> tuple:
     return tuple(None if k is None else operands[k] for k in node.attributes.places)
 
 
+def places_of_samples(level, x, advanced):
+    """(x with the batch in front, the index of each of its dims, where the index dims of a sample's result begin).
+
+    With index tensors of the level, the number of the sample is one more index; the result's index dims then come first, behind the batch."""
+    from tapegrad.creation import arange
+
+    given = [k for k, a in enumerate(advanced) if a is not None]
+    together = given == list(range(given[0], given[-1] + 1))
+    first = given[0] if together else 0
+    rank = max(advanced[k].ndim for k in given)
+    if not any(level.follows(a) for a in advanced):
+        return level.spread(x), [None, *advanced], first, 0 if together else rank
+    samples = arange(level.size).reshape((level.size,) + (1,) * rank)
+    return level.spread(x), [samples, *(a if a is None else level.aligned(a, rank) for a in advanced)], first, 0
+
+
+def take_samples(level, f, x, advanced):
+    """The batch rule of advanced indexing."""
+    value, places, first, lead = places_of_samples(level, x, advanced)
+    result = f(value, places)
+    if lead:  # the index dims lie apart: they are in front of the batch
+        return level.wrap(result, lead)
+    if places[0] is not None and first:
+        rank = max(a.ndim for a in advanced if a is not None)
+        result = result.movedim(tuple(range(1, rank + 1)), tuple(range(first + 1, first + rank + 1)))
+    return level.wrap(result)
+
+
+@transformable(take_samples, "x")
 def take_elements(x, advanced):
     """The elements that index tensors pick."""
     from tapegrad.creation import from_array
@@ -333,16 +370,58 @@ def put_array(array, advanced, shape, values, accumulate, d):
         ) from None
 
 
-@function(method=True)
+def put_samples(level, f, input, indices, values, accumulate=False):
+    """The batch rule of index_put: the values are brought to the layout of the indexed result."""
+    indices = [None if i is None else as_index(i) for i in indices]
+    if any(i is not None and i.dtype in (dtypes.bool_, dtypes.uint8) for i in indices):
+        if any(level.follows(i) for i in indices):
+            return put_where(level, input, indices, values, accumulate)
+        indices = [e for i in indices for e in (i.nonzero(as_tuple=True) if i is not None and i.dtype in (dtypes.bool_, dtypes.uint8) else (i,))]
+    indices = indices + [None] * (input.ndim - len(indices))
+    value, places, first, lead = places_of_samples(level, input, indices)
+    rank = max(a.ndim for a in indices if a is not None)
+    count = input.ndim - sum(a is not None for a in indices) + rank  # dims of a sample's indexed result
+    values = level.aligned(values, count)
+    if lead:
+        values = values.unsqueeze(0) if not level.follows(values) and values.ndim <= count else values
+        values = values.movedim(0, lead) if values.ndim == count + 1 else values
+    elif places[0] is not None and first:
+        for _ in range(count + 1 - values.ndim):
+            values = values.unsqueeze(0)
+        values = values.movedim(tuple(range(first + 1, first + rank + 1)), tuple(range(1, rank + 1)))
+    return level.wrap(f(value, places, values, accumulate))
+
+
+def put_where(level, input, indices, values, accumulate):
+    """index_put with a mask of each sample: elementwise, if one value serves all places."""
+    from tapegrad.ops.registry import BY_NAME
+
+    if len(indices) != 1 or values.ndim:
+        raise Unhandled
+    mask = indices[0].reshape(tuple(indices[0].shape) + (1,) * (input.ndim - indices[0].ndim))
+    from tapegrad import dispatch
+
+    return dispatch.call(BY_NAME["where"], mask, input + values if accumulate else values, input)
+
+
+@function(method=True, batch=put_samples)
 def index_put(input, indices, values, accumulate=False):
     """A copy of `input` with `values` written (or added) at `indices`."""
+    plans.settled(input)
     result = input.clone()
-    return result.index_put_(indices, values, accumulate)
+    put_elements(result, indices, values, accumulate)
+    return result
 
 
 @method()
 def index_put_(self, indices, values, accumulate=False):
     """Write (or add) `values` at `indices`, in place."""
+    put_elements(self, indices, values, accumulate)
+    return self
+
+
+def put_elements(self, indices, values, accumulate):
+    """`index_put_` on memory."""
     from tapegrad.autograd import inplace
 
     indices = [None if i is None else as_index(i) for i in indices]
@@ -360,7 +439,6 @@ def index_put_(self, indices, values, accumulate=False):
         else:
             expanded.append(i)
     inplace.put_into(self, expanded + [None] * (self.ndim - len(expanded)), values, accumulate)
-    return self
 
 
 # --- gather and scatter ---------------------------------------------------------------------------------------------
@@ -403,7 +481,7 @@ def gather_op(node, g):
     return zeros(a.shape, dtype=g.dtype).scatter_add(a.dim, node.inputs[1], g), None
 
 
-@function(method=True)
+@function(method=True, batch="along", linear="input")
 def gather(input, dim, index, *, sparse_grad=False, out=None):
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
     dim = wrap_dim(dim, input.ndim)
@@ -449,6 +527,7 @@ def scatter_add_op(node, g):
     return g, None, g.gather(node.attributes.dim, node.inputs[1])
 
 
+@transformable("along")
 def scattered(name, op, input, dim, index, src, add):
     from tapegrad import creation, dispatch
     from tapegrad.creation import from_array
@@ -511,7 +590,21 @@ def index_select_op(node, g):
     return zeros(a.shape, dtype=g.dtype).index_add(a.dim, node.inputs[1], g), None
 
 
-@function(method=True)
+def select_samples(level, f, input, dim, index, *, out=None):
+    """The batch rule of index_select: gather, if every sample has an index of its own."""
+    dim = wrap_dim(dim, input.ndim)
+    if not level.follows(index):
+        value = level.front(input)
+        return level.wrap(f(value, dim + 1, index) if input.ndim else f(value.unsqueeze(1), 1, index).reshape(level.size))
+    if not input.ndim:
+        return input.expand(index.shape).reshape(()) if index.ndim else input
+    flat = index.reshape(-1)
+    shape = tuple(input.shape)
+    spread = flat.reshape((1,) * dim + (-1,) + (1,) * (len(shape) - dim - 1)).expand(*shape[:dim], flat.shape[0], *shape[dim + 1 :])
+    return input.gather(dim, spread)
+
+
+@function(method=True, batch=select_samples, linear="input")
 def index_select(input, dim, index, *, out=None):
     """The entries of `dim` that `index` lists."""
     from tapegrad.creation import from_array
@@ -537,7 +630,19 @@ def index_add_op(node, g):
     return g, None, (picked * a.alpha if a.alpha != 1 else picked).reshape(a.source_shape)
 
 
-@function(method=True)
+def add_samples(level, f, input, dim, index, source, *, alpha=1):
+    """The batch rule of index_add: scatter_add, if every sample has an index of its own."""
+    dim = wrap_dim(dim, input.ndim)
+    if not input.ndim or source.ndim != input.ndim:
+        raise Unhandled
+    if not level.follows(index):
+        return level.wrap(f(level.spread(input), dim + 1, index, level.spread(source), alpha=alpha))
+    shape = tuple(source.shape)
+    spread = index.reshape((1,) * dim + (-1,) + (1,) * (len(shape) - dim - 1)).expand(shape)
+    return input.scatter_add(dim, spread, source if alpha == 1 else source * alpha)
+
+
+@function(method=True, batch=add_samples)
 def index_add(input, dim, index, source, *, alpha=1):
     """A copy of `input` with `source` added at the entries of `dim` that `index` lists."""
     from tapegrad.creation import from_array
@@ -566,7 +671,24 @@ def index_add(input, dim, index, source, *, alpha=1):
 
 
 # --- masks and positions --------------------------------------------------------------------------------------------
-@function(method=True)
+def refuse_nonzero(level, f, *args, **kwargs):
+    raise RuntimeError(
+        "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over aten::nonzero. Please file an issue at "
+        "https://github.com/pytorch/pytorch/issues if you need this feature."
+    )
+
+
+def select_where(level, f, input, mask, *, out=None):
+    """The batch rule of masked_select: one mask for all samples."""
+    if level.follows(mask):
+        raise RuntimeError(
+            "vmap: Attempted to vmap over `mask` in torch.masked_select(self, mask) We cannot support this because for each batch this would "
+            "return a differently shaped Tensor. Please file an issue at https://github.com/pytorch/pytorch/issues if you need this feature."
+        )
+    return f.__wrapped__(input, mask)
+
+
+@function(method=True, batch=refuse_nonzero)
 def nonzero(input, *, out=None, as_tuple=False):
     """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
     from tapegrad.creation import from_array
@@ -583,7 +705,7 @@ def argwhere(input):
     return nonzero(input)
 
 
-@function(method=True)
+@function(method=True, batch=select_where)
 def masked_select(input, mask, *, out=None):
     """The elements where `mask` is True, as a vector."""
     if mask.dtype is not dtypes.bool_:

@@ -49,7 +49,7 @@ def promote(tensors):
     return [dispatch.convert(t, d) for t in tensors]
 
 
-@function(aliases=("concat", "concatenate"))
+@function(aliases=("concat", "concatenate"), batch="sequence", linear="tensors")
 def cat(tensors, dim=0, *, out=None, axis=None):
     """The tensors one after the other along `dim`; sizes of the other dims must agree."""
     tensors = sequence("cat", tensors)
@@ -97,7 +97,7 @@ def stack_op(node, g):
     return list(g.unbind(node.attributes.dim))
 
 
-@function()
+@function(batch="sequence", linear="tensors")
 def stack(tensors, dim=0, *, out=None):
     """The tensors, all of one shape, along a new dim."""
     tensors = sequence("stack", tensors)
@@ -175,7 +175,15 @@ def repeat_op(node, g):
     return g.reshape(parts).sum(tuple(range(0, len(parts), 2))).reshape(a.input_shape) if parts else g
 
 
-@method()
+def repeat_samples(level, f, self, *sizes):
+    """The batch rule of repeat: one copy of the batch."""
+    sizes = ints("repeat", sizes, "repeats")
+    if len(sizes) < self.ndim:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    return level.wrap(f(level.aligned(self, len(sizes)), 1, *sizes))
+
+
+@method(batch=repeat_samples, linear="self")
 def repeat(self, *sizes):
     """Copied `sizes[d]` times along each dim (numpy.tile)."""
     sizes = ints("repeat", sizes, "repeats")
@@ -203,7 +211,13 @@ def flip_op(node, g):
     return flip(g, node.attributes.dims)
 
 
-@function(method=True)
+def flip_samples(level, f, input, *axes, dims=None):
+    """The batch rule of flip: the dims move up by one."""
+    dims = ints("flip", axes if dims is None else (dims,), "dims")
+    return level.wrap(f(level.front(input), tuple(wrap_dim(d, input.ndim) + 1 for d in dims) if input.ndim else ()))
+
+
+@function(method=True, batch=flip_samples, linear="input")
 def flip(input, *axes, dims=None):
     """Reversed along dims (a copy)."""
     from tapegrad import creation
@@ -236,7 +250,17 @@ def roll_op(node, g):
     return roll(g, [-s for s in a.shifts], a.dims)
 
 
-@function(method=True)
+def roll_samples(level, f, input, shifts, dims=None):
+    """The batch rule of roll: the dims move up by one; without dims a sample is rolled as if flat."""
+    value = level.front(input)
+    if dims is None or (isinstance(dims, (tuple, list)) and not dims):
+        shift = shifts[0] if isinstance(shifts, (tuple, list)) else shifts
+        return level.wrap(f(value.reshape(level.size, input.numel()), shift, 1).reshape(value.shape))
+    dims = dims if isinstance(dims, (tuple, list)) else (dims,)
+    return level.wrap(f(value, shifts, [wrap_dim(d, input.ndim) + 1 for d in dims]))
+
+
+@function(method=True, batch=roll_samples, linear="input")
 def roll(input, shifts, dims=None):
     """Elements moved along dims, those that fall off coming in at the other end."""
     from tapegrad.creation import from_array
@@ -283,7 +307,7 @@ def _triangle(name, keep):
     @structural(name + "_op", name.capitalize())
     def derivative(node, g):
         """The same triangle of the gradient."""
-        return run(g, node.attributes.diagonal)
+        return getattr(g, name)(node.attributes.diagonal)
 
     derivative.doc = f"{name}: the same triangle of the gradient."
 
@@ -301,7 +325,7 @@ def _triangle(name, keep):
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"The {'lower' if name == 'tril' else 'upper'} triangle of matrices, zeros elsewhere."
-    return function(method=True, name=name)(run)
+    return function(method=True, name=name, batch="matrices", linear="input")(run)
 
 
 tril, triu = _triangle("tril", np.tril), _triangle("triu", np.triu)
@@ -324,7 +348,12 @@ def diag_embed_op(node, g):
     return g.diagonal(a.offset, a.dim1, a.dim2)
 
 
-@function(method=True)
+def diag_embed_samples(level, f, input, offset=0, dim1=-2, dim2=-1):
+    """The batch rule of diag_embed: the dims move up by one."""
+    return level.wrap(f(level.front(input), offset, wrap_dim(dim1, input.ndim + 1) + 1, wrap_dim(dim2, input.ndim + 1) + 1))
+
+
+@function(method=True, batch=diag_embed_samples, linear="input")
 def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     """Matrices with `input`'s last dim on a diagonal."""
     from tapegrad import creation

@@ -113,6 +113,25 @@ def in_wider(op):
     return wrap
 
 
+def product_of_samples(left: int, right: int):
+    """The batch rule of a product of operands with so many dims: matmul, whose leading dims are batches."""
+
+    def rule(level, f, a, b, *, out=None):
+        if a.ndim != left or b.ndim != right:
+            return f.__wrapped__(a, b)  # raises
+        a, b = level.front(a), level.front(b)
+        if left == 1:
+            a = a.unsqueeze(-2)
+        if right == 1:
+            b = b.unsqueeze(-1)
+        result = matmul(a, b)
+        if right == 1:
+            result = result.squeeze(-1)
+        return level.wrap(result.squeeze(-1) if left == 1 else result)
+
+    return rule
+
+
 @structural("mm_op", "Mm")
 def mm_op(node, g):
     """A B: g B^T and A^T g."""
@@ -120,7 +139,7 @@ def mm_op(node, g):
     return (g.mm(b.t().conj()) if a.requires_grad else None), (a.t().conj().mm(g) if b.requires_grad else None)
 
 
-@function(method=True)
+@function(method=True, batch=product_of_samples(2, 2), linear=("input", "mat2"))
 @in_wider(mm_op)
 def mm(input, mat2, *, out=None):
     """The product of two matrices: (n, k) @ (k, m)."""
@@ -153,7 +172,7 @@ def mv_op(node, g):
     return (g.unsqueeze(1) * v.conj() if a.requires_grad else None), (a.t().conj().mv(g) if v.requires_grad else None)
 
 
-@function(method=True)
+@function(method=True, batch=product_of_samples(2, 1), linear=("input", "vec"))
 @in_wider(mv_op)
 def mv(input, vec, *, out=None):
     """Matrix times vector: (n, k) @ (k,)."""
@@ -177,7 +196,7 @@ def dot_op(node, g):
     return (g * b.conj() if a.requires_grad else None), (g * a.conj() if b.requires_grad else None)
 
 
-@function(method=True)
+@function(method=True, batch=product_of_samples(1, 1), linear=("input", "tensor"))
 @in_wider(dot_op)
 def dot(input, tensor, *, out=None):
     """The inner product of two vectors."""
@@ -202,7 +221,7 @@ def bmm_op(node, g):
     return (g.bmm(b.transpose(1, 2).conj()) if a.requires_grad else None), (a.transpose(1, 2).conj().bmm(g) if b.requires_grad else None)
 
 
-@function(method=True)
+@function(method=True, batch=product_of_samples(3, 3), linear=("input", "mat2"))
 @in_wider(bmm_op)
 def bmm(input, mat2, *, out=None):
     """Batched matrix product: (b, n, k) @ (b, k, m)."""
@@ -329,7 +348,15 @@ def check_addmm(input, mat1, mat2) -> None:
         raise NotImplementedError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
 
 
-@function(method=True)
+def addmm_samples(level, f, input, mat1, mat2, *, beta=1, alpha=1, out=None):
+    """The batch rule of addmm: its parts."""
+    check_addmm(input, mat1, mat2)
+    product = mat1.mm(mat2)
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (input if beta == 1 else input * beta)
+
+
+@function(method=True, batch=addmm_samples)
 def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
     """beta * input + alpha * (mat1 @ mat2); `input` broadcasts to the product's shape."""
     check_addmm(input, mat1, mat2)

@@ -14,10 +14,12 @@ from tapegrad import core, geometry, modes
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
+from tapegrad.ops.transformable import ACTIVE, Unhandled
 
 _cache: dict[tuple, Plan] = {}
 DTYPE, GEOMETRY, FLAGS = core.DTYPE, core.GEOMETRY, core.FLAGS
-VIEW = layout.VIEW
+VIEW, TRACKED = layout.VIEW, layout.TRACKED
+LOOK = VIEW | TRACKED  # slots of these kinds may have to be seen to before they are used
 
 
 class Plan:
@@ -98,10 +100,17 @@ class Parameters:
 def settled(x) -> int:
     """The slot of `x`, brought up to date if its base was changed in place."""
     s = x._slot
-    if s <= 0 or (core.get_field(s, FLAGS) & VIEW and core.get_field(s, core.VERSION) != core.version_of(s)):
-        from tapegrad.dispatch import settle
+    if s > 0:
+        flags = core.get_field(s, FLAGS)
+        if not flags & LOOK:
+            return s
+        if flags & TRACKED:
+            raise Unhandled
+        if core.get_field(s, core.VERSION) == core.version_of(s):
+            return s
+    from tapegrad.dispatch import settle
 
-        settle(x)
+    settle(x)
     return x._slot
 
 
@@ -110,6 +119,8 @@ def view(op, x, key, make, multi=False, fresh=False):
 
     `fresh`: `x` is a result that nobody else will see, and so its view counts as a tensor of its own.
     """
+    if ACTIVE and x._level is not None:
+        return x._level.view(op, x, key, make, multi)
     s = settled(x)
     g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
     place = (op.code, g, d, key, multi)

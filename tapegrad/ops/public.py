@@ -1,33 +1,44 @@
 """The public names: which functions the package has and which methods Tensor has, each registered where it is written.
 
-`@function()` makes a function of the package; `@function(method=True)` a method as well; `@method()` only a method.
+`@function()` makes a function of the package; `@function(method=True)` a method as well; `@method()` only a method.  All of them are
+transformable (`ops/transformable.py`), with the rules given as `batch` and `linear`, except those marked `tensors=False`, which make tensors
+from other things.
 """
 
 from __future__ import annotations
+
+from tapegrad.ops.transformable import transformable
 
 FUNCTIONS: dict[str, object] = {}
 METHODS: dict[str, object] = {}
 
 
-def function(method: bool = False, name: str | None = None, aliases: tuple[str, ...] = ()):
+def function(method: bool = False, name: str | None = None, aliases: tuple[str, ...] = (), batch=None, linear=(), tensors: bool = True):
     """Register a function of the package, and with `method` of Tensor too."""
 
     def register(f):
+        public_f = transformable(batch, linear)(f) if tensors and not hasattr(f, "batch") else f
         for public in (name or f.__name__, *aliases):
-            FUNCTIONS[public] = f
+            FUNCTIONS[public] = public_f
             if method:
-                METHODS[public] = f
-        return f
+                METHODS[public] = public_f
+        return public_f
 
     return register
 
 
-def method(name: str | None = None, aliases: tuple[str, ...] = ()):
+def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, linear=()):
     """Register a method of Tensor."""
 
     def register(f):
+        public_f = transformable(batch, linear, is_write(name or f.__name__))(f) if not hasattr(f, "batch") else f
         for public in (name or f.__name__, *aliases):
-            METHODS[public] = f
-        return f
+            METHODS[public] = public_f
+        return public_f
 
     return register
+
+
+def is_write(name: str) -> bool:
+    """Whether the method of that name changes its tensor."""
+    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))

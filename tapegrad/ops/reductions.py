@@ -17,6 +17,7 @@ from tapegrad.ops import loops, rows
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import transformable
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
 
@@ -47,6 +48,7 @@ def restore_dims(g, node):
     return g
 
 
+@transformable("over", lambda named: ("x",) if named["op"] in (sum_op, mean_op) else ())
 def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, back="", graph_name=None):
     """Run a reduction kernel over `dims` of `x`; `back` is the row kernel of its derivative (of the input and the output), if it has one."""
     s = plans.settled(x)
@@ -291,6 +293,7 @@ def pick_along(node, g, *_):
     return zeros(a.shape, dtype=g.dtype).scatter(a.dim, index, g) if a.shape else g.reshape(())
 
 
+@transformable("along")
 def with_indices(name, graph_name, result, input, dim, keepdim, pick):
     """(values, indices) along one dim by a NumPy index function."""
     from tapegrad.creation import from_array
@@ -368,6 +371,16 @@ def arg_op(node, g):
     return (None,)
 
 
+def index_of_sample(level, f, name, pick, input, dim, keepdim):
+    """The batch rule of argmax and argmin: without a dim each sample is flattened."""
+    if dim is not None:
+        return level.rule("along")(level, f, name, pick, input, dim, keepdim)
+    flat = level.front(input).reshape(level.size, input.numel())
+    found = f(name, pick, flat, 1, False)
+    return level.wrap(found.reshape(level.size, *(1,) * input.ndim) if keepdim else found)
+
+
+@transformable(index_of_sample)
 def arg_extremum(name, pick, input, dim, keepdim):
     from tapegrad.creation import from_array
 
@@ -404,20 +417,22 @@ def argmin(input, dim=None, keepdim=False):
     return arg_extremum("argmin", np.argmin, tensor_argument("argmin", input), dim, keepdim)
 
 
+@transformable("over")
+def truth_over(name, test, input, dims, keepdim):
+    """any or all over normalised dims."""
+    from tapegrad.creation import from_array
+
+    lie = rows.of(input, dims)
+    result = dtypes.uint8 if input.dtype is dtypes.uint8 else dtypes.bool_
+    if rows.usable(input, lie):
+        make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), result.code)], differentiable=0)  # noqa: E731
+        return plans.run(arg_op, [input], (name, dims, keepdim), make)
+    return from_array(np.asarray(test(input.detach()._values(), axis=dims, keepdims=keepdim)), result)
+
+
 def truth(name, test):
     def run(input, dim=None, keepdim=False, *, out=None):
-        from tapegrad.creation import from_array
-
-        dims = dims_of(dim, tensor_argument(name, input).ndim)
-        lie = rows.of(input, dims)
-        result = dtypes.uint8 if input.dtype is dtypes.uint8 else dtypes.bool_
-        if rows.usable(input, lie):
-            make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), result.code)], differentiable=0)  # noqa: E731
-            return into(out, plans.run(arg_op, [input], (name, dims, keepdim), make))
-        array = input.detach()._values()
-        axis = dims if dim is not None else None
-        value = test(array, axis=axis, keepdims=keepdim)
-        return into(out, from_array(np.asarray(value), result))
+        return into(out, truth_over(name, test, tensor_argument(name, input), dims_of(dim, input.ndim), keepdim))
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"Whether {name} element is nonzero, over `dim` or everywhere."
@@ -438,18 +453,23 @@ def logsumexp_op(node, g):
 @function(method=True)
 def logsumexp(input, dim, keepdim=False, *, out=None):
     """log(sum(exp(input))) over `dim`, without overflow (the maximum is taken out first)."""
-    from tapegrad import modes
-
     if input.dtype.category < dtypes.FLOAT:
         input = input.to(dtypes.default_dtype())
-    dims = dims_of(dim, input.ndim)
+    return into(out, logsumexp_over(input, dims_of(dim, input.ndim), keepdim))
+
+
+@transformable("over")
+def logsumexp_over(input, dims, keepdim):
+    """`logsumexp` over normalised dims."""
+    from tapegrad import modes
+
     lie = rows.of(input, dims)
     if rows.usable(input, lie):
         make = lambda: rows.plan(  # noqa: E731
             logsumexp_op, input, lie, "logsumexp", [(lie.reduced(keepdim), input.dtype.code)], back="logsumexp_back", reads=("source", "out"),
             saves=0b11, cost=4, shape=lie.shape, dims=dims, keepdim=keepdim,
         )
-        return into(out, plans.run(logsumexp_op, [input], (dims, keepdim), make))
+        return plans.run(logsumexp_op, [input], (dims, keepdim), make)
     with modes.no_grad():
         x = widened(input)
         if x.numel() == 0:
@@ -461,7 +481,7 @@ def logsumexp(input, dim, keepdim=False, *, out=None):
             result = result.reshape(reduced_shape(tuple(x.shape), dims, keepdim)).detach()
         result = result.to(input.dtype)
     record(logsumexp_op, [input], [result], plans.Parameters(logsumexp_op, shape=tuple(input.shape), dims=dims, keepdim=keepdim), saves=0b11)
-    return into(out, result)
+    return result
 
 
 @structural("var_op", "Var")
@@ -485,8 +505,6 @@ def std_op(node, g):
 
 
 def spread(op, name, input, args, kwargs, root):
-    from tapegrad import modes
-
     dim = kwargs.pop("dim", kwargs.pop("axis", None))
     correction, keepdim = kwargs.pop("correction", 1), kwargs.pop("keepdim", False)
     unbiased = kwargs.pop("unbiased", None)
@@ -506,7 +524,14 @@ def spread(op, name, input, args, kwargs, root):
         raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
     if input.dtype.category < dtypes.FLOAT:
         raise RuntimeError("std and var only support floating point and complex dtypes")
-    dims = dims_of(dim, input.ndim)
+    return spread_over(op, name, input, dims_of(dim, input.ndim), keepdim, correction, root)
+
+
+@transformable("over")
+def spread_over(op, name, input, dims, keepdim, correction, root):
+    """The variance over normalised dims, or its root."""
+    from tapegrad import modes
+
     count = 1
     for d in dims:
         count *= input.shape[d]
@@ -586,15 +611,20 @@ def norm_op(node, g):
 
 def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     """(sum(|x|**p))**(1/p) over `dim`; the order p may be 0 (how many are nonzero) and +-inf."""
-    from tapegrad import modes
-
     tensor_argument("linalg.vector_norm", x)
     if dtype is not None:
         x = x.to(dtype)
     if x.dtype.category < dtypes.FLOAT:
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
     p = ord.item() if hasattr(ord, "_slot") else builtins.float(ord)
-    dims = dims_of(dim, x.ndim)
+    return into(out, norm_over(x, p, dims_of(dim, x.ndim), keepdim))
+
+
+@transformable("over")
+def norm_over(x, p, dims, keepdim):
+    """The p-norm over normalised dims."""
+    from tapegrad import modes
+
     lie = rows.of(x, dims)
     if p in (1, 2) and rows.usable(x, lie):
         name = f"norm_{int(p)}"
@@ -602,7 +632,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
             norm_op, x, lie, name, [(lie.reduced(keepdim), x.dtype.code)], back=name + "_back", reads=("source", "out") if p == 2 else ("source",),
             saves=0b11, ord=p, shape=lie.shape, dims=dims, keepdim=keepdim,
         )
-        return into(out, plans.run(norm_op, [x], (p, dims, keepdim), make))
+        return plans.run(norm_op, [x], (p, dims, keepdim), make)
     with modes.no_grad():
         a = widened(x).abs()
         if p == builtins.float("inf"):
@@ -619,7 +649,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
             value = (a**p).sum(dims, keepdim) ** (1 / p)
         value = value.to(x.dtype.to_real())
     record(norm_op, [x], [value], plans.Parameters(norm_op, ord=p, shape=tuple(x.shape), dims=dims, keepdim=keepdim), saves=0b11)
-    return into(out, value)
+    return value
 
 
 @method()

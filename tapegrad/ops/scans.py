@@ -21,7 +21,7 @@ def cumsum_op(node, g):
     return g.flip(dim).cumsum(dim).flip(dim) if g.ndim else g
 
 
-@function(method=True)
+@function(method=True, batch="along", linear="input")
 def cumsum(input, dim, *, dtype=None, out=None):
     """The running sum along `dim`."""
     from tapegrad.creation import from_array
@@ -67,7 +67,7 @@ def cumprod_op(node, g):
     return stack(result, dim)
 
 
-@function(method=True)
+@function(method=True, batch="along")
 def cumprod(input, dim, *, dtype=None, out=None):
     """The running product along `dim`."""
     from tapegrad.creation import from_array
@@ -116,7 +116,7 @@ def order(array, dim, descending):
     return np.flip(array.shape[dim] - 1 - flipped, dim)
 
 
-@function(method=True)
+@function(method=True, batch="along")
 def sort(input, dim=-1, descending=False, stable=False, *, out=None):
     """(values, indices) in ascending (or descending) order along `dim`; ties keep their order."""
     dim = wrap_dim(dim, comparable("Sort", tensor_argument("sort", input)).ndim)
@@ -129,7 +129,7 @@ def argsort(input, dim=-1, descending=False, stable=False):
     return sort(input, dim, descending).indices
 
 
-@function(method=True)
+@function(method=True, batch="along")
 def topk(input, k, dim=-1, largest=True, sorted=True):
     """The `k` largest (or smallest) elements along `dim`, with their indices."""
     dim = wrap_dim(dim, comparable("topk", input).ndim)

@@ -21,7 +21,7 @@ def clone_op(node, g):
     return g
 
 
-@function(method=True)
+@function(method=True, batch="leading", linear="input")
 def clone(input, *, memory_format=None):
     """A copy; the stride order of dense tensors is kept."""
     plans.settled(input)
@@ -38,7 +38,7 @@ def clone(input, *, memory_format=None):
     return result if type(input) in plans.PLAIN else plans.adapt(result, type(input))
 
 
-@method()
+@method(batch="leading", linear="self")
 def contiguous(self, memory_format=None):
     """The tensor itself if it is in row-major order, else a copy that is."""
     if self.is_contiguous():
@@ -151,13 +151,19 @@ def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._values(), dtype or self.dtype), requires_grad)
 
 
+def new_samples(level, f, self, *size, **named):
+    """The batch rule of new_*: a tensor of each sample's own, so that it may be written to."""
+    size = named.pop("size", size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size)
+    return level.wrap(f(level.front(self), level.size, *size, **named))
+
+
 def _new(name, make):
     def run(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
         return make(named.get("size", size), dtype or self.dtype, requires_grad)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"`tapegrad.{name[4:]}` in this tensor's dtype."
-    return method(name=name)(run)
+    return method(name=name, batch=new_samples)(run)
 
 
 _new("new_zeros", lambda size, d, r: creation.filled("zeros", size, 0, d, None, r))
@@ -165,13 +171,27 @@ _new("new_ones", lambda size, d, r: creation.filled("ones", size, 1, d, None, r)
 _new("new_empty", lambda size, d, r: creation.filled("empty", size, None, d, None, r))
 
 
-@method()
+def new_full_samples(level, f, self, size, fill_value, **named):
+    """The batch rule of new_full."""
+    if level.follows(fill_value):
+        return level.wrap(level.front(self).new_empty(level.size, *size, **named)).fill_(fill_value)
+    return level.wrap(f(level.front(self), (level.size, *size), fill_value, **named))
+
+
+@method(batch=new_full_samples)
 def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False):
     """`tapegrad.full` in this tensor's dtype."""
     return creation.filled("full", (tuple(size),), fill_value, dtype or self.dtype, None, requires_grad)
 
 
-@function(method=True)
+def refuse_equal(level, f, *args, **kwargs):
+    raise RuntimeError(
+        "Batching rule not implemented for aten::equal. We could not generate a fallback." if f.__name__ == "equal" else
+        "vmap over torch.allclose isn't supported yet. Please file an issue at https://github.com/pytorch/pytorch/issues if you need this feature."
+    )
+
+
+@function(method=True, batch=refuse_equal)
 def equal(input, other):
     """Whether two tensors have the same size and elements."""
     return tuple(input.shape) == tuple(other.shape) and bool(np.array_equal(input._values(), other._values()))
@@ -185,7 +205,7 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     return creation.from_array(np.isclose(input._values(), other._values(), rtol, atol, equal_nan), dtypes.bool_)
 
 
-@function(method=True)
+@function(method=True, batch=refuse_equal)
 def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Whether all elements are close."""
     if input.dtype is not other.dtype:
@@ -278,7 +298,7 @@ def lerp(input, end, weight, *, out=None):
 method(name="lerp_")(inplace.by_function(lerp))
 
 
-@function(method=True)
+@function(method=True, batch="along")
 def softmax(input, dim, dtype=None):
     """exp(input) / sum(exp(input)) along `dim`."""
     x = input if dtype is None else input.to(dtype)
@@ -331,7 +351,7 @@ def log_softmax_op(node, g):
     return g - node.outputs[0].exp() * g.sum(node.attributes.dim, True)
 
 
-@function(method=True)
+@function(method=True, batch="along")
 def log_softmax(input, dim, dtype=None):
     """input - logsumexp(input) along `dim`."""
     x = input if dtype is None else input.to(dtype)

@@ -11,6 +11,7 @@ from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import transformable
 
 
 def tensor_argument(name, x, position=1, parameter="input"):
@@ -52,16 +53,26 @@ def embed(node, g):
 def embed_gradient(node, g):
     """Zeros of the viewed tensor's shape with `g` where the view looked."""
     a = node.attributes
-    shape = a.input_shape
+    return embed_into(g, a.input_shape, a.op, a.key, a.make)
+
+
+def embed_samples(level, f, g, shape, view_op, key, make):
+    """The batch rule of embed: the view of every sample."""
+    return level.wrap(f(level.front(g), (level.size, *shape), view_op, ("batch", key), level.batched_view(view_op, make)))
+
+
+@transformable(embed_samples, "g")
+def embed_into(g, shape, view_op, key, make):
+    """Zeros of `shape` with `g` where the view looks."""
     out = core.wrap(core.new_slot(geometry.geometry(shape), core.get_field(g._slot, core.DTYPE)))
     out._array()[...] = 0
-    target, steps, offset, _ = a.make(shape, contiguous_strides(shape))
+    target, steps, offset, _ = make(shape, contiguous_strides(shape))
     region = core.view_slot(out._slot, geometry.geometry(tuple(target), tuple(steps)), offset * out.dtype.itemsize)
     holder = core.wrap(region)
     core.assign(holder, g)
     from tapegrad.autograd.node import record
 
-    record(embed, [g], [out], plans.Parameters(embed, view_op=a.op, view_key=a.key, view_make=a.make))
+    record(embed, [g], [out], plans.Parameters(embed, view_op=view_op, view_key=key, view_make=make))
     return out
 
 

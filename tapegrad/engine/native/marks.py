@@ -126,6 +126,23 @@ def mark(root):
     return 1
 
 
+@native("ii")
+def marked_leaves(limit):
+    """1 if a marked entry has a leaf among its inputs that requires grad and is not captured."""
+    st = the_state()
+    e = next_mark(0, limit)
+    while e >= 0:
+        entry = entry_row(st.entries, e)
+        for k in range(entry.inputs):
+            s = operand_row(st.operands, entry.operand + k).slot
+            if s:
+                slot = slot_row(st.slots, s)
+                if slot.entry < 0 and (slot.flags & (REQUIRES_GRAD | CAPTURED)) == REQUIRES_GRAD:
+                    return 1
+        e = next_mark(e + 1, limit) if e + 1 < limit else -1
+    return 0
+
+
 @native("vi")
 def prune_marks(limit):
     """Keep only the marked entries that lead to a captured slot."""

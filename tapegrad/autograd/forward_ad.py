@@ -1,0 +1,93 @@
+"""Forward-mode differentiation by hand: tensors that carry a tangent inside a level.
+
+    with dual_level():
+        x = make_dual(primal, tangent)
+        y, product = unpack_dual(f(x))       # product: the Jacobian of f times tangent
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tapegrad.modes import _ModeContext
+from tapegrad.tensor import Tensor
+
+__all__ = ["UnpackedDualTensor", "dual_level", "enter_dual_level", "exit_dual_level", "make_dual", "unpack_dual"]
+
+_entered: list = []  # one at most, as in torch
+
+
+class UnpackedDualTensor(NamedTuple):
+    """What `unpack_dual` returns."""
+
+    primal: Tensor
+    tangent: Tensor | None
+
+
+def enter_dual_level() -> int:
+    """Enter the level in which `make_dual` and `unpack_dual` work; returns its number, 0."""
+    from tapegrad.transforms.forward import DualLevel
+
+    if _entered:
+        raise RuntimeError("Nested forward mode AD is not supported at the moment")
+    _entered.append(DualLevel(restores=True))
+    _entered[-1].__enter__()
+    return 0
+
+
+def exit_dual_level(*, level: int | None = None) -> None:
+    """Leave the level: the tangents of its tensors are gone."""
+    current = len(_entered) - 1
+    if (current if level is None else level) != current or not _entered:
+        raise RuntimeError("Trying to exit a forward AD level that was not the last one that was created. This is not supported.")
+    _entered.pop().__exit__()
+
+
+def check_dual(tensor, tangent) -> None:
+    """torch's errors for what cannot be a primal with its tangent."""
+    for name, t in (("primal", tensor), ("tangent", tangent)):
+        if not (t.is_floating_point() or t.is_complex()):
+            raise ValueError(f"Expected {name} to be floating point or complex, but got: {t.dtype}")
+    if tangent.shape != tensor.shape:
+        raise RuntimeError(
+            "Trying to set a forward gradient that has a different size than that of the original Tensor, this is not supported. Tensor is of "
+            f"size {list(tensor.shape)} while the given forward gradient is of size {list(tangent.shape)}."
+        )
+
+
+def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> Tensor:
+    """A tensor with the values of `tensor` that carries `tangent`."""
+    number = len(_entered) - 1 if level is None else level
+    if number < 0 or not _entered:
+        raise RuntimeError("Trying to create a dual Tensor for forward AD but no level exists, make sure to enter_dual_level() first.")
+    check_dual(tensor, tangent)
+    own = _entered[-1]
+    if own.follows(tensor):
+        raise RuntimeError(f"Making a dual Tensor based on a Tensor that already has a forward gradient at the same level {number} is not supported.")
+    return own.wrap(tensor, tangent)
+
+
+def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTensor:
+    """(primal, tangent) of a tensor; the tangent is None if it carries none."""
+    if not _entered:
+        return UnpackedDualTensor(tensor, None)
+    own = _entered[-1]
+    return UnpackedDualTensor(own.value(tensor), own.tangent(tensor))
+
+
+class dual_level(_ModeContext):
+    """The level as a context manager (and decorator).
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.autograd import forward_ad
+    >>> with forward_ad.dual_level():
+    ...     x = forward_ad.make_dual(tg.tensor(3.), tg.tensor(1.))
+    ...     forward_ad.unpack_dual(x * x).tangent
+    tensor(6.)
+    """
+
+    def __enter__(self):
+        return enter_dual_level()
+
+    def __exit__(self, *exception):
+        exit_dual_level()

@@ -1,0 +1,83 @@
+"""Where transforms (vmap, forward mode) step into an operation.
+
+A tensor that a transform follows is a `Wrapper` (`transforms/wrappers.py`) and has a level.  A function made `transformable` looks for
+such operands while any level is alive, and hands the call to the highest one found.  Its level then uses, in this order:
+
+    batch       the op's own rule: `batch(level, f, *args, **kwargs)` computes the op over a batch (vmap only)
+    linear      the names of parameters in each of which the op is linear (or a function of the arguments that tells them): the tangent is
+                the op on the tangent (forward mode only)
+    the body    run on the wrapped operands as it is: right for whatever is composed of other transformable functions
+    a fallback  when the body turns out to need memory, which a wrapper has not (`Unhandled`): a loop over the batch, or the
+                transpose of the recorded derivative
+
+So a new op needs no rule to be right, and one to be fast.  While no level is alive the price is one look at an empty list.
+"""
+
+from __future__ import annotations
+
+import functools
+
+ACTIVE: list = []  # the levels that are alive, of all threads
+
+
+class Unhandled(Exception):
+    """Memory was asked of a tensor that a transform follows: the caller's level takes over."""
+
+
+def level_of(values):
+    """The highest level among tensors, None if no transform follows any of them."""
+    found = None
+    for value in values:
+        level = getattr(value, "_level", None)
+        if level is not None and (found is None or level.depth > found.depth):
+            found = level
+    return found
+
+
+def level_in(values):
+    """`level_of` for arguments: looks into tuples, lists, dicts and slices too."""
+    found = None
+    for value in values:
+        level = getattr(value, "_level", None)
+        if level is None:
+            kind = type(value)
+            if kind is slice:
+                level = level_in((value.start, value.stop, value.step))
+            elif isinstance(value, (tuple, list)):
+                level = level_in(value)
+            elif kind is dict:
+                level = level_in(value.values())
+            else:
+                continue
+        if level is not None and (found is None or level.depth > found.depth):
+            found = level
+    return found
+
+
+def plain(t):
+    """The tensor with memory below the wrappers of all levels."""
+    while t._level is not None:
+        t = t._value
+    return t
+
+
+def transformable(batch=None, linear=(), writes=False):
+    """Let transforms step in: see the module's text for `batch` and `linear`; `writes` marks in-place methods."""
+
+    def decorate(f):
+        @functools.wraps(f)
+        def run(*args, **kwargs):
+            if ACTIVE:
+                level = level_in(args)
+                if kwargs:
+                    other = level_in(kwargs.values())
+                    level = other if level is None or (other is not None and other.depth > level.depth) else level
+                if level is not None:
+                    return level.call(run, args, kwargs)
+            return f(*args, **kwargs)
+
+        run.writes = writes
+        run.batch, run.linear = batch, (linear,) if isinstance(linear, str) else linear
+        return run
+
+    return decorate

@@ -1,0 +1,298 @@
+"""Forward mode: a level whose tensors carry a tangent.
+
+A `Dual` tensor holds a value of lower levels and its tangent.  The tangent of an elementwise op is the sum of the op table's partial
+formulas with tangents for `g`; of a view, the same view of the tangent; of an op that is linear in the parameters that its record names,
+the op on the tangent.  Every other op is differentiated twice on the tape: u -> J^T u is linear in u, and its transpose applied to
+the tangent is J t.  So whatever has a derivative has a tangent.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from tapegrad import core, dispatch, modes
+from tapegrad.engine import layout
+from tapegrad.engine.bind import Handle
+from tapegrad.ops import formulas
+from tapegrad.ops import plan as plans
+from tapegrad.ops.transformable import Unhandled
+from tapegrad.tensor import Tensor
+from tapegrad.transforms import batching
+from tapegrad.transforms.wrappers import Level, Wrapper, make, view_of
+from tapegrad.utils._pytree import tree_flatten, tree_unflatten
+
+
+class Dual(Wrapper):
+    """A tensor of a forward-mode level.  A view has no tangent of its own: it is the view of the tangent of what it looks at."""
+
+    @property
+    def _tangent(self):
+        origin = self.__dict__.get("_origin")
+        if origin is None:
+            return self._given
+        base, chain = origin
+        whole = base._tangent
+        if self.__dict__.get("_seen") is not whole:
+            from tapegrad.autograd import inplace
+
+            self._seen = whole
+            if whole.stride() != base._value.stride():  # the view counts in the strides of the value
+                whole = like_strided(whole, base._value)
+            self._given = inplace.through(chain, whole)
+        return self._given
+
+    def _set_tangent(self, tangent):
+        origin = self.__dict__.get("_origin")
+        if origin is None:
+            self._given = tangent
+            return
+        from tapegrad.autograd import inplace
+        from tapegrad.transforms import reverse
+
+        base, chain = origin
+        whole = base._tangent
+        for level in reverse.vmap_levels([tangent]):
+            whole = reverse.batched_at(whole, level)
+        whole = like_strided(whole, base._value)
+        inplace.through(chain, whole).copy_(tangent)
+        base._set_tangent(whole)
+
+    def item(self):
+        return self._value.item()
+
+    def __bool__(self):
+        return bool(self._value)
+
+    def tolist(self):
+        return self._value.tolist()
+
+    def numpy(self, *, force=False):
+        return self._value.numpy(force=force)
+
+    def data_ptr(self):
+        return self._value.data_ptr()
+
+    def storage_offset(self):
+        return self._value.storage_offset()
+
+    def _array(self):
+        if not self._level.alive:
+            return self._value._array()
+        raise Unhandled
+
+    def __repr__(self, *, tensor_contents=None):
+        text = repr(self._value)
+        return text if not self._level.alive else f"{text[:-1]}, tangent={self._tangent!r})"
+
+    def detach(self):
+        return self._level.wrap(self._value.detach(), self._tangent.detach())
+
+    requires_grad = property(lambda self: self._value.requires_grad or self._tangent.requires_grad, Wrapper._refuse_grad)
+    is_leaf = property(lambda self: self._value.is_leaf)
+    grad_fn = property(lambda self: self._value.grad_fn)
+    _version = property(lambda self: self._value._version)
+
+
+class DualLevel(Level):
+    """One forward-mode pass under way."""
+
+    kind = "jvp"
+
+    def __init__(self, restores: bool = False):
+        super().__init__()
+        self.restores = restores  # whether its tensors, which the user may keep, become plain when it ends
+        self.became: list = []
+
+    def wrap(self, value, tangent):
+        """The dual tensor value + eps * tangent; the value itself without a tangent."""
+        if tangent is None:
+            return value
+        result = make(Dual, self, core.share_slot(value))
+        result._value, result._given = value, tangent
+        if self.restores:
+            self.became.append((weakref.ref(result), Tensor))
+        return result
+
+    def value(self, t):
+        return t._value if self.follows(t) else t
+
+    def tangent(self, t):
+        return t._tangent if self.follows(t) else None
+
+    def elementwise(self, op, tensors):
+        values = [self.value(t) for t in tensors]
+        if any(v.dtype.is_complex for v in values):  # the formulas are of gradients, which are conjugate
+            return self.transpose(_run_elementwise, (op, *tensors), {})
+        out = dispatch.finish(op, values)
+        if not has_tangent(out):
+            return out
+        return self.wrap(out, formulas.tangent(op, values, out, [self.tangent(t) for t in tensors]))
+
+    def view(self, op, x, key, make_view, multi):
+        value = plans.view(op, x._value, key, make_view, multi)
+        result = make(Dual, self, core.share_slot(value))
+        result._value = value
+        result._origin = (x, [(op, key, make_view)])
+        return view_of(result, x, op, key, make_view)
+
+    # --- in place ---------------------------------------------------------------------------------------------------
+    def prepared(self, target, value):
+        return self.own(target) if self.follows(value) else target
+
+    def store(self, target, result):
+        """Write over `target`: the value in its memory, the tangent anew."""
+        tangent = self.tangent(result)
+        if tangent is None and not self.follows(target):
+            return target.copy_(result)
+        target = self.own(target)
+        target._value.copy_(self.value(result))
+        if tangent is None:
+            from tapegrad.creation import zeros_like
+
+            tangent = zeros_like(target._value)
+        tangent = tangent.to(target.dtype)
+        target._set_tangent(tangent if tangent.shape == target.shape else tangent.expand(tuple(target.shape)))
+        return target
+
+    def move(self, target, result):
+        """Make the object `target` the tensor `result`."""
+        for name in ("_value", "_given", "_origin", "_seen"):
+            target.__dict__.pop(name, None)
+            if name in result.__dict__:
+                target.__dict__[name] = result.__dict__[name]
+        core.move_handle(target, result._slot)
+        return target
+
+    def own(self, target):
+        """Make the tensor object `target`, which something dual is written to, a dual one itself (its base, if it is a view)."""
+        from tapegrad.autograd import inplace
+        from tapegrad.creation import zeros_like
+
+        if self.follows(target):
+            return target
+        base, chain = target._base, None
+        if base is not None:
+            chain = inplace.view_chain(target)
+            base = self.own(base)
+        value = Handle.__new__(type(target))
+        core.move_handle(value, target._slot)
+        for name in ("_base_object", "_parent_object", "_plan_object", "_hooks_dict", "_grad_object"):
+            if getattr(target, name, None) is not None:
+                setattr(value, name, getattr(target, name))
+        value.__dict__.update(target.__dict__)
+        self.became.append((weakref.ref(target), type(target)))
+        target.__dict__.clear()
+        target.__class__ = Dual
+        slot = core.share_slot(value)
+        core.set_field(slot, core.FLAGS, layout.TRACKED)
+        core.move_handle(target, slot)
+        target._level, target._value = self, value
+        if base is None:
+            target._given = zeros_like(value)
+        else:
+            target._origin = (base, chain)
+        return target
+
+    def __exit__(self, *exception):
+        super().__exit__(*exception)
+        for reference, kind in self.became:  # what was plain before is plain again
+            target = reference()
+            if target is not None:
+                value = target._value
+                target.__dict__.clear()
+                target.__class__ = kind
+                core.move_handle(target, value._slot)
+                target.__dict__.update(value.__dict__)
+        self.became.clear()
+
+    def compute(self, f, args, kwargs):
+        if f.linear:
+            named = batching.arguments(f, args, kwargs)
+            linear = f.linear(named) if callable(f.linear) else f.linear
+            if linear and all(self._is_plain(v) for name, v in named.items() if name not in linear):
+                return self._linear(f, named, linear)
+        if f not in _transposed:
+            try:
+                return f.__wrapped__(*args, **kwargs)
+            except Unhandled:
+                _transposed.add(f)
+        return self.transpose(f, args, kwargs)
+
+    def _is_plain(self, value) -> bool:
+        return not any(self.follows(leaf) for leaf in tree_flatten(value)[0])
+
+    def _linear(self, f, named, linear):
+        """The op on the tangent of each parameter in turn, summed; a list of tensors counts as one parameter."""
+        plain = {name: self._values(v) for name, v in named.items()}
+        out = batching.again(f, plain)
+        total = None
+        for name in linear:
+            given = named[name]
+            if self._is_plain(given):
+                continue
+            tangent = self._tangents(given)
+            term = batching.again(f, {**plain, name: tangent})
+            total = term if total is None else total + term
+        return self.wrap(out, total) if has_tangent(out) else out
+
+    def _values(self, tree):
+        leaves, spec = tree_flatten(tree)
+        return tree_unflatten([self.value(leaf) for leaf in leaves], spec)
+
+    def _tangents(self, given):
+        from tapegrad.creation import zeros_like
+
+        if isinstance(given, (tuple, list)):
+            return [t._tangent if self.follows(t) else zeros_like(t) for t in given]
+        return given._tangent
+
+    def transpose(self, f, args, kwargs):
+        """`f` by the transpose of its recorded derivative."""
+        from tapegrad.transforms import reverse
+
+        leaves, spec = tree_flatten((args, kwargs))
+        inside = reverse.vmap_levels(leaves)
+        wanted = [k for k, leaf in enumerate(leaves) if self.follows(leaf)]
+        tangents = [leaves[k]._tangent for k in wanted]
+        before = modes.is_grad_enabled()
+        recorded = before and any(t.requires_grad for t in leaves if hasattr(t, "_slot"))
+        own = None
+        if inside:  # the aliases may have batches that only tangents have: the value is computed apart
+            a, kw = tree_unflatten([self.value(leaf) for leaf in leaves], spec)
+            own = tree_flatten(f(*a, **kw))[0]
+        with modes.enable_grad():
+            points = [reverse.alias(leaves[k]._value, inside, before) for k in wanted]
+            for k, point in zip(wanted, points, strict=True):
+                leaves[k] = point
+            a, kw = tree_unflatten(leaves, spec)
+            outputs, shape = tree_flatten(f(*a, **kw))
+            results = []
+            for k, out in enumerate(outputs):
+                value = out if own is None else own[k]
+                if hasattr(out, "_slot") and has_tangent(out) and out.requires_grad:
+                    tangent = reverse.transposed(out, points, tangents, inside, recorded)
+                    value = self.wrap(value if recorded or own is not None else reverse.detached(value), tangent)
+                results.append(value)
+        return tree_unflatten(results, shape)
+
+
+def has_tangent(t) -> bool:
+    return t.dtype.is_floating_point or t.dtype.is_complex
+
+
+def _run_elementwise(op, *tensors):
+    return dispatch.finish(op, list(tensors))
+
+
+_transposed: set = set()  # functions whose bodies have turned out to need memory
+
+
+def like_strided(t, model):
+    """A copy of `t` laid out as `model` is."""
+    from tapegrad.creation import empty_of
+
+    if getattr(t, "_level", None) is not None or getattr(model, "_level", None) is not None:
+        return t.clone()
+    result = empty_of(tuple(model.shape), t.dtype, model.stride())
+    return result.copy_(t)
+

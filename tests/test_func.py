@@ -1,0 +1,134 @@
+"""Owns the transforms of `tapegrad.func`: vmap against a loop, forward against reverse mode, compositions against PyTorch, errors."""
+
+from __future__ import annotations
+
+import func_cases
+import numpy as np
+import pytest
+import support
+
+import tapegrad as tg
+from tapegrad import func
+from tapegrad.utils._pytree import tree_leaves
+
+CASES = func_cases.CASES
+
+
+def sample(shape, rng):
+    """Distinct elements away from the kinks of the cases."""
+    return rng.uniform(0.1, 0.95, shape)
+
+
+def arrays(result) -> list:
+    return [support.value(t) for t in tree_leaves(result)]
+
+
+def same(found, expected, name=""):
+    found, expected = arrays(found), arrays(expected)
+    assert len(found) == len(expected)
+    for k, (a, b) in enumerate(zip(found, expected)):
+        support.close(a, b, 1e-6 if name == "convert" else 1e-9, f"{name} output {k}")
+
+
+def of(f, m):
+    return lambda x: f(m, x)
+
+
+def scalar(f, m):
+    """The sum of squares of the floating-point outputs."""
+    return lambda x: sum((out * out).sum() for out in tree_leaves(f(m, x)) if out.is_floating_point())
+
+
+def real(f, shape) -> bool:
+    return any(t.is_floating_point() for t in tree_leaves(f(tg, tg.tensor(np.full(shape, 0.5)))))
+
+
+REAL = [name for name, (f, shape) in CASES.items() if name not in ("argmax", "argmin dim", "any", "all dim", "count_nonzero", "isclose")]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_vmap_is_a_loop(name, rng):
+    f, shape = CASES[name]
+    for dim, out_dim in ((0, 0), (-1, -1)) if name != "as_strided" else ((0, 0),):  # which counts in the strides of the sample
+        xs = sample((*shape, 2) if dim else (2, *shape), rng)
+        expected = [f(tg, tg.tensor(np.take(xs, k, dim))) for k in range(2)]
+        columns = list(zip(*map(tree_leaves, expected)))
+        found = tg.vmap(of(f, tg), in_dims=dim, out_dims=out_dim)(tg.tensor(xs))
+        same(found, [tg.stack(list(c), out_dim) for c in columns], name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_vmap_of_vmap_is_two_loops(name, rng):
+    if name == "as_strided":
+        return
+    f, shape = CASES[name]
+    xs = sample((2, 3, *shape), rng)
+    rows = [[f(tg, tg.tensor(xs[j, k])) for j in range(2)] for k in range(3)]
+    columns = [[list(zip(*map(tree_leaves, row)))] for row in rows]
+    expected = [tg.stack([tg.stack(list(row[0][c])) for row in columns]) for c in range(len(columns[0][0]))]
+    same(tg.vmap(tg.vmap(of(f, tg)), in_dims=1)(tg.tensor(xs)), expected, name)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_forward_mode_is_the_transpose_of_reverse_mode(name, rng):
+    f, shape = CASES[name]
+    x, t = tg.tensor(sample(shape, rng)), tg.tensor(rng.uniform(-1, 1, shape))
+    g = lambda x: [out for out in tree_leaves(f(tg, x)) if out.is_floating_point()]
+    out, product = func.jvp(g, (x,), (t,))
+    values, pull = func.vjp(g, x)
+    same(out, values)
+    same(out, g(x))
+    weights = [tg.tensor(rng.uniform(-1, 1, tuple(v.shape)), dtype=v.dtype) for v in values]
+    (gradient,) = pull(weights)
+    left = sum(float((w * p).sum()) for w, p in zip(weights, product))
+    assert left == pytest.approx(float((gradient * t).sum()), rel=1e-6 if name == "convert" else 1e-9, abs=1e-9)
+    linear = func.linearize(g, x)
+    same(linear[0], values)
+    same(linear[1](t), product)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_jacobians_and_hessians_agree(name, rng):
+    f, shape = CASES[name]
+    if name in ("max dim", "min dim", "sort"):  # with indices: not all outputs are real
+        f = (lambda g: lambda m, x: tree_leaves(g(m, x))[0])(f)
+    x = tg.tensor(sample(shape, rng))
+    same(func.jacfwd(of(f, tg))(x), func.jacrev(of(f, tg))(x))
+    s = scalar(f, tg)
+    hessian = func.hessian(s)(x)
+    same(func.jacrev(func.jacrev(s))(x), hessian)
+    same(func.jacrev(func.jacfwd(s))(x), hessian)
+    same(func.jacfwd(func.jacfwd(s))(x), hessian)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_gradients_per_sample(name, rng):
+    f, shape = CASES[name]
+    xs = tg.tensor(sample((2, *shape), rng))
+    s = scalar(f, tg)
+    same(tg.vmap(func.grad(s))(xs), tg.stack([func.grad(s)(x) for x in xs]), name)
+    forward = lambda x: func.jvp(s, (x,), (x,))[1]
+    same(tg.vmap(forward)(xs), tg.stack([forward(x) for x in xs]), name)
+    same(tg.vmap(func.hessian(s))(xs), tg.stack([func.hessian(s)(x) for x in xs]), name)
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+@pytest.mark.parametrize("name", REAL)
+def test_compositions_as_torch(name, rng, torch):
+    f, shape = CASES[name]
+    if name in ("index_put apart", "index_put last"):
+        return  # PyTorch takes no None among the indices
+    xs, t = sample((2, *shape), rng), rng.uniform(-1, 1, shape)
+    outcomes = []
+    for m, fn in ((tg, func), (torch, torch.func)):
+        s = scalar(f, m)
+        x = m.tensor(xs)
+        compositions = [
+            lambda: fn.grad(s)(x[0]), lambda: m.vmap(fn.grad(s))(x), lambda: fn.jvp(s, (x[0],), (m.tensor(t),)), lambda: fn.jacrev(fn.grad(s))(x[1]),
+            lambda: m.vmap(lambda x: fn.jvp(fn.grad(s), (x,), (m.tensor(t),))[1])(x),
+        ]
+        if name in ("in place", "clamp_", "write through views"):  # PyTorch refuses to batch what only a tangent batches
+            del compositions[-1]
+        outcomes.append([run() for run in compositions])
+    same(*outcomes, name)
