@@ -408,7 +408,7 @@ def call_inplace(op: Elementwise, target, *values):
         special = special_power(values, d)
         if special is not None:
             op, values = special, values[:1]
-    inplace.check_writable(target, values)
+    inplace.check_writable(target, values, op.name + "_.Tensor")
     shape = geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
     if shape != tuple(target.shape):
         raise RuntimeError(

@@ -13,7 +13,7 @@ from tapegrad import core
 from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
 
-GRAD, SLOW = layout.GRAD, layout.SLOW
+GRAD, SLOW, FUNCTION = layout.GRAD, layout.SLOW, layout.FUNCTION
 INFERENCE = 1 << 8
 ANOMALY = 1 << 9
 SAVED_HOOKS = 1 << 10

@@ -9,6 +9,7 @@ from tapegrad.creation import check_dtype, size_of
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.generator import Generator as _Stream
 from tapegrad.ops.public import function, method
+from tapegrad.transforms.randomness import each_sample, in_place, of_tensors
 
 BOUNDS = "check_random_bounds handles only integral, floating-point and boolean types"
 DEFAULT_SEED = 67280421310721  # torch's, until manual_seed or seed is called
@@ -149,23 +150,23 @@ def count(shape) -> int:
     return creation.room_for(n)
 
 
-@function()
+@function(tensors=False)
 def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
     """Uniform on [0, 1)."""
     shape = size_of("rand", named.get("size", size))
     d = float_dtype("check_uniform_bounds", dtype)
-    return finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, out, d)
+    return each_sample(lambda shape: finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, out, d), shape)
 
 
-@function()
+@function(tensors=False)
 def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
     """Standard normal."""
     shape = size_of("randn", named.get("size", size))
     d = float_dtype("normal_kernel_cpu", dtype)
-    return finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, out, d)
+    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, out, d), shape)
 
 
-@function()
+@function(tensors=False)
 def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, **named):
     """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     values = list(bounds)
@@ -176,10 +177,11 @@ def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=N
     d = check_dtype(dtype, "randint") or dtypes.int64
     shape = size_of("randint", (shape,))
     real_only(d, BOUNDS)
-    return finished(stream_of(generator).randint(count(shape), low, high, memory(d)), shape, requires_grad, out, d)
+    draw = lambda shape: stream_of(generator).randint(count(shape), low, high, memory(d))
+    return each_sample(lambda shape: finished(draw(shape), shape, requires_grad, out, d), shape)
 
 
-@function()
+@function(tensors=False)
 def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """A random permutation of 0 .. n - 1."""
     d = check_dtype(dtype, "randperm") or dtypes.int64
@@ -187,7 +189,12 @@ def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=Non
         raise RuntimeError(f"n must be non-negative, got{n}")
     creation.room_for(n)
     real_only(d, "randperm")
-    return finished(stream_of(generator).randperm(n, memory(d)), (n,), requires_grad, out, d)
+
+    def permutations(shape):  # one for each sample, if there are any
+        rows = [stream_of(generator).randperm(n, memory(d)) for _ in range(count(shape[:-1]))]
+        return finished(np.stack(rows) if rows else np.empty(shape, memory(d)), shape, requires_grad, out, d)
+
+    return each_sample(permutations, (n,))
 
 
 def _like(name, draw):
@@ -197,24 +204,23 @@ def _like(name, draw):
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"`{name[:-5]}` of the shape and dtype of `input`."
-    return function(name=name)(run)
+    return function(name=name, tensors=False)(run)
 
 
 _like("rand_like", rand)
 _like("randn_like", randn)
 
 
-@function()
+@function(tensors=False)
 def randint_like(input, low, high=None, *, dtype=None, requires_grad=False):
     """`randint` of the shape and dtype of `input`."""
     low, high = (0, low) if high is None else (low, high)
     return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, requires_grad=requires_grad)
 
 
-@function()
+@function(tensors=False)
 def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None):
     """Normal with tensor (or number) mean and standard deviation."""
-    stream = stream_of(generator)
     if hasattr(std, "_slot") and std.dtype.is_complex:
         raise RuntimeError("normal expects standard deviation to be non-complex")
     if hasattr(mean, "_slot") or hasattr(std, "_slot"):
@@ -224,20 +230,27 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None):
             if std < 0:
                 raise RuntimeError(f"normal expects std >= 0.0, but found std {float(std)}")
             std = creation.full_like(mean, float(std))
-        from tapegrad.geometry import broadcast_shapes
-
-        shape = broadcast_shapes(tuple(mean.shape), tuple(std.shape))
-        if mean.dtype.is_complex:
-            noise = normal_elements(stream, count(shape), mean.dtype).reshape(shape)
-            values = mean.detach()._values() + std.detach()._values() * noise
-            return finished(values, shape, False, out, mean.dtype)
-        values = stream.normal_arrays(np.broadcast_to(mean.detach()._values(), shape), np.broadcast_to(std.detach()._values(), shape))
-        return finished(np.ascontiguousarray(values), shape, False, out, mean.dtype)
+        return normal_of_tensors(mean, std, generator, out)
     shape, d = size_of("normal", (size,)), float_dtype("normal", dtype)
-    return finished(normal_elements(stream, count(shape), d, mean, std), shape, False, out, d)
+    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d, mean, std), shape, False, out, d), shape)
 
 
-@function(method=True)
+@of_tensors
+def normal_of_tensors(mean, std, generator, out):
+    """A draw for each mean and standard deviation."""
+    from tapegrad.geometry import broadcast_shapes
+
+    stream, shape = stream_of(generator), broadcast_shapes(tuple(mean.shape), tuple(std.shape))
+    if mean.dtype.is_complex:
+        noise = normal_elements(stream, count(shape), mean.dtype).reshape(shape)
+        values = mean.detach()._values() + std.detach()._values() * noise
+        return finished(values, shape, False, out, mean.dtype)
+    values = stream.normal_arrays(np.broadcast_to(mean.detach()._values(), shape), np.broadcast_to(std.detach()._values(), shape))
+    return finished(np.ascontiguousarray(values), shape, False, out, mean.dtype)
+
+
+@function(method=True, tensors=False)
+@of_tensors
 def bernoulli(input, p=None, *, generator=None, out=None):
     """0 or 1 with the probabilities in `input` (or `p` everywhere)."""
     stream = stream_of(generator)
@@ -248,15 +261,23 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     return finished(np.asarray(stream.bernoulli_array(np.ascontiguousarray(input.detach()._values()), memory(d))), shape, False, out, d)
 
 
-@function(method=True)
+@function(method=True, tensors=False)
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with the weights in each row of `input`."""
     if not input.dtype.is_floating_point:
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype.scalar_name}")
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
-    values = stream_of(generator).multinomial(np.ascontiguousarray(input.detach()._values()), num_samples, replacement)
-    return finished(np.asarray(values, np.int64), values.shape, False, out)
+    return multinomial_rows(input, num_samples, replacement, generator, out)
+
+
+@of_tensors
+def multinomial_rows(input, num_samples, replacement, generator, out):
+    """`multinomial` for weights of any number of dims."""
+    weights = np.ascontiguousarray(input.detach()._values())
+    rows = weights if weights.ndim <= 2 else weights.reshape(-1, weights.shape[-1])
+    values = np.asarray(stream_of(generator).multinomial(rows, num_samples, replacement), np.int64).reshape(*weights.shape[:-1], num_samples)
+    return finished(values, values.shape, False, out)
 
 
 # --- in place ---------------------------------------------------------------------------------------------------------
@@ -290,7 +311,7 @@ def filler(name, draw, doc):
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = doc
-    method(name=name)(run)
+    method(name=name, tensors=False)(in_place(run))
 
 
 def _uniform(stream, t, from_=0.0, to=1.0, **named):

@@ -16,6 +16,7 @@ from tapegrad.device import CPU
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
+from tapegrad.ops.transformable import ACTIVE
 
 GEOMETRY, DTYPE, FLAGS, ENTRY, GRAD = core.GEOMETRY, core.DTYPE, core.FLAGS, core.ENTRY, core.GRAD
 
@@ -258,6 +259,10 @@ class Tensor(Handle, metaclass=_TensorType):
     def _change_requires_grad(self, value, refusal):
         if not isinstance(value, (bool, int)):
             raise RuntimeError("requires_grad must be a bool")
+        if ACTIVE:
+            from tapegrad.transforms import wrappers
+
+            wrappers.refuse_inside(wrappers.NO_REQUIRES_GRAD)
         if not self.is_leaf:
             if value:
                 return

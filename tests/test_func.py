@@ -132,3 +132,59 @@ def test_compositions_as_torch(name, rng, torch):
             del compositions[-1]
         outcomes.append([run() for run in compositions])
     same(*outcomes, name)
+
+
+# --- every function of the package ----------------------------------------------------------------------------------
+UNORDERED = {"empty_like", "new_empty", "rand_like", "randn_like", "bernoulli", "multinomial", "normal", "from_dlpack"}  # nothing to compare
+REFUSED = {"equal", "allclose", "nonzero", "argwhere", "where"}  # results of a shape or a Python value that depend on the sample
+FORMS = [lambda x: (x,), lambda x: (x, 0), lambda x: (x, x * 1.5), lambda x: (x, 1, 0), lambda x: (x, 0, tg.tensor([0, 1])), lambda x: ([x, x],)]
+MATRIX = np.array([[4.0, 1.0, 0.5], [1.0, 5.0, 0.25], [0.5, 0.25, 3.0]])  # symmetric and positive definite
+
+
+def public_functions() -> dict:
+    from tapegrad import core, install
+    from tapegrad.ops.public import FUNCTIONS
+
+    core.start()
+    found = {n: f for n, f in FUNCTIONS.items() if not getattr(f, "__module__", "").endswith(("creation", "random"))}
+    found |= {"linalg." + n: getattr(tg.linalg, n) for n in tg.linalg.__all__}
+    found |= {op.name: getattr(tg, op.name) for op in install.elementwise_ops() if op.function and hasattr(tg, op.name)}
+    return {n: f for n, f in sorted(found.items()) if n not in UNORDERED | REFUSED}
+
+
+def tensors_of(f, form, array):
+    """The results as tensors if `f` takes these arguments, else None."""
+    try:
+        leaves = tree_leaves(f(*form(tg.tensor(array))))
+    except Exception:
+        return None
+    return leaves if leaves and all(isinstance(t, tg.Tensor) for t in leaves) else None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", public_functions())
+def test_every_function(name, rng):
+    """vmap is the loop, and the tangent the transpose of the gradient, for whatever can be called with simple arguments."""
+    f = public_functions()[name]
+    samples = [MATRIX, MATRIX + 0.5 * np.eye(3)]
+    for form in FORMS:
+        expected = [tensors_of(f, form, a) for a in samples]
+        if None in expected or any(a.shape != b.shape for a, b in zip(*expected)):
+            continue
+        found = tree_leaves(tg.vmap(lambda x: f(*form(x)))(tg.tensor(np.stack(samples))))
+        for k, t in enumerate(found):
+            support.close(support.value(t), np.stack([support.value(row[k]) for row in expected]), 1e-9, name)
+        real = [k for k, t in enumerate(expected[0]) if t.is_floating_point()]
+        g = lambda x: [tree_leaves(f(*form(x)))[k] for k in real]
+        x, t = tg.tensor(samples[0]), tg.tensor(rng.uniform(-1, 1, (3, 3)))
+        if real:
+            try:
+                outputs, pull = func.vjp(g, x)
+                weights = [tg.tensor(rng.uniform(-1, 1, tuple(out.shape)), dtype=out.dtype) for out in outputs]
+                (gradient,) = pull(weights)
+            except NotImplementedError:  # no derivative
+                return
+            products = func.jvp(g, (x,), (t,))[1]
+            left, right = sum(float((w * p).sum()) for w, p in zip(weights, products)), float((gradient * t).sum())
+            assert left == pytest.approx(right, rel=1e-6, abs=1e-8, nan_ok=True)
+        return

@@ -9,6 +9,7 @@ from tapegrad import core, modes
 from tapegrad.autograd.engine import Sweep
 from tapegrad.engine import layout
 from tapegrad.modes import enable_grad, inference_mode, is_multithreading_enabled, no_grad, set_grad_enabled, set_multithreading_enabled
+from tapegrad.ops.transformable import ACTIVE, level_of
 from tapegrad.tensor import Tensor
 
 __all__ = ["backward", "grad", "Function", "Variable", "no_grad", "enable_grad", "set_grad_enabled", "inference_mode"]
@@ -125,6 +126,10 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
                 "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. Please only use `grad_tensors`."
             )
         grad_tensors = grad_variables
+    if ACTIVE:
+        from tapegrad.transforms import wrappers
+
+        wrappers.refuse_inside(wrappers.NO_BACKWARD)
     wanted = None if inputs is None else _inputs(inputs, "backward()")
     outputs = _outputs(tensors)
     gradients = _gradients(outputs, grad_tensors)
@@ -170,15 +175,9 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     retain = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
         _check_batch(outs, gradients)
-        rows = [tuple(None if g is None else g[k] for g in gradients) for k in range(len(gradients[0]))]
-        found = [
-            grad(outs, wanted, row, True if k < len(rows) - 1 else retain, create_graph, True, allow_unused, False, materialize_grads)
-            for k, row in enumerate(rows)
-        ]
-        from tapegrad.ops.joining import stack
-
-        result = tuple(None if column[0] is None else stack(column) for column in zip(*found, strict=True))
-        return dict(zip(inputs, result, strict=True)) if type(inputs) is dict else result
+        return _grad_batched(outs, inputs, gradients, retain, create_graph, allow_unused, materialize_grads)
+    if ACTIVE and level_of((*outs, *wanted)) is not None:
+        return tuple(_grad_wrapped(outs, wanted, gradients, create_graph, allow_unused))
     for t in outs:
         if not isinstance(t, Tensor):
             raise TypeError(f"grad(): expected tensors, got {type(t).__name__}")
@@ -202,6 +201,35 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         elif not create_graph and g.requires_grad:
             result[k] = g.detach()
     return dict(zip(inputs, result, strict=True)) if type(inputs) is dict else tuple(result)
+
+
+def _grad_batched(outputs, inputs, gradients, retain, create_graph, allow_unused, materialize_grads):
+    """`grad` for each of a batch of gradients, as a vmap over them."""
+    from tapegrad.transforms.batching import VmapLevel
+
+    size = next((g.shape[0] for g in gradients if g is not None), None)
+    if size is None:
+        raise RuntimeError("grad can be implicitly created only for scalar outputs")
+    with VmapLevel(size, "error", public=False) as level:
+        rows = [None if g is None else level.wrap(g) for g in gradients]
+        found = grad(outputs, inputs, rows, retain, create_graph, True, allow_unused, False, materialize_grads)
+        spread = lambda g: None if g is None else level.spread(g)
+        return {k: spread(g) for k, g in found.items()} if type(found) is dict else tuple(map(spread, found))
+
+
+def _grad_wrapped(outputs, inputs, gradients, create_graph, allow_unused) -> list:
+    """`grad` of tensors that transforms follow."""
+    from tapegrad.transforms import reverse
+
+    seeds = [reverse.ones_of(out) if g is None else g for out, g in zip(outputs, gradients, strict=True)]
+    found = reverse.pull(list(outputs), list(inputs), seeds, bool(create_graph))
+    unused = next((k for k, g in enumerate(found) if g is None), None)
+    if unused is not None and not allow_unused:
+        raise RuntimeError(
+            f"The differentiated Tensor at index {unused} appears to not have been used in the graph. Set allow_unused=True if this is the "
+            "desired behavior."
+        )
+    return found
 
 
 def _check_batch(outputs, gradients) -> None:

@@ -18,6 +18,7 @@ from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
 from tapegrad.ops.plan import Parameters
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import ACTIVE
 from tapegrad.tensor import Tensor
 
 NOT_RETURNED = (
@@ -38,6 +39,8 @@ class FunctionCtx:
 
     def __init__(self):
         self._to_save: tuple = ()
+        self._for_forward: tuple = ()
+        self._given: tuple | None = None  # what `saved_tensors` is while a transform runs `jvp` or `backward`
         self._dirty: tuple = ()
         self._constant: tuple = ()
         self._materialize = True
@@ -75,7 +78,9 @@ class FunctionCtx:
 
     @property
     def saved_tensors(self) -> tuple:
-        """The tensors saved by `save_for_backward`, checked for later in-place changes."""
+        """The tensors saved by `save_for_backward` (in `jvp`, by `save_for_forward`), checked for later in-place changes."""
+        if self._given is not None:
+            return tuple(self._given)
         self._check_freed()
         node = self._call() if self._call is not None else None
         return tuple(kept.unpack(None if node is None else node._entry) for kept in self._saved)
@@ -225,6 +230,19 @@ class Function:
         )
 
     vjp = backward  # another name for it
+    generate_vmap_rule = False  # whether vmap may run the methods on batched tensors
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        """The tangents of the results, one for each (None for what has none), for those of the arguments."""
+        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        """(result, out_dims) of a batch: `info` has batch_size and randomness, `in_dims` says where the batch is in each argument."""
+        raise NotImplementedError(
+            "To use autograd.Function with vmap, you must either override the vmap staticmethod or set generate_vmap_rule=True."
+        )
 
     @classmethod
     def _derivative(cls):
@@ -240,6 +258,17 @@ class Function:
     @classmethod
     def apply(cls, *args, **kwargs):
         """Run `forward` without recording, then record one entry whose derivative is `backward`."""
+        if ACTIVE:
+            from tapegrad.transforms import custom
+
+            found = custom.apply(cls, args, kwargs)
+            if found is not NotImplemented:
+                return found
+        return cls._run(args, kwargs)[0]
+
+    @classmethod
+    def _run(cls, args, kwargs):
+        """(result, context) of a call on plain tensors."""
         ctx = FunctionCtx()
         for t in args:
             if isinstance(t, Tensor):
@@ -254,7 +283,7 @@ class Function:
                 result = cls.forward(ctx, *args, **kwargs)
         outputs = result if isinstance(result, tuple) else (result,)
         outputs = _settle(cls, ctx, args, outputs, recorded)
-        return tuple(outputs) if isinstance(result, tuple) else outputs[0]
+        return tuple(outputs) if isinstance(result, tuple) else outputs[0], ctx
 
 
 def _check_marks(ctx, outputs) -> None:

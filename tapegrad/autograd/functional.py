@@ -173,7 +173,7 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
     """The derivative of every element of the output by every element of the input: shape (*output, *input).
 
     With a tuple of inputs or outputs the result is a tuple over inputs, over outputs, or over outputs of tuples over inputs.
-    `vectorize` chooses only how torch computes it.  `strategy` "forward-mode" works column by column.
+    `vectorize` computes all rows at once, as a vmap; `strategy` "forward-mode" all columns.
 
     >>> import tapegrad as tg
     >>> tg.autograd.functional.jacobian(lambda x: x ** 2, tg.tensor([1., 2.]))
@@ -197,27 +197,81 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
     if strict and vectorize:
         raise RuntimeError("tapegrad.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. "
                            "Please either set `strict=False` or `vectorize=False`.")
-    from tapegrad.ops.joining import stack
-
+    if strategy == "forward-mode":
+        return _jacobian_forward(func, inputs)
     with modes.enable_grad():
         in_tuple, inputs = _as_tuple(inputs, "inputs", "jacobian")
         inputs = _prepare(inputs, create_graph)
         out_tuple, outputs = _outputs(func, inputs, "jacobian")
         _check_connected(outputs, inputs, strict, "outputs")
-        rows = []
-        for j, out in enumerate(outputs):
-            if out.numel() == 0:  # no rows to stack
-                raise IndexError("index 0 is out of bounds for dimension 0 with size 0") if vectorize else RuntimeError(NOTHING_TO_STACK)
-            columns: list[list] = [[] for _ in inputs]
-            for unit in _basis(out):
-                grads = _fill(_grad((out,), inputs, (unit,), create_graph, True), inputs, strict, j, create_graph)
-                for column, g in zip(columns, grads, strict=True):
-                    column.append(g)
-            rows.append(tuple(stack(column).view((*out.shape, *x.shape)) for column, x in zip(columns, inputs, strict=True)))
+        if any(out.numel() == 0 for out in outputs):  # no rows to stack
+            raise IndexError("index 0 is out of bounds for dimension 0 with size 0") if vectorize else RuntimeError(NOTHING_TO_STACK)
+        rows = _rows_at_once(outputs, inputs, create_graph) if vectorize else _rows(outputs, inputs, create_graph, strict)
     if not create_graph:
         rows = [tuple(block.detach() for block in row) for row in rows]
     rows = [row if in_tuple else row[0] for row in rows]
     return tuple(rows) if out_tuple else rows[0]
+
+
+def _rows(outputs, inputs, create_graph: bool, strict: bool) -> list:
+    """Per output its Jacobian by each input, row by row."""
+    from tapegrad.ops.joining import stack
+
+    rows = []
+    for j, out in enumerate(outputs):
+        columns: list[list] = [[] for _ in inputs]
+        for unit in _basis(out):
+            grads = _fill(_grad((out,), inputs, (unit,), create_graph, True), inputs, strict, j, create_graph)
+            for column, g in zip(columns, grads, strict=True):
+                column.append(g)
+        rows.append(tuple(stack(column).view((*out.shape, *x.shape)) for column, x in zip(columns, inputs, strict=True)))
+    return rows
+
+
+def _rows_at_once(outputs, inputs, create_graph: bool) -> list:
+    """The same by one backward pass for the unit vectors of all outputs together."""
+    from tapegrad.autograd import grad
+    from tapegrad.func.reverse import basis
+
+    live = [out for out in outputs if out.requires_grad]
+    wanted = [x for x in inputs if x.requires_grad]
+    found = [None] * len(inputs)
+    if live and wanted:
+        gradients = iter(grad(live, wanted, next(basis(live)), True, create_graph, allow_unused=True, is_grads_batched=True))
+        found = [next(gradients) if x.requires_grad else None for x in inputs]
+    rows, at = [], 0
+    for out in outputs:
+        n = out.numel() if out.requires_grad else 0
+        part = lambda g, x: zeros((*out.shape, *x.shape), dtype=x.dtype) if g is None or not out.requires_grad else g[at : at + n]
+        rows.append(tuple(part(g, x).reshape((*out.shape, *x.shape)) for g, x in zip(found, inputs, strict=True)))
+        at += n
+    return rows
+
+
+def _jacobian_forward(func, inputs):
+    """`jacobian` by one forward pass for the unit vectors of all inputs together."""
+    from tapegrad.func.batched import vmap
+    from tapegrad.func.forward import jvp_of
+    from tapegrad.func.reverse import basis
+
+    in_tuple, inputs = _as_tuple(inputs, "inputs", "jacobian")
+    kinds = []
+
+    def push(*tangents):
+        def run(*points):
+            kind, outputs = _outputs(func, points, "jacobian")
+            kinds.append(kind)
+            return outputs
+
+        return jvp_of(run, inputs, tangents, None, False, False)[1]
+
+    products = vmap(push)(*next(basis(list(inputs))))
+    rows = []
+    for product in products:
+        blocks = product.movedim(0, -1).split([x.numel() for x in inputs], -1)
+        rows.append(tuple(block.reshape((*block.shape[:-1], *x.shape)).detach() for block, x in zip(blocks, inputs, strict=True)))
+    found = [row if in_tuple else row[0] for row in rows]
+    return tuple(found) if kinds[0] else found[0]
 
 
 def _single(func, function: str):
@@ -246,6 +300,8 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, out
         raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
     in_tuple, inputs = _as_tuple(inputs, "inputs", "hessian")
     scalar = _single(func, "hessian")
+    if outer_jacobian_strategy == "forward-mode":
+        return _hessian_forward(scalar, inputs, in_tuple, create_graph, strict, vectorize)
 
     def gradient(*points):
         found = jacobian(scalar, points, create_graph=True)
@@ -254,7 +310,18 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, out
                 raise RuntimeError(SECOND.format(k))
         return found
 
-    found = jacobian(gradient, inputs, create_graph, strict)
+    found = jacobian(gradient, inputs, create_graph, strict, vectorize)
+    return found if in_tuple else found[0][0]
+
+
+def _hessian_forward(scalar, inputs, in_tuple: bool, create_graph: bool, strict: bool, vectorize: bool):
+    """`hessian` as the forward-mode Jacobian of the gradient."""
+    from tapegrad.func.reverse import grad
+
+    if create_graph or not vectorize or strict:
+        jacobian(scalar, inputs, create_graph, strict, vectorize, "forward-mode")  # raises
+    numbers = tuple(range(len(inputs)))
+    found = _jacobian_forward(lambda *points: grad(scalar, numbers)(*points), inputs)
     return found if in_tuple else found[0][0]
 
 

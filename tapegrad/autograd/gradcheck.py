@@ -122,8 +122,9 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
     tolerances are for.  Raises `GradcheckError`, or returns False without `raise_exception`.
 
     check_undefined_grad: derivatives must treat missing output gradients as zeros.  nondet_tol: how much two runs of the derivative may
-    differ.  check_batched_grad: gradients of a batch of vectors must be those of its rows.  fast_mode: compare one random
-    combination only.
+    differ.  check_batched_grad: gradients of a batch of vectors must be those of its rows.  check_forward_ad, check_backward_ad: which
+    mode's derivatives are compared.  check_batched_forward_grad: the same as check_batched_grad for forward mode.  fast_mode: compare one
+    random combination only.
 
     >>> import tapegrad as tg
     >>> tg.autograd.gradcheck(tg.sin, tg.ones(2, dtype=tg.float64, requires_grad=True))
@@ -133,10 +134,15 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
         raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be True")
     if check_batched_grad and not check_backward_ad:
         raise AssertionError("Setting check_batched_grad=True requires check_backward_ad to be True")
-    if check_forward_ad or check_batched_forward_grad:
-        raise NotImplementedError("gradcheck: forward-mode differentiation is not available")
+    if check_batched_forward_grad and not check_forward_ad:
+        raise AssertionError("Setting check_batched_forward_grad=True requires check_forward_ad to be True")
     try:
-        _check(func, _as_tuple(inputs), eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, check_batched_grad, fast_mode)
+        if check_backward_ad:
+            _check(func, _as_tuple(inputs), eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, check_batched_grad, fast_mode)
+        if check_forward_ad:
+            if not check_backward_ad:
+                _check_inputs(_as_tuple(inputs), atol, rtol)
+            _check_forward(func, _as_tuple(inputs), eps, atol, rtol, check_batched_forward_grad, fast_mode)
     except GradcheckError:
         if raise_exception:
             raise
@@ -228,6 +234,69 @@ def _check_fast(func, inputs, wanted, points, outputs, places, eps, atol, rtol, 
                 )
 
 
+def _push(func, inputs, k, tangent, places) -> list:
+    """The tangents (None where there is none) of the outputs in `places` when input `k` moves along `tangent`."""
+    from tapegrad.autograd import forward_ad
+
+    with modes.enable_grad(), forward_ad.dual_level():
+        points = [forward_ad.make_dual(x, tangent) if j == k else x for j, x in enumerate(inputs)]
+        outputs = [out for out in _as_tuple(func(*points)) if isinstance(out, Tensor)]
+        found = [forward_ad.unpack_dual(outputs[place]).tangent for place in places]
+        return [None if t is None else np.array(t.detach()._array(), np.float64) for t in found]
+
+
+def _check_forward(func, inputs, eps, atol, rtol, batched: bool, fast_mode: bool) -> None:
+    """Tangents against differences, for every unit vector of every input (or one random vector)."""
+    from tapegrad.creation import from_array
+
+    random = np.random.default_rng(0)
+    with modes.enable_grad():
+        everything = [out for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
+    places = [k for k, out in enumerate(everything) if out.dtype.is_floating_point]
+    for k, x in enumerate(inputs):
+        if not _differentiable(x):
+            continue
+        numerical = _numerical(func, inputs, k, eps, places)
+        if fast_mode:
+            u = random.standard_normal((1, x.numel()))
+            units, numerical = u / (np.linalg.norm(u) or 1.0), [u / (np.linalg.norm(u) or 1.0) @ n if n.size else n for n in numerical]
+        else:
+            units = np.eye(x.numel())
+        rows: list[list] = [[] for _ in places]
+        for unit in units:
+            tangent = from_array(np.asarray(unit.reshape(tuple(x.shape)).astype(x.dtype.numpy)))
+            for row, t, place in zip(rows, _push(func, inputs, k, tangent, places), places, strict=True):
+                row.append(np.zeros(everything[place].numel()) if t is None else t.reshape(-1))
+        for j, (row, n) in enumerate(zip(rows, numerical, strict=True)):
+            analytical = np.array(row) if row else np.zeros((0, everything[places[j]].numel()))
+            if not _close(analytical, n, atol, rtol):
+                error = _mismatch(analytical, n, places[j], k, x)
+                raise GradcheckError(str(error).replace("Jacobian mismatch", "Jacobian computed with forward mode mismatch", 1))
+        if batched:
+            _check_batched_forward(func, inputs, k, places, random, atol, rtol)
+
+
+def _check_batched_forward(func, inputs, k, places, random, atol, rtol) -> None:
+    from tapegrad.creation import from_array
+    from tapegrad.func import jvp, vmap
+    from tapegrad.ops.joining import stack
+
+    x = inputs[k]
+    vectors = [from_array(np.asarray(random.standard_normal(tuple(x.shape)).astype(x.dtype.numpy))) for _ in range(2)]
+
+    def push(v):
+        run = lambda point: [out for out in _as_tuple(func(*inputs[:k], point, *inputs[k + 1 :])) if isinstance(out, Tensor)]
+        return tuple(jvp(run, (x,), (v,))[1])
+
+    found = vmap(push)(stack(vectors))
+    for row, v in enumerate(vectors):
+        single = _push(func, inputs, k, v, places)
+        for place, t in zip(places, single, strict=True):
+            batch = found[place][row].detach()._array()
+            if not _close(batch, np.zeros_like(batch) if t is None else t, atol, rtol):
+                raise GradcheckError(f"For output {place} and input {k}: the batched tangent differs from the tangents of its rows")
+
+
 def _check_batched(outputs, points, atol, rtol) -> None:
     from tapegrad.autograd import grad
     from tapegrad.creation import from_array
@@ -273,8 +342,9 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
     """`gradcheck` of the gradients: second derivatives with respect to the inputs and to `grad_outputs` (random if not given)."""
     if not (check_fwd_over_rev or check_rev_over_rev):
         raise AssertionError("Expected at least one of check_fwd_over_rev or check_rev_over_rev to be True")
-    if check_fwd_over_rev:
-        raise NotImplementedError("gradgradcheck: forward-mode differentiation is not available")
+    for name, wanted in (("check_undefined_grad", check_undefined_grad), ("check_batched_grad", check_batched_grad)):
+        if wanted and not check_rev_over_rev:
+            raise AssertionError(f"Setting {name}=True requires check_rev_over_rev to be True")
     from tapegrad.autograd import grad
     from tapegrad.creation import from_array
 
@@ -307,5 +377,5 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
     return gradcheck(
         gradient, inputs + vectors, eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception, nondet_tol=nondet_tol,
         check_undefined_grad=check_undefined_grad, check_grad_dtypes=check_grad_dtypes, check_batched_grad=check_batched_grad,
-        fast_mode=fast_mode,
+        check_forward_ad=check_fwd_over_rev, check_backward_ad=check_rev_over_rev, fast_mode=fast_mode,
     )

@@ -62,12 +62,16 @@ def flags_of(tensor) -> int:
     return core.get_field(tensor._slot, core.FLAGS)
 
 
-def check_writable(target, values=()) -> None:
+def check_writable(target, values=(), name="copy_") -> None:
     """Refuse in-place operations that torch refuses; raises before anything has changed."""
     flags = flags_of(target)
     word = modes.word()
     if flags & layout.INFERENCE and not word & modes.INFERENCE:
         raise RuntimeError(INFERENCE)
+    if word & modes.FUNCTION:
+        from tapegrad.transforms import wrappers
+
+        wrappers.refuse_captured(target, name)
     if word & modes.GRAD:
         grad = flags & layout.REQUIRES_GRAD
         base = target._base
@@ -228,10 +232,11 @@ def as_strided_view(node, g):
 def sum_through(chain, base, g):
     """The gradient of a base through views that show elements more than once (expand): by differentiating the views again."""
     from tapegrad import autograd
+    from tapegrad.creation import zeros
 
     recorded = modes.is_grad_enabled()
     with modes.enable_grad():
-        probe = g.new_zeros(tuple(base.shape), dtype=base.dtype).requires_grad_()
+        probe = zeros(tuple(base.shape), dtype=base.dtype, requires_grad=True)
         return autograd.grad(through(chain, probe), probe, g, create_graph=recorded)[0]
 
 

@@ -101,6 +101,7 @@ BUFFER = Struct(
     version="i32",
     size_class="i32",
     guard="i32",  # bytes of known content behind the memory, in checking mode
+    born="i32",  # how many function transforms had begun when it was made
 )
 
 GEOMETRY = Struct(
@@ -328,10 +329,12 @@ STATE = Struct(
     error_a="i64",
     error_b="i64",
     recorded="i64",  # entries ever recorded
+    transforms="i64",  # function transforms ever begun
 )
 
 # state.mode bits
 GRAD = 1
 SLOW = 2  # a feature is active that only the Python dispatcher knows: one of the bits above SEEN
 SEEN = 4  # the thread's word has been set up
+FUNCTION = 8  # inside a function that is being transformed: in-place operations and backward are looked at in Python
 FEATURES = ~0xFF  # the bits of such features

@@ -54,7 +54,7 @@ def jvp_of(func: Callable, primals: Any, tangents: Any, argnums: Any, strict: bo
         )
     _tensors(points, "primals")
     _tensors(vectors, "tangents")
-    with DualLevel() as level:
+    with DualLevel().given((primals, tangents)) as level:
         for x, v in zip(points, vectors, strict=True):
             check_dual(x, v)
         duals = tree_unflatten([level.wrap(x, v) for x, v in zip(points, vectors, strict=True)], spec)
@@ -148,7 +148,7 @@ def linearize(func: Callable, *primals: Any) -> tuple:
     points, spec = tree_flatten(primals)
     inside = reverse.vmap_levels()
     connected = modes.is_grad_enabled()
-    with GradLevel(), modes.enable_grad():
+    with GradLevel().given(primals), modes.enable_grad():
         aliases = [reverse.alias(x, inside, connected) for x in points]
         leaves, shape = tree_flatten(func(*tree_unflatten(aliases, spec)))
         check_outputs(leaves, "linearize(f, *primals)")

@@ -14,7 +14,7 @@ from tapegrad.func.batched import chunk_sizes, vmap
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import reverse
 from tapegrad.transforms.wrappers import GradLevel
-from tapegrad.utils._pytree import LEAF, Spec, tree_flatten, tree_map, tree_unflatten
+from tapegrad.utils._pytree import sketch, tree_flatten, tree_map, tree_unflatten
 
 
 # --- argument numbers -----------------------------------------------------------------------------------------------
@@ -71,6 +71,10 @@ class Differentiation:
 
         return tree_map(one, tree)
 
+    def others(self, tree: Any) -> Any:
+        """The arguments that are not differentiated by, as objects of the transform's own."""
+        return tree_map(lambda x: reverse.another(x, self.connected) if isinstance(x, Tensor) else x, tree)
+
     def release(self, tree: Any) -> Any:
         """Outputs for the outside: without their graph, unless they depend on something there that requires grad."""
 
@@ -102,10 +106,6 @@ def check_outputs(output: list, api: str) -> None:
             raise RuntimeError(f"{api}: expected f(*primals) to return only tensors, got unsupported type {type(out)}")
 
 
-def _structure(spec: Spec) -> str:
-    return "*" if spec == LEAF else str(spec)
-
-
 # --- grad -----------------------------------------------------------------------------------------------------------
 def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> Callable:
     """A function that returns (gradient, value) of `func`, which returns a 0-d tensor; with `has_aux`, (gradient, (value, aux)).
@@ -119,9 +119,9 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
     def wrapper(*args, **kwargs):
         work = Differentiation()
         aux = None
-        with GradLevel(), modes.enable_grad():
+        with GradLevel().given((args, kwargs)), modes.enable_grad():
             picked = work.alias(chosen(args, argnums))
-            result = func(*replaced(args, picked, argnums), **kwargs)
+            result = func(*replaced(work.others(args), picked, argnums), **work.others(kwargs))
             if has_aux:
                 result, aux = _auxiliary(result, "grad_and_value(f)(*args)")
             if not isinstance(result, Tensor):
@@ -180,9 +180,9 @@ def vjp_of(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple
     """`vjp` by some of the arguments."""
     work = Differentiation()
     aux = None
-    with GradLevel(), modes.enable_grad():
+    with GradLevel().given(primals), modes.enable_grad():
         picked = work.alias(primals if argnums is None else chosen(primals, argnums))
-        result = func(*(picked if argnums is None else replaced(primals, picked, argnums)))
+        result = func(*(picked if argnums is None else replaced(work.others(primals), picked, argnums)))
         if has_aux:
             result, aux = _auxiliary(result, "vjp(f, *primals)")
             aux = work.release(aux)
@@ -202,7 +202,7 @@ def vjp_of(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple
         if structure != spec:
             raise RuntimeError(
                 "Expected pytree structure of cotangents to be the same as pytree structure of outputs to the function. cotangents: "
-                f"{_structure(structure)}, primal output: {_structure(spec)}"
+                f"{sketch(structure)}, primal output: {sketch(spec)}"
             )
         enabled = modes.is_grad_enabled() if create_graph is None else create_graph
         create = enabled and (outer or any(v.requires_grad for v in given))

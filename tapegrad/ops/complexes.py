@@ -161,7 +161,12 @@ def vdot_op(node, g):
     return (g.conj() * y if x.requires_grad else None), (g * x if y.requires_grad else None)
 
 
-@function(method=True)
+def vdot_samples(level, f, input, other, *, out=None):
+    """The batch rule of vdot: dot with the first vector conjugated."""
+    return conj(input).dot(other) if input.ndim == other.ndim == 1 else f.__wrapped__(input, other)
+
+
+@function(method=True, batch=vdot_samples)
 def vdot(input, other, *, out=None):
     """The inner product of two vectors, the first conjugated."""
     for k, (x, name) in enumerate(((input, "input"), (other, "other")), 1):

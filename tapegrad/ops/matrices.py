@@ -15,6 +15,7 @@ from tapegrad.ops.public import function
 from tapegrad.ops.reductions import into, vector_norm
 from tapegrad.ops.registry import structural
 from tapegrad.ops.solves import inv, solve, tolerances
+from tapegrad.ops.transformable import transformable
 from tapegrad.ops.views import wrap_dim
 
 INF = float("inf")
@@ -165,7 +166,7 @@ def matrix_exp_op(node, g):
     return matrix_exp(cat([upper, lower], -2)).narrow(-2, 0, n).narrow(-1, n, n)
 
 
-@function(method=True)
+@function(method=True, batch="matrices")
 def matrix_exp(A):
     """The exponential of square matrices (scaling and squaring of Padé approximations: Al-Mohy and Higham, 2009)."""
     square("linalg.matrix_exp", A)
@@ -242,6 +243,7 @@ def cross_op(node, g):
     return (cross(conj(b), g, dim=dim) if a.requires_grad else None), (cross(g, conj(a), dim=dim) if b.requires_grad else None)
 
 
+@transformable("along")
 def cross(input, other, *, dim=-1, out=None):
     """The cross product of vectors of three elements along `dim`."""
     from tapegrad import dispatch
@@ -311,7 +313,12 @@ def trace_op(node, g):
     return g * creation.eye(n, m, dtype=g.dtype)
 
 
-@function(method=True)
+def trace_samples(level, f, input):
+    """The batch rule of trace: the sum of the diagonal."""
+    return input.diagonal().sum() if input.ndim == 2 else f.__wrapped__(input)
+
+
+@function(method=True, batch=trace_samples, linear="input")
 def trace(input):
     """The sum of the diagonal of a matrix."""
     if input.ndim != 2:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
+from tapegrad.ops.transformable import transformable
 
 
 class _LinAlgError(RuntimeError):
@@ -100,9 +102,16 @@ def broadcast_batches(*tensors, dims=2):
     return [t if tuple(t.shape[: t.ndim - dims]) == batch else t.expand(*batch, *t.shape[t.ndim - dims :]) for t in tensors]
 
 
-def with_out(f):
-    """Give a function `out=`: a tensor, or a tuple of them for several results."""
+UNFOLDED = ("tensorinv", "tensorsolve")  # whose dims are all of the equation
 
+
+def with_out(f):
+    """Give a function `out=`: a tensor, or a tuple of them for several results.
+
+    Functions of one tensor `A`, the first argument, take any number of leading dims as they are, so a batch of vmap too.
+    """
+
+    @transformable("first_leading" if f.__name__ not in UNFOLDED and next(iter(inspect.signature(f).parameters)) == "A" else None)
     @functools.wraps(f)
     def run(*args, out=None, **kwargs):
         result = f(*args, **kwargs)

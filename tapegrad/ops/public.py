@@ -2,7 +2,7 @@
 
 `@function()` makes a function of the package; `@function(method=True)` a method as well; `@method()` only a method.  All of them are
 transformable (`ops/transformable.py`), with the rules given as `batch` and `linear`, except those marked `tensors=False`, which make tensors
-from other things.
+from other things, or see to transforms themselves.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def function(method: bool = False, name: str | None = None, aliases: tuple[str, 
     return register
 
 
-def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, linear=()):
+def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, linear=(), tensors: bool = True):
     """Register a method of Tensor."""
 
     def register(f):
-        public_f = transformable(batch, linear, is_write(name or f.__name__))(f) if not hasattr(f, "batch") else f
+        public_f = transformable(batch, linear, is_write(name or f.__name__))(f) if tensors and not hasattr(f, "batch") else f
         for public in (name or f.__name__, *aliases):
             METHODS[public] = public_f
         return public_f

@@ -15,6 +15,7 @@ from tapegrad.ops.matrix_checks import broadcast_batches, check_info, column_maj
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import return_type
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import Unhandled, transformable
 
 
 def int32(array):
@@ -138,6 +139,17 @@ def solve_ex(A, B, *, left=True, check_errors=False):
     return solution("torch.linalg.solve_ex", A, B, left, check_errors)
 
 
+def solve_samples(level, f, A, B, *, left=True, out=None):
+    """The batch rule of solve: vectors as matrices of one column."""
+    if is_vector(A, B) and left:
+        return level.wrap(f(level.spread(A), level.spread(B).unsqueeze(-1)).squeeze(-1)) if A.ndim == 2 else f(A, B.unsqueeze(-1)).squeeze(-1)
+    if A.ndim < 2 or B.ndim < 2:
+        raise Unhandled
+    rank = max(A.ndim, B.ndim)
+    return level.wrap(f(level.aligned(A, rank), level.aligned(B, rank), left=left))
+
+
+@transformable(solve_samples)
 @with_out
 def solve(A, B, *, left=True):
     """X with A X = B, or with X A = B if not `left`; B holds matrices or, with one dim less than A, vectors.

@@ -197,7 +197,13 @@ def equal(input, other):
     return tuple(input.shape) == tuple(other.shape) and bool(np.array_equal(input._values(), other._values()))
 
 
-@function(method=True)
+def close_samples(level, f, input, other, *args, **kwargs):
+    """The batch rule of isclose, which broadcasts."""
+    rank = max(input.ndim, other.ndim)
+    return level.wrap(f(level.aligned(input, rank), level.aligned(other, rank), *args, **kwargs))
+
+
+@function(method=True, batch=close_samples)
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """|input - other| <= atol + rtol * |other|, elementwise."""
     if input.dtype is not other.dtype:

@@ -200,7 +200,13 @@ def view_as_dtype(self, d):
     return share(self, other.ctypes.data, other.shape, tuple(s // d.itemsize for s in other.strides), d)
 
 
-@function(method=True)
+def reshape_samples(level, f, input, *shape, **named):
+    """The batch rule of reshape: the batch stays in front."""
+    shape = ints("reshape", named.get("shape", shape) if not shape else shape)
+    return level.wrap(f(level.front(input), (level.size, *resolve_shape(shape, input.numel()))))
+
+
+@function(method=True, batch=reshape_samples, linear="input")
 def reshape(input, *shape, **named):
     """The same elements in another shape: a view where possible, else a copy."""
     tensor_argument("reshape", input)

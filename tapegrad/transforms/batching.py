@@ -81,9 +81,9 @@ class VmapLevel(Level):
     kind = "vmap"
     _loops: set = set()  # functions whose bodies have turned out to need memory
 
-    def __init__(self, size: int, randomness: str):
+    def __init__(self, size: int, randomness: str, public: bool = True):
         super().__init__()
-        self.size, self.randomness = size, randomness
+        self.size, self.randomness, self.public = size, randomness, public
 
     # --- in and out -------------------------------------------------------------------------------------------------
     def wrap(self, value, bdim: int = 0):
@@ -336,4 +336,11 @@ def matrices(level, f, input, *args, **kwargs):
     return leading(level, f, input, *args, **kwargs) if input.ndim >= 2 else f.__wrapped__(input, *args, **kwargs)
 
 
-RULES = {"matrices": matrices, "over": over, "along": along, "leading": leading, "sequence": sequence}
+def first_leading(level, f, A, *args, **kwargs):
+    """`matrices` where the first tensor is the only one."""
+    if A.ndim < 2 or any(hasattr(v, "_slot") for v in (*args, *kwargs.values())):
+        raise Unhandled
+    return wrapped(level, f(level.front(A), *args, **kwargs))
+
+
+RULES = {"first_leading": first_leading, "matrices": matrices, "over": over, "along": along, "leading": leading, "sequence": sequence}

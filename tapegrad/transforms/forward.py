@@ -100,6 +100,7 @@ class DualLevel(Level):
 
     def __init__(self, restores: bool = False):
         super().__init__()
+        self.public = not restores
         self.restores = restores  # whether its tensors, which the user may keep, become plain when it ends
         self.became: list = []
 

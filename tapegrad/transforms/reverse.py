@@ -17,12 +17,6 @@ from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import plain
 from tapegrad.transforms.wrappers import levels
 
-NO_REQUIRES_GRAD = (
-    "You are attempting to call Tensor.requires_grad_() (or perhaps using tapegrad.autograd.functional.* APIs) inside of a function being "
-    "transformed by a functorch transform. This is unsupported, please attempt to use the functorch transforms (e.g. grad, vjp, jacrev, jacfwd, "
-    "hessian) or call requires_grad_() outside of a function being transformed instead."
-)
-
 
 @structural("alias_op", "Alias")
 def alias_op(node, g):
@@ -81,6 +75,18 @@ def _alias(t, connected: bool):
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         result._require_grad()
     return result
+
+
+def another(t, connected: bool):
+    """`t` as another object, which may be changed in place without `t` becoming part of the graph of a transform."""
+
+    def one(x):
+        result = core.wrap(core.share_slot(x))
+        if connected and x.requires_grad:
+            record(alias_op, [x], [result])
+        return result
+
+    return bottom(t, one)
 
 
 def bottom(t, function):

@@ -8,15 +8,17 @@ its own, so operations that do not know transforms are refused (`Unhandled`).
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import Any
 
-from tapegrad import core
+from tapegrad import core, modes
 from tapegrad.engine import layout
-from tapegrad.engine.bind import Handle
+from tapegrad.engine.bind import Handle, state_cell
 from tapegrad.ops import plan as plans
-from tapegrad.ops.transformable import ACTIVE, Unhandled
+from tapegrad.ops.transformable import ACTIVE, Unhandled, plain
 from tapegrad.tensor import Tensor
+from tapegrad.utils._pytree import tree_leaves
 
 NO_ITEM = (
     "vmap: It looks like you're calling .item() on a Tensor. We don't support vmap over calling .item() on a Tensor, please try to rewrite what "
@@ -25,6 +27,15 @@ NO_ITEM = (
 NO_BRANCH = (
     "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. We don't support that yet, please file an issue at "
     "https://github.com/pytorch/pytorch/issues ."
+)
+NO_REQUIRES_GRAD = (
+    "You are attempting to call Tensor.requires_grad_() (or perhaps using torch.autograd.functional.* APIs) inside of a function being "
+    "transformed by a functorch transform. This is unsupported, please attempt to use the functorch transforms (e.g. grad, vjp, jacrev, jacfwd, "
+    "hessian) or call requires_grad_() outside of a function being transformed instead."
+)
+NO_BACKWARD = (
+    "backward() called inside a functorch transform. This is not supported, please use functorch.grad or functorch.vjp instead or call backward() "
+    "outside of functorch transforms."
 )
 NO_STORAGE = "Cannot access data pointer of Tensor that doesn't have storage"
 
@@ -44,14 +55,46 @@ def levels() -> list[Level]:
     return _stack.levels
 
 
+def refuse_inside(text: str) -> None:
+    """Raise in a function that is being transformed."""
+    if any(level.public for level in _stack.levels):
+        raise RuntimeError(text)
+
+
+def refuse_captured(target, name: str) -> None:
+    """Refuse to change a tensor that was there before a derivative's function began, unless it was given as an argument."""
+    level = next((level for level in reversed(_stack.levels) if level.public and level.kind != "vmap"), None)
+    if level is None:
+        return
+    buffer = core.get_field(target._slot, core.BUFFER)
+    row = state_cell("buffers").value + buffer * layout.BUFFER.size
+    if ctypes.c_int32.from_address(row + layout.BUFFER.offset["born"]).value < level.serial and buffer not in level.arguments:
+        raise RuntimeError(
+            f"During a grad (vjp, jvp, grad, etc) transform, the function provided attempted to call in-place operation (aten::{name}) that would "
+            "mutate a captured Tensor. This is not supported; please rewrite the function being transformed to explicitly accept the mutated "
+            "Tensor(s) as inputs."
+        )
+
+
 class Level:
     """One transform under way; a context manager."""
 
     kind = ""
+    public = True  # of a function transform, which forbids what would reach past it
 
     def __init__(self):
         self.depth = 0
         self.alive = False
+        self.serial = 0  # which of all function transforms it is
+        self.arguments: set[int] = set()  # the buffers of what its function was given
+        self._mode = 0
+
+    def given(self, tree):
+        """Remember the arguments of the function, which it may change."""
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, Tensor):
+                self.arguments.add(core.get_field(plain(leaf)._slot, core.BUFFER))
+        return self
 
     def __enter__(self):
         stack = _stack.levels
@@ -59,12 +102,19 @@ class Level:
         self.alive = True
         stack.append(self)
         ACTIVE.append(self)
+        if self.public:
+            transforms = state_cell("transforms")
+            transforms.value += 1
+            self.serial = transforms.value
+            self._mode = modes.set_bits(modes.FUNCTION, True) & modes.FUNCTION
         return self
 
     def __exit__(self, *exception):
         self.alive = False
         _stack.levels.remove(self)
         ACTIVE.remove(self)
+        if self.public:
+            modes.set_bits(modes.FUNCTION, bool(self._mode))
 
     def follows(self, value) -> bool:
         """Whether `value` is a tensor of this level."""
@@ -137,14 +187,7 @@ class Wrapper(Tensor):
     def grad(self):
         return None
 
-    def backward(self, *args, **kwargs):
-        from tapegrad import autograd
-
-        autograd.backward(self)
-
     def _refuse_grad(self, value=True):
-        from tapegrad.transforms.reverse import NO_REQUIRES_GRAD
-
         raise RuntimeError(NO_REQUIRES_GRAD)
 
     def requires_grad_(self, requires_grad=True):

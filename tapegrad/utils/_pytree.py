@@ -1,6 +1,6 @@
 """Nested tuples, named tuples, lists, dicts and OrderedDicts as flat lists of leaves and back.
 
-A structure (`Spec`) prints as torch's: `*` for a leaf, tuples, lists and dicts as Python writes them.
+A structure (`Spec`) prints as torch's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,19 @@ Spec = namedtuple("Spec", ["kind", "context", "children"])
 Spec.__doc__ = "The structure of a tree: the container's type, what rebuilding needs (keys, the named tuple's type), the children's specs."
 
 
-def _show(spec: Spec) -> str:
-    parts = [_show(child) for child in spec.children]
+def _show(spec: Spec, indent: int = 0) -> str:
+    if spec.kind is None:
+        return "*"
+    context = None if spec.kind in (tuple, list) else list(spec.context) if spec.kind in (dict, OrderedDict) else spec.context
+    lines = [_show(child, indent + 2) for child in spec.children]
+    text = lines[0] + ("," if len(lines) > 1 else "") + ",".join("\n" + " " * (indent + 2) + line for line in lines[1:]) if lines else ""
+    kind = "namedtuple" if isinstance(context, type) else spec.kind.__name__
+    return f"TreeSpec({kind}, {context}, [{text}])"
+
+
+def sketch(spec: Spec) -> str:
+    """The structure as Python would write it, `*` for each leaf."""
+    parts = [sketch(child) for child in spec.children]
     if spec.kind is None:
         return "*"
     if spec.kind is list:
@@ -45,8 +56,9 @@ def _open(tree: Any):
 def tree_flatten(tree: Any) -> tuple[list, Spec]:
     """(leaves, spec) of a tree.
 
-    >>> tree_flatten({"a": 1, "b": (2, [3])})
-    ([1, 2, 3], {'a': *, 'b': (*, [*])})
+    >>> leaves, spec = tree_flatten({"a": 1, "b": (2, [3])})
+    >>> leaves, sketch(spec)
+    ([1, 2, 3], "{'a': *, 'b': (*, [*])}")
     """
     leaves: list = []
     return leaves, _flatten(tree, leaves)

@@ -7,6 +7,7 @@ hooks use), and the tests hold the two against each other.
 from tapegrad.engine.layout import (
     FLOAT32,
     FLOAT64,
+    FUNCTION,
     GRAD,
     LEAF_GRAD,
     REQUIRES_GRAD,
@@ -198,7 +199,7 @@ def backward(code, self, args, count, names):
     """Tensor.backward() of a scalar with no arguments; anything else, and every error, is Python's."""
     st = the_state()
     slow = st.slow_backward
-    if names or count != 0 or not modes_ready(st) or st.sweeping != 0:
+    if names or count != 0 or not modes_ready(st) or st.sweeping != 0 or st.mode & FUNCTION:
         return go_slow(slow, code, self, args, count, names)
     root = slot_of(st, self)
     if root == 0:

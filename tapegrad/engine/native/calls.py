@@ -6,7 +6,7 @@ Python, which teaches the cache what it came to (`remember_call`, see `tapegrad/
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import BOOL, CALL_ROWS, FLOAT32, GRAD, REQUIRES_GRAD, VIEW
+from tapegrad.engine.layout import BOOL, CALL_ROWS, FLOAT32, FUNCTION, GRAD, REQUIRES_GRAD, VIEW
 from tapegrad.engine.native.capi import py_decref, py_error_clear, py_error_occurred, py_incref, py_long_as_i64, raw_free, raw_malloc
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, scalar_slot, slot_of
@@ -202,6 +202,8 @@ def may_write(address, operands):
         flags = flags | slot.flags
         if k > 0 and slot.buffer == first.buffer and Plan(address).writes != 0:
             return 0
+    if st.mode & FUNCTION:
+        return 0
     if st.mode & GRAD:
         if flags & REQUIRES_GRAD:
             return 0

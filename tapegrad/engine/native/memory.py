@@ -122,6 +122,7 @@ def new_buffer(nbytes):
     row.version = 0
     row.size_class = k
     row.guard = guard
+    row.born = st.transforms
     if guard:
         poison(address, nbytes, POISON)
         poison(address + nbytes, guard, GUARD)
@@ -163,6 +164,7 @@ def foreign_buffer(address, nbytes, owner):
     row.version = 0
     row.size_class = -1
     row.guard = 0
+    row.born = st.transforms
     return b
 
 

@@ -5,7 +5,7 @@ A call that is not the plain case (other types, mixed dtypes, keywords, an activ
 op's Python callable, which knows every rule and raises every error.
 """
 
-from tapegrad.engine.layout import DENSE, FLOAT64, GRAD, REQUIRES_GRAD, VIEW
+from tapegrad.engine.layout import DENSE, FLOAT64, FUNCTION, GRAD, REQUIRES_GRAD, VIEW
 from tapegrad.engine.native.capi import py_error_clear, py_error_occurred, py_float_as_f64, py_incref
 from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.elementwise import FAILED, elementwise, fill_blocks, find_broadcast, kernel_of, run_kernel
@@ -152,7 +152,7 @@ def inplace_unchecked(op, a, b):
         if other.dtype != dtype or (other.buffer == target.buffer and (other.geometry != target.geometry or other.data != target.data)):
             return 0
         g = other.geometry
-    if (flags & REQUIRES_GRAD) != 0 and (st.mode & GRAD) != 0:
+    if st.mode & FUNCTION or ((flags & REQUIRES_GRAD) != 0 and (st.mode & GRAD) != 0):
         return 0
     if row.result >= 0 or (row.kinds >> dtype) & 1 == 0:
         return 0

@@ -1,0 +1,111 @@
+"""Random operations under vmap: refused, drawn once for all samples, or drawn for each, as the innermost vmap says, then the next one.
+
+A batch is drawn in one call for its physical shape, as in torch, so equal seeds give equal numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+
+from tapegrad.ops.transformable import ACTIVE
+from tapegrad.transforms.wrappers import Level, levels
+
+ERROR = (
+    "vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' randomness flags on vmap or perform "
+    "the randomness operation out of vmap"
+)
+SAME = "Vmap does not currently support same randomness with a batched tensor input. Please file an issue with functorch"
+DIFFERENT = (
+    "vmap: Cannot ask for different inplace randomness on an unbatched tensor. This will appear like same randomness. If this is necessary for "
+    "your usage, please file an issue with functorch."
+)
+_done: list[Level] = []  # levels that the draw under way has dealt with
+
+
+def innermost():
+    """The vmap level that decides about a draw, None if there is none (left); its refusal."""
+    level = next((level for level in reversed(levels()) if level.kind == "vmap" and level not in _done), None)
+    if level is not None and level.randomness == "error":
+        raise RuntimeError(ERROR)
+    return level
+
+
+@contextlib.contextmanager
+def without(level: Level) -> Iterator[None]:
+    """The levels around `level` decide."""
+    _done.append(level)
+    try:
+        yield
+    finally:
+        _done.pop()
+
+
+def each_sample(draw: Callable, shape: tuple):
+    """`draw(shape)`, or a batch of such draws."""
+    level = innermost() if ACTIVE else None
+    if level is None:
+        return draw(shape)
+    with without(level):
+        if level.randomness == "same":
+            return each_sample(draw, shape)
+        return level.wrap(each_sample(draw, (level.size, *shape)))
+
+
+def of_tensors(f: Callable) -> Callable:
+    """Make a random function of tensors follow transforms."""
+
+    @functools.wraps(f)
+    def run(*args, **kwargs):
+        if not ACTIVE:
+            return f(*args, **kwargs)
+        args = tuple(_value(a) for a in args)
+        level = innermost()
+        if level is None:
+            return f(*args, **kwargs)
+        if level.randomness == "same":
+            if any(level.follows(a) for a in args):
+                raise RuntimeError(SAME)
+            with without(level):
+                return run(*args, **kwargs)
+        args = tuple(level.spread(a) if hasattr(a, "_slot") else a for a in args)
+        with without(level):
+            return level.wrap(run(*args, **kwargs))
+
+    return run
+
+
+def _value(a):
+    """Random numbers have no tangent."""
+    level = getattr(a, "_level", None)
+    return _value(a._value) if level is not None and level.kind == "jvp" else a
+
+
+def in_place(f: Callable) -> Callable:
+    """Make a method that fills a tensor with draws follow transforms."""
+
+    @functools.wraps(f)
+    def run(self, *args, **kwargs):
+        if not ACTIVE:
+            return f(self, *args, **kwargs)
+        own = self._level
+        if own is not None and own.kind == "jvp":
+            run(self._value, *args, **kwargs)
+            self._set_tangent(self._tangent * 0)
+            return self
+        level = innermost()
+        if level is None:
+            return f(self, *args, **kwargs)
+        with without(level):
+            if not level.follows(self):
+                if level.randomness == "different":
+                    raise RuntimeError(DIFFERENT)
+                return run(self, *args, **kwargs)
+            if level.randomness == "different":
+                run(self.movedim_physical(), *args, **kwargs)
+            else:
+                level.store(self, run(self._value.detach().select(self._bdim, 0).clone(), *args, **kwargs))
+            return self
+
+    return run
