@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import random
 import threading
 
+import numpy as np
 import pytest
+import random_programs
+import support
 
 import tapegrad as tg
 
@@ -174,6 +179,55 @@ def test_mutation_of_saved_tensors():
             pass
     with pytest.raises(RuntimeError, match="Trying to backward outside of the 'allow_mutation_on_saved_tensors' context"):
         w.sum().backward()
+
+
+def test_mutation_of_a_tensor_by_itself():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with graph.allow_mutation_on_saved_tensors():
+        y = x * 3
+        y.mul_(y)
+        y.sum().backward()
+    assert tg.allclose(x.grad, 18 * x)
+
+
+def run_random(function, arrays, context, second=True):
+    """First and second derivatives of a random program whose values are recorded in `context`."""
+    leaves = [support.leaf(tg, a) for a in arrays]
+    with context:
+        outputs = function(tg, *leaves)
+        total = sum((out * out).sum() for out in outputs if out.requires_grad)
+        if not isinstance(total, tg.Tensor):
+            return []
+        first = tg.autograd.grad(total, leaves, allow_unused=True, create_graph=True)
+        again = sum((g * g).sum() for g in first if g is not None and g.requires_grad)
+        second = tg.autograd.grad(again, leaves, allow_unused=True) if isinstance(again, tg.Tensor) and again.requires_grad else ()
+    return [None if g is None else g.tolist() for g in (*first, *second)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_are_differentiated_alike_under_every_mode(seed):
+    program = random_programs.Program(random.Random(seed), 1 + seed % 8)
+    rng = np.random.default_rng(seed)
+    arrays = [np.asarray(rng.uniform(-1.5, 1.5, shape)) for shape in program.leaves.values()]
+    function = program.function()
+    try:
+        plain = run_random(function, arrays, contextlib.nullcontext())
+    except RuntimeError:
+        pytest.skip("overwrites a saved value")
+    contexts = {
+        "hooks": graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t.clone()),
+        "numpy": graph.saved_tensors_hooks(lambda t: t.detach().contiguous().numpy().copy(), tg.tensor),
+        "mutation": graph.allow_mutation_on_saved_tensors(),
+        "anomaly": tg.autograd.set_detect_anomaly(True, check_nan=False),
+    }
+    for name, context in contexts.items():
+        tg.autograd.set_detect_anomaly(name == "anomaly", check_nan=False)
+        found = run_random(function, arrays, context)
+        tg.autograd.set_detect_anomaly(False)
+        for ours, expected in zip(found, plain, strict=True):
+            assert (ours is None) == (expected is None), (name, program.text)
+            if ours is not None:
+                np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9, err_msg=f"{name}\n{program.text}")
 
 
 def test_names_of_saved_values():

@@ -132,6 +132,10 @@ def replace(target, result) -> None:
     if tuple(result.shape) != tuple(target.shape):
         result = result.expand(tuple(target.shape))
     before = target._slot
+    if modes.word() & modes.SAVED_HOOKS:
+        from tapegrad.autograd import watch
+
+        watch.writing(target)  # again: the operation itself may have saved the target as an operand
     core.assign(target, result)
     core.bump_version(before, 1)
     moved = core.share_slot(target)
