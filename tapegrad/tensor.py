@@ -274,10 +274,15 @@ class Tensor(Handle, metaclass=_TensorType):
             raise RuntimeError(refusal)
         if value and self.is_inference() and not modes.is_inference_mode_enabled():
             raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
+        from tapegrad.autograd import leaves
+
+        on = core.get_field(self._slot, FLAGS) & layout.REQUIRES_GRAD
         if value:
+            if not on:
+                leaves.switch_on(self)
             self._require_grad()
-        else:
-            core.set_field(self._slot, FLAGS, core.get_field(self._slot, FLAGS) & ~(layout.REQUIRES_GRAD | layout.LEAF_GRAD))
+        elif on:
+            leaves.switch_off(self)
 
     def _settle(self):
         from tapegrad.ops import plan

@@ -230,3 +230,43 @@ def test_empty_tensors_leave_nothing_behind():
         (g,) = tg.autograd.grad((y * y * y).sum(), x, create_graph=True)
         (second,) = tg.autograd.grad((g * g).sum(), x)
         assert second.shape == (0, 3)
+
+
+def switched(m, steps):
+    """Gradients (leaf, partner) after `steps` on a leaf c, its partner w and a list of results."""
+    w, c, results = m.tensor([1.0, 2.0], requires_grad=True), m.tensor([3.0, 4.0]), []
+    for step in steps:
+        if step == "use":
+            results.append(w.sin() * c + (w * 2).unsqueeze(0).matmul(c.unsqueeze(1)).sum())
+        else:
+            c.requires_grad_(step == "on")
+    for y in results:
+        if y.requires_grad:
+            y.sum().backward()
+    return None if c.grad is None else c.grad.tolist(), w.grad.tolist()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("steps", [["use", "on"], ["use", "on", "use"], ["on", "use", "off"], ["on", "use", "off", "on"], ["on", "use", "off", "use", "on"],
+                                   ["on", "use", "off", "use", "on", "use"], ["use", "on", "off", "use"]], ids=" ".join)  # fmt: skip
+def test_requires_grad_switched_after_use_is_torchs(steps, torch):
+    ours, theirs = switched(tg, steps), switched(torch, steps)
+    assert (ours[0] is None) == (theirs[0] is None)
+    for a, b in zip(ours, theirs, strict=True):
+        if a is not None:
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_requires_grad_switched_on_after_use_reads_nothing_that_was_not_saved(holds_nothing):
+    w = tg.ones(100_000, requires_grad=True)
+    c = tg.ones(100_000)
+    y = w.sin() * c  # saves c, not the sine
+    c.requires_grad_()
+    y.sum().backward()
+    assert c.grad is None and tg.allclose(w.grad, w.cos())
+    a, b = tg.ones(3, 3, requires_grad=True), tg.ones(3, 3)
+    z = (a * 2).mm(b)
+    b.requires_grad_()
+    z.sum().backward()
+    assert b.grad is None and a.grad.tolist() == [[6.0] * 3] * 3
+    del y, z, w, c, a, b

@@ -15,6 +15,7 @@ import weakref
 from tapegrad import core, modes
 from tapegrad.autograd import inplace, saved
 from tapegrad.autograd import node as nodes
+from tapegrad.autograd.leaves import edges
 from tapegrad.engine import layout
 from tapegrad.ops.plan import Parameters
 from tapegrad.ops.registry import structural
@@ -377,7 +378,7 @@ class _Result:
             with modes.no_grad():
                 self.holder = out.view_as(out)
             self.is_view = True
-        elif core.get_field(out._slot, core.ENTRY) >= 0 or core.get_field(out._slot, core.FLAGS) & layout.LEAF_GRAD:
+        elif core.get_field(out._slot, core.ENTRY) >= 0 or core.get_field(out._slot, core.FLAGS) & layout.LEAF_GRAD or edges(out._slot):
             self.holder = core.wrap(core.share_slot(out))  # it has a place in another graph
         else:
             self.is_view = bool(core.get_field(out._slot, core.FLAGS) & layout.VIEW) and out._base is not None
