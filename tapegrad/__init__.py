@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import builtins as _builtins
 import math as _math
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tapegrad import core, dtypes
 from tapegrad.device import device
@@ -25,17 +27,12 @@ from tapegrad.tensor import Tensor
 
 _table.load()
 
-from tapegrad import autograd, linalg, random, utils  # noqa: E402 (they need the op table)
+from tapegrad import autograd, random, utils  # noqa: E402 (they need the op table)
 from tapegrad.autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled  # noqa: E402
-from tapegrad import nn, optim  # noqa: E402
 from tapegrad import install as _install  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
 from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
-from tapegrad import serialization  # noqa: E402
-from tapegrad.serialization import load, save  # noqa: E402
-from tapegrad import func  # noqa: E402
-from tapegrad.func import vmap  # noqa: E402
 from tapegrad.tape import Tape  # noqa: E402
 from tapegrad.ops.public import METHODS as _METHODS  # noqa: E402
 from tapegrad.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state  # noqa: E402
@@ -102,7 +99,21 @@ def is_nonzero(input) -> _builtins.bool:
     return _builtins.bool(input)
 
 
+# What many programs never use is imported at its first use.
+_MODULES = ("func", "linalg", "nn", "optim", "serialization")
+_NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
+if _TYPE_CHECKING:
+    from tapegrad import func, linalg, nn, optim, serialization
+    from tapegrad.func import vmap
+    from tapegrad.serialization import load, save
+
+
 def __getattr__(name: str):
+    if name in _MODULES:
+        return _import_module("tapegrad." + name)
+    if name in _NAMES:
+        value = globals()[name] = getattr(_import_module("tapegrad." + _NAMES[name]), name)
+        return value
     # Elementwise functions are compiled builtins, which exist once the engine runs.
     if not name.startswith("_"):
         if name in _install.function_names():
@@ -113,4 +124,4 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted({*globals(), *_install.function_names()})
+    return sorted({*globals(), *_MODULES, *_NAMES, *_install.function_names()})

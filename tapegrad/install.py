@@ -15,7 +15,7 @@ from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
 from tapegrad.nn_parameter import Parameter
 from tapegrad.ops import checks, table
 from tapegrad.ops import plan as plans
-from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise, Structural
+from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise
 from tapegrad.tensor import Tensor
 
 _kept: list = []  # Python callables whose addresses compiled code holds
@@ -79,8 +79,6 @@ def fill_rows() -> None:
     """Tell compiled code about every op."""
     rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
     for op in BY_CODE:
-        if isinstance(op, Structural):
-            rows["family"][op.code] = layout.STRUCTURAL
         if not isinstance(op, Elementwise):
             continue
         row = rows[op.code]

@@ -146,9 +146,8 @@ DERIVATIVE_SAME = 2  # the cotangent is the incoming one ("g")
 DERIVATIVE_ZERO = 3  # differentiable with derivative 0 everywhere (floor, sign)
 
 # families: who interprets an entry in a backward sweep
+STRUCTURAL = 0  # a plan's rules, or a Python rule: a barrier.  Records that are imported after the start need nothing else.
 ELEMENTWISE = 1
-STRUCTURAL = 2  # the derivative is a Python rule: a barrier
-LEAF = 0
 
 # --- the tape -------------------------------------------------------------------------------------------------------
 ENTRY = Struct(
