@@ -14,7 +14,7 @@ from pathlib import Path
 
 OBJECT_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 PUBLIC_FILES = ("functional", "gradcheck", "forward_ad", "graph")  # of tapegrad/autograd
-KINDS = {"F": "floating point", "I": "integer", "B": "bool"}
+KINDS = {"F": "floating point", "C": "complex", "I": "integer", "B": "bool"}
 
 
 def code(text: str) -> str:
@@ -117,7 +117,11 @@ def structural_page(ops) -> str:
         if op.doc:
             lines += [prose(op.doc), ""]
         lines.append(f"- Name in the graph: {code(op.backward_name)}")
-        lines.append(f"- Derivative: {code(op.derivative.__module__ + '.' + op.derivative.__name__)}")
+        formulas = getattr(op, "grads", None)
+        if formulas:
+            lines += [f"- Derivative for {code(n)}: {derivative(text)}" for n, text in zip(op.inputs, formulas, strict=True)]
+        else:
+            lines.append(f"- Derivative: {code(op.derivative.__module__ + '.' + op.derivative.__name__)}")
         if op.sweep:
             lines.append(f"- Rule of the compiled sweep: {code(op.sweep)}")
         lines.append("")
@@ -173,7 +177,8 @@ def autograd_page() -> str:
 
 def write(folder: Path) -> None:
     """Write every page into `folder`; a page that has not changed keeps its time."""
-    import tapegrad  # (loads the table and the public names)
+    import tapegrad.linalg
+    import tapegrad.special  # (loads the table and the public names)
     from tapegrad.ops.public import FUNCTIONS, METHODS
     from tapegrad.ops.registry import BY_CODE, Elementwise, Structural
 
@@ -191,6 +196,9 @@ def write(folder: Path) -> None:
         "linalg.md": names_page(
             "Linear algebra", inspect.getdoc(tapegrad.linalg) or "", "tapegrad.linalg.",
             {n: getattr(tapegrad.linalg, n) for n in tapegrad.linalg.__all__ if inspect.isfunction(getattr(tapegrad.linalg, n))},
+        ),
+        "special.md": names_page(
+            "Special functions", inspect.getdoc(tapegrad.special) or "", "tapegrad.special.", {n: getattr(tapegrad.special, n) for n in tapegrad.special.SPECIAL}
         ),
         "autograd.md": autograd_page(),
     }

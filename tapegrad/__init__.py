@@ -100,10 +100,10 @@ def is_nonzero(input) -> _builtins.bool:
 
 
 # What many programs never use is imported at its first use.
-_MODULES = ("func", "linalg", "nn", "optim", "serialization")
+_MODULES = ("func", "linalg", "nn", "optim", "serialization", "special")
 _NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
 if _TYPE_CHECKING:
-    from tapegrad import func, linalg, nn, optim, serialization
+    from tapegrad import func, linalg, nn, optim, serialization, special
     from tapegrad.func import vmap
     from tapegrad.serialization import load, save
 

@@ -96,7 +96,7 @@ def tapegrad_call(op, tensors):
     return getattr(tg, op.name)(*tensors)
 
 
-@pytest.mark.parametrize("name", sorted(numpy_table.COMPOSED))
+@pytest.mark.parametrize("name", sorted(set(numpy_table.COMPOSED) - {"gcd", "lcm", "ldexp", "nextafter", "heaviside"}))
 def test_composed_ufuncs(name, rng):
     ufunc = getattr(np, name, None)
     if ufunc is None:

@@ -109,6 +109,9 @@ Elementwise("where", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, x, 
 Elementwise("masked_fill", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, y, x)", mask=True, function=False, method=False,
             inplace=False, grads=(None, "where(c, 0.0, g)", "where(c, g, 0.0)"), parameters=("mask", "input", "value"))
 
+Elementwise("heaviside", inputs=XY, kinds="FIB", forward="where(x == 0, y, where(x > 0, 1.0, 0.0))", forward_int="where(x == 0, y, where(x > 0, 1, 0))",
+            forward_bool="x | y", grads=(None, None), check=checks.same_dtypes)
+
 # --- comparison -----------------------------------------------------------------------------------------------------
 for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__ne__", ("not_equal",)), ("lt", "<", "__lt__", ("less",)),
                                     ("le", "<=", "__le__", ("less_equal",)), ("gt", ">", "__gt__", ("greater",)),

@@ -84,4 +84,12 @@ def not_for_floats(op, operands):
             raise NotImplementedError(f'"{kernel}_cpu" not implemented for \'{d.scalar_name}\'')
 
 
+def same_dtypes(op, operands):
+    for k, operand in enumerate(operands):
+        if not hasattr(operand, "dtype"):
+            raise TypeError(f"{op.name}(): argument '{op.parameters[k]}' (position {k + 1}) must be Tensor, not {type(operand).__name__}")
+    if _dtype(operands[0]) is not _dtype(operands[1]):
+        raise RuntimeError(f"{op.name} is not yet implemented for tensors with different dtypes.")
+
+
 OF_ELEMENTS = (nonzero_divisor, integer_power)  # those that must look again at every call, whatever the dtypes

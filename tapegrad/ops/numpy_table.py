@@ -76,9 +76,19 @@ def vecdot(x1, x2, /, *, axis=-1):
     return (a * b).sum(axis)
 
 
+def special(name, *operands):
+    """An op that takes tensors of one dtype only: numbers become tensors of it."""
+    values = [lift(v) for v in operands]
+    d = dispatch.result_dtype(values)
+    return tg(name)(*(v.to(d) if hasattr(v, "_slot") else dispatch.number_slot(v, d) for v in values))
+
+
 # Ufuncs that are no single record; those that have several outputs or work on vectors.
 COMPOSED = {
     "divmod": divmod_, "modf": modf, "cbrt": cbrt, "positive": lambda x: +x, "conjugate": lambda x: x, "matmul": matmul, "vecdot": vecdot,
+    "heaviside": lambda x, y: special("heaviside", x, y), "gcd": lambda x, y: special("gcd", x, y), "lcm": lambda x, y: special("lcm", x, y),
+    "nextafter": lambda x, y: special("nextafter", x, y),
+    "float_power": lambda x, y: tg("float_power")(as_tensor(x), lift(y)), "ldexp": lambda x, y: tg("ldexp")(as_tensor(x), as_tensor(y)),
     "matvec": lambda a, v: matmul(a, as_tensor(v).unsqueeze(-1)).squeeze(-1),
     "vecmat": lambda v, a: matmul(as_tensor(v).unsqueeze(-2), a).squeeze(-2),
 }  # fmt: skip
@@ -739,6 +749,111 @@ def polyval(p, x):
     for k in range(p.shape[0]):
         total = total * x + p[k]
     return total
+
+
+# --- statistics -----------------------------------------------------------------------------------------------------
+METHODS = {"linear": "linear", "lower": "lower", "higher": "higher", "midpoint": "midpoint", "nearest": "nearest"}
+
+
+def quantiles(name, numpy_name, scale):
+    def run(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None, interpolation=None):
+        only_numpy(weights, interpolation)
+        if method not in METHODS or isinstance(axis, tuple):
+            raise NoCounterpart
+        x = floating(as_tensor(a))
+        q = as_tensor(q).to(x.dtype) / scale
+        result = tg(name)(x, q.reshape(-1), axis, keepdims, interpolation=method)
+        return store(result.reshape(tuple(q.shape) + tuple(result.shape[1:])), out)
+
+    argument = "0.3" if scale == 1 else "30"
+    several = "[0.2, 0.7]" if scale == 1 else "[20.0, 70.0]"
+    row(f"x, {argument}", f"x, {several}, axis=1", f"x, {argument}, axis=0, keepdims=True, method='lower'", name=numpy_name)(run)
+
+
+quantiles("quantile", "quantile", 1)
+quantiles("nanquantile", "nanquantile", 1)
+quantiles("quantile", "percentile", 100)
+quantiles("nanquantile", "nanpercentile", 100)
+
+
+def middle(name, numpy_name):
+    def run(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+        if isinstance(axis, tuple):
+            raise NoCounterpart
+        return store(tg(name)(floating(as_tensor(a)), 0.5, axis, given(keepdims, False)), out)
+
+    row("x", "x, axis=1", "x[:, :3], axis=-1, keepdims=True", name=numpy_name)(run)
+
+
+middle("quantile", "median")
+middle("nanquantile", "nanmedian")
+
+
+def without_nan(name):
+    def run(a, axis=None, dtype=None, out=None, keepdims=np._NoValue, **kwargs):
+        only_numpy(*kwargs.values())
+        x = as_tensor(a) if name == "nansum" else floating(as_tensor(a))
+        return store(tg(name)(x, axis, keepdim=given(keepdims, False), dtype=dtype_of(dtype)), out)
+
+    row("x", "x, axis=1", "np.where(c, x, np.nan), axis=1, keepdims=True", name=name)(run)
+
+
+without_nan("nansum")
+without_nan("nanmean")
+
+
+@row("np.where(c, x, np.nan)", "x", "np.where(c, x, np.inf), posinf=2.0")
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    only_numpy(None if copy else copy)
+    return tg("nan_to_num")(as_tensor(x), nan, posinf, neginf)
+
+
+@row("x", "x.T, rowvar=False", "x, bias=True", "x, ddof=0", "v")
+def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
+    only_numpy(y, dtype)
+    x = floating(as_tensor(m))
+    x = x if rowvar or x.ndim < 2 else x.t()
+    weight = lambda w: None if w is None else as_tensor(w)
+    return tg("cov")(x, correction=(0 if bias else 1) if ddof is None else ddof, fweights=weight(fweights), aweights=weight(aweights))
+
+
+@row("x", "x.T, rowvar=False")
+def corrcoef(x, y=None, rowvar=True, *, dtype=None):
+    only_numpy(y, dtype)
+    x = floating(as_tensor(x))
+    return tg("corrcoef")(x if rowvar or x.ndim < 2 else x.t())
+
+
+@row("v", "x, axis=1", "x, 0.5, axis=0", "v, np.array([0.0, 1.0, 3.0, 3.5])", "v, edge_order=2")
+def gradient(f, *varargs, axis=None, edge_order=1):
+    x = floating(as_tensor(f))
+    dims = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    steps = [lift(v) for v in varargs] or [1.0]
+    steps = steps * len(dims) if len(steps) == 1 else steps
+    found = tg("gradient")(x, spacing=steps, dim=dims, edge_order=edge_order)
+    return found[0] if len(dims) == 1 else found
+
+
+@row("x, axis=0", "v", "x, axis=1, include_initial=True")
+def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+    x = as_tensor(x)
+    axis = 0 if axis is None and x.ndim == 1 else axis
+    if axis is None:
+        raise ValueError("For arrays which have more than one dimension ``axis`` argument is required.")
+    total = x.cumsum(axis, dtype=dtype_of(dtype))
+    if include_initial:
+        total = tg("cat")([total.narrow(axis, 0, 1) * 0, total], axis)
+    return store(total, out)
+
+
+@row("x")
+def i0(x):
+    return tg("i0")(floating(as_tensor(x)))
+
+
+at_least("atleast_3d")
+stacked("dstack", "[x, u]", "[v, w]")
+stacked("column_stack", "[v, w]", "[x, v[:3]]")
 
 
 # --- numpy.linalg ---------------------------------------------------------------------------------------------------

@@ -57,3 +57,6 @@ Elementwise("logit", forward="log(x / (1 - x))", grads=("where((x < 0) | (x > 1)
             function=False, method=False)
 Elementwise("sinc", forward="where(x == 0, 1.0, sin(pi * x) / (pi * x))", cost=30, aliases=("special.sinc",),
             grads=("where(x == 0, 0.0, g * ((pi * x * cos(pi * x) - sin(pi * x)) / (pi * x * x)))",), domain=((0.2, 2),), kinds="FC")
+Elementwise("logaddexp2", inputs=XY, inplace=False, cost=40,
+            forward="where((x == y) & (fabs(x) == inf), x, where(x > y, x, y) + log1p(exp2(-fabs(x - y))) * (1 / ln2))",
+            grads=("g * sigmoid((x - y) * ln2)", "g * sigmoid((y - x) * ln2)"))

@@ -1,0 +1,282 @@
+"""Products that are sums of others: addmv, addbmm, baddbmm, addr; inner, vdot, kron, tensordot; powers in float64, scaled sums."""
+
+from __future__ import annotations
+
+import math
+
+from tapegrad import creation, dispatch, dtypes
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.linear import matmul, out_of
+from tapegrad.ops.public import function
+from tapegrad.ops.registry import structural
+from tapegrad.ops.views import tensor_argument, wrap_dim
+
+
+# --- beta * input + alpha * product ---------------------------------------------------------------------------------
+def scaled(g, factor):
+    return g if factor == 1 else g * factor
+
+
+def added(op, name, input, x, y, product, shape, beta, alpha, out):
+    """beta * input + alpha * product, recorded as one op; `input` must broadcast to `shape`."""
+    from tapegrad import modes
+
+    d = x.dtype
+    for number, what in ((beta, "beta"), (alpha, "alpha")):
+        if not d.is_floating_point and not d.is_complex and isinstance(number, float):
+            raise RuntimeError(f"For integral input tensors, argument {what} must not be a floating point number.")
+    if input.dtype is not d:
+        raise RuntimeError(f"self and {'mat2' if name != 'addr' else 'vec2'} must have the same dtype, but got {input.dtype.short} and {d.short}")
+    if tuple(input.shape) != shape:
+        input = input.expand(shape)
+    with modes.no_grad():
+        result = scaled(product(x.detach(), y.detach()), alpha)
+        result = result + scaled(input.detach(), beta) if beta != 0 else result
+    record(op, [input, x, y], [result], plans.Parameters(op, alpha=alpha, beta=beta), saves=0b110)
+    return out_of(name, out, result)
+
+
+@structural("addmv_op", "Addmv")
+def addmv_op(node, g):
+    """beta input + alpha A v: beta g, alpha g v^T, alpha A^T g."""
+    a = node.attributes
+    _, x, v = node.inputs
+    return scaled(g, a.beta), scaled(g.unsqueeze(1) * conj(v), a.alpha), scaled(x.mH.mv(g), a.alpha)
+
+
+def conj(x):
+    return x.conj() if x.dtype.is_complex else x
+
+
+@function(method=True)
+def addmv(input, mat, vec, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * (mat @ vec)."""
+    if mat.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got {input.ndim}, {mat.ndim}, {vec.ndim}")
+    m, n = mat.shape
+    if n != vec.shape[0] or tuple(input.shape) not in ((m,), (1,), ()):
+        raise RuntimeError(f"size mismatch, got input ({input.numel()}), mat ({m}x{n}), vec ({vec.shape[0]})")
+    return added(addmv_op, "addmv", input, mat, vec, lambda x, v: x.mv(v), (m,), beta, alpha, out)
+
+
+@structural("baddbmm_op", "Baddbmm")
+def baddbmm_op(node, g):
+    """beta input + alpha A B: beta g, alpha g B^T, alpha A^T g."""
+    a = node.attributes
+    _, x, y = node.inputs
+    return scaled(g, a.beta), scaled(g.bmm(y.mH), a.alpha), scaled(x.mH.bmm(g), a.alpha)
+
+
+def check_batches(batch1, batch2):
+    if batch1.ndim != 3:
+        raise RuntimeError("batch1 must be a 3D tensor")
+    if batch2.ndim != 3:
+        raise RuntimeError("batch2 must be a 3D tensor")
+    (b, m, k), (b2, k2, n) = batch1.shape, batch2.shape
+    if b != b2 or k != k2:
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: [{b2}, {k2}].")
+    return b, m, n
+
+
+@function(method=True)
+def baddbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * (batch1 @ batch2), batch by batch."""
+    b, m, n = check_batches(batch1, batch2)
+    return added(baddbmm_op, "baddbmm", input, batch1, batch2, lambda x, y: x.bmm(y), (b, m, n), beta, alpha, out)
+
+
+@structural("addbmm_op", "Addbmm")
+def addbmm_op(node, g):
+    """beta input + alpha sum(A_i B_i): beta g, alpha g B_i^T, alpha A_i^T g."""
+    a = node.attributes
+    _, x, y = node.inputs
+    wide = g.unsqueeze(0).expand(x.shape[0], *g.shape)
+    return scaled(g, a.beta), scaled(wide.bmm(y.mH), a.alpha), scaled(x.mH.bmm(wide), a.alpha)
+
+
+@function(method=True)
+def addbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * the sum of batch1 @ batch2 over the batch."""
+    _, m, n = check_batches(batch1, batch2)
+    return added(addbmm_op, "addbmm", input, batch1, batch2, lambda x, y: x.bmm(y).sum(0).to(x.dtype), (m, n), beta, alpha, out)
+
+
+@structural("addr_op", "Addr")
+def addr_op(node, g):
+    """beta input + alpha v w^T: beta g, alpha g w, alpha g^T v."""
+    a = node.attributes
+    _, v, w = node.inputs
+    return scaled(g, a.beta), scaled(g.mv(conj(w)), a.alpha), scaled(g.t().mv(conj(v)), a.alpha)
+
+
+@function(method=True)
+def addr(input, vec1, vec2, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * the outer product of vec1 and vec2."""
+    for k, x in enumerate((vec1, vec2)):
+        if x.ndim != 1:
+            raise RuntimeError(f"addr: Expected 1-D argument vec{k + 1}, but got {x.ndim}-D")
+    d = dispatch.result_dtype([input, vec1, vec2])
+    input, vec1, vec2 = (dispatch.convert(t, d) for t in (input, vec1, vec2))
+    shape = (vec1.shape[0], vec2.shape[0])
+    return added(addr_op, "addr", input, vec1, vec2, lambda v, w: v.unsqueeze(1) * w, shape, beta, alpha, out)
+
+
+# --- products in other shapes ---------------------------------------------------------------------------------------
+@function(method=True)
+def inner(input, other, *, out=None):
+    """The products of the last dims summed; scalars multiply."""
+    if not input.ndim or not other.ndim:
+        return out_of("inner", out, input * other)
+    if input.shape[-1] != other.shape[-1]:
+        raise RuntimeError(
+            f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}"
+        )
+    return out_of("inner", out, tensordot(input, other, ([-1], [-1])))
+
+
+@function()
+def tensordot(a, b, dims=2, out=None):
+    """The sum of products over pairs of dims: `dims` is how many (the last of a, the first of b), or two lists.
+
+    >>> import tapegrad as tg
+    >>> tg.tensordot(tg.ones(2, 3), tg.ones(3, 4), 1).shape
+    tapegrad.Size([2, 4])
+    """
+    tensor_argument("tensordot", a, 1, "a")
+    tensor_argument("tensordot", b, 2, "b")
+    if hasattr(dims, "_slot"):
+        dims = dims.tolist()
+        dims = dims[0] if isinstance(dims, list) and len(dims) == 1 else dims
+    if isinstance(dims, int):
+        if dims < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
+        if dims > min(a.ndim, b.ndim):
+            raise RuntimeError(f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}")
+        left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    else:
+        left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
+    if len(left) != len(right):
+        raise RuntimeError(f"both dimension lists should have same length, got {len(left)} and {len(right)}")
+    if a.dtype is not b.dtype:
+        raise RuntimeError("both inputs should have same dtype")
+    left, right = [wrap_dim(d, a.ndim) for d in left], [wrap_dim(d, b.ndim) for d in right]
+    for p, q in zip(left, right):
+        if a.shape[p] != b.shape[q]:
+            if a.shape[p] != 1 and b.shape[q] != 1:
+                raise RuntimeError(
+                    f"contracted dimensions need to match, but first has size {a.shape[p]} in dim {p} and second has size {b.shape[q]} in dim {q}"
+                )
+            a, b = (a.sum(p, True), b) if b.shape[q] == 1 else (a, b.sum(q, True))
+    kept_a, kept_b = [d for d in range(a.ndim) if d not in left], [d for d in range(b.ndim) if d not in right]
+    count = lambda t, kept: math.prod(t.shape[d] for d in kept)
+    rows, inside, columns = count(a, kept_a), count(a, left), count(b, kept_b)
+    product = matmul(a.permute(*kept_a, *left).reshape(rows, inside), b.permute(*right, *kept_b).reshape(inside, columns))
+    return out_of("tensordot", out, product.reshape([a.shape[d] for d in kept_a] + [b.shape[d] for d in kept_b]))
+
+
+@function(method=True)
+def kron(input, other, *, out=None):
+    """The Kronecker product: every element of `input` times the whole of `other`."""
+    ndim = max(input.ndim, other.ndim)
+    a, b = (t.reshape((1,) * (ndim - t.ndim) + tuple(t.shape)) for t in (input, other))
+    wide = a.reshape([s for n in a.shape for s in (n, 1)]) * b.reshape([s for n in b.shape for s in (1, n)])
+    return out_of("kron", out, wide.reshape([p * q for p, q in zip(a.shape, b.shape)]))
+
+
+# --- arithmetic made of other ops -----------------------------------------------------------------------------------
+@function(method=True)
+def float_power(input, exponent, *, out=None):
+    """input ** exponent in float64."""
+    lift = lambda v: v.to(dtypes.float64) if hasattr(v, "_slot") and not v.dtype.is_complex else v
+    if not hasattr(input, "_slot"):
+        input = creation.tensor(input, dtype=dtypes.float64)
+    result = lift(input) ** lift(exponent)
+    exact(out, result)
+    return out_of("float_power", out, result)
+
+
+def exact(out, result):
+    """`out=` must have the dtype of the result itself."""
+    if out is not None and out.dtype is not result.dtype:
+        raise RuntimeError(f"the output given to float_power has dtype {out.dtype.scalar_name} but the operation's result requires dtype Double")
+
+
+@structural("rsub_op", "Rsub")
+def rsub_op(node, g):
+    """other - alpha input: -alpha g and g."""
+    a = node.attributes
+    return -scaled(g, a.alpha).sum_to_size(a.shapes[0]), g.sum_to_size(a.shapes[1])
+
+
+@function()
+def rsub(input, other, *, alpha=1):
+    """other - alpha * input."""
+    from tapegrad import modes
+
+    with modes.no_grad():
+        result = dispatch.call(dispatch.OPS["sub"], detached(other), scaled(input.detach(), alpha))
+    if hasattr(other, "_slot"):
+        tensors = [dispatch.convert(t, result.dtype) for t in (input, other)]
+    else:
+        tensors = [dispatch.convert(input, result.dtype), creation.tensor(other, dtype=result.dtype)]
+    shapes = [tuple(t.shape) for t in tensors]
+    record(rsub_op, tensors, [result], plans.Parameters(rsub_op, "RsubBackward0" if hasattr(other, "_slot") else "RsubBackward1", alpha=alpha, shapes=shapes))
+    return result
+
+
+def detached(x):
+    return x.detach() if hasattr(x, "_slot") else x
+
+
+@function(method=True)
+def ldexp(input, other, *, out=None):
+    """input * 2**other."""
+    tensor_argument("ldexp", input)
+    tensor_argument("ldexp", other, 2, "other")
+    two = creation.tensor(2.0, dtype=input.dtype if input.dtype.is_floating_point else dtypes.default_dtype())
+    return out_of("ldexp", out, input * two**other)
+
+
+@function()
+def block_diag(*tensors):
+    """A matrix with the tensors (scalars and vectors count as rows) on its diagonal."""
+    from tapegrad.ops.joining import cat, promote
+
+    for k, t in enumerate(tensors):
+        if t.ndim > 2:
+            raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Input {k} has {t.ndim} dimensions")
+    blocks = promote([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors])
+    width, at, rows = sum(t.shape[1] for t in blocks), 0, []
+    for t in blocks:
+        parts = [t.new_zeros((t.shape[0], at)), t, t.new_zeros((t.shape[0], width - at - t.shape[1]))]
+        rows.append(cat(parts, 1))
+        at += t.shape[1]
+    return cat(rows, 0)
+
+
+@function()
+def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
+    """The p-norm distances of every row of x1 (..., m, k) to every row of x2 (..., n, k)."""
+    from tapegrad.ops.reductions import vector_norm
+
+    if x1.ndim < 2 or x2.ndim < 2:
+        k, x = (1, x1) if x1.ndim < 2 else (2, x2)
+        raise RuntimeError(f"cdist only supports at least 2D tensors, X{k} got: {x.ndim}D")
+    if x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    if compute_mode not in ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist"):
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode")
+    return vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+
+
+@function(method=True)
+def dist(input, other, p=2):
+    """The p-norm of input - other."""
+    from tapegrad.ops.reductions import vector_norm
+
+    return vector_norm(input - other, p)
+
+

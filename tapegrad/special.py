@@ -1,0 +1,29 @@
+"""`tapegrad.special`: special functions, most of which are rows of `ops/special.py`; some are elementwise ops with kernels of their own."""
+
+from __future__ import annotations
+
+from tapegrad.ops.public import FUNCTIONS
+from tapegrad.ops.registry import BY_CODE, Elementwise
+from tapegrad.ops.special import SPECIAL
+
+# Compiled functions that are here too; they exist once the engine runs.
+COMPILED = {"erf": "erf", "erfc": "erfc", "exp2": "exp2", "expm1": "expm1", "log1p": "log1p", "round": "round", "softmax": "softmax",
+            "log_softmax": "log_softmax", "logsumexp": "logsumexp"} | {
+    alias[len("special.") :]: op.name for op in BY_CODE if isinstance(op, Elementwise) for alias in op.aliases if alias.startswith("special.")
+}  # fmt: skip
+
+__all__ = sorted({*SPECIAL, *COMPILED})  # noqa: PLE0605
+
+
+def __getattr__(name: str):
+    if name in SPECIAL:
+        return SPECIAL[name]
+    if name in COMPILED:
+        import tapegrad
+
+        return FUNCTIONS.get(COMPILED[name]) or getattr(tapegrad, COMPILED[name])
+    raise AttributeError(f"module 'tapegrad.special' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__
