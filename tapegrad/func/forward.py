@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -135,8 +136,11 @@ def hessian(func: Callable, argnums: Any = 0) -> Callable:
 def linearize(func: Callable, *primals: Any) -> tuple:
     """(outputs, jvp_fn): `jvp_fn(*tangents)` is the Jacobian of `func` at `primals` times the tangents, any number of times.
 
-    `func` runs once; its linear part, u -> J^T u, is recorded, and `jvp_fn` applies the transpose of that.
+    `func` runs once; its linear part, u -> J^T u, is recorded, and `jvp_fn` applies the transpose of that.  A UserWarning, where PyTorch
+    gives one too, reminds that values computed at the primals are constants in it.
 
+    >>> import warnings
+    >>> warnings.simplefilter("ignore")
     >>> import tapegrad as tg
     >>> out, push = tg.func.linearize(tg.sin, tg.tensor(0.))
     >>> push(tg.tensor(2.))
@@ -152,6 +156,10 @@ def linearize(func: Callable, *primals: Any) -> tuple:
         aliases = [reverse.alias(x, inside, connected) for x in points]
         leaves, shape = tree_flatten(func(*tree_unflatten(aliases, spec)))
         check_outputs(leaves, "linearize(f, *primals)")
+        warnings.warn(
+            "linearize: values computed at the primals are constants of the linear function; it does not follow later changes of the primals",
+            stacklevel=2,
+        )
         outer = connected and (any(x.requires_grad for x in points) or reverse.depends_on_others(leaves, aliases))
         live = [k for k, out in enumerate(leaves) if out.requires_grad]
         vectors = [reverse.alias(reverse.detached(zeros_like(leaves[k])), inside, False) for k in live]
