@@ -21,6 +21,7 @@ from tapegrad.dtypes import dtype
 from tapegrad.geometry import Size
 from tapegrad.limits import finfo, iinfo
 from tapegrad.modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from tapegrad.ops import plan as _plan
 from tapegrad.ops import table as _table
 from tapegrad.printing import get_printoptions, printoptions, set_printoptions
 from tapegrad.tensor import Tensor
@@ -44,7 +45,7 @@ for _name, _value in dtypes.BY_NAME.items():
     globals()[_name] = _value
 for _name, _target in dtypes.ALIASES.items():
     globals()[_name] = dtypes.BY_NAME[_target]
-globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.function_names()})
+globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.function_names() or n in globals()})  # `tensor` is a module's name too
 globals().update(_TYPES)
 for _name, _value in _METHODS.items():
     setattr(Tensor, _name, _value)
@@ -70,6 +71,7 @@ contiguous_format, preserve_format, channels_last = _Named("contiguous_format"),
 def set_default_dtype(d: dtype) -> None:
     """The dtype of tensors made from Python floats: float32 at first, or float64."""
     dtypes.set_default(d)
+    _plan.forget()  # what calls without a dtype have made
 
 
 def get_default_dtype() -> dtype:
@@ -118,7 +120,6 @@ def __getattr__(name: str):
     if not name.startswith("_"):
         if name in _install.function_names():
             core.start()
-            globals().update(_install.FUNCTIONS)
             return globals()[name]
     raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
 

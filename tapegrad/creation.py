@@ -262,7 +262,8 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
         )
         result = data.detach().clone() if d is None else data.detach().to(d, copy=True)
         return finish(result, requires_grad)
-    return finish(build(data, d), requires_grad)
+    t = build(data, d)
+    return made(t, requires_grad) if type(data) in (list, tuple, *Number) else finish(t, requires_grad)
 
 
 def build(data, d: Dtype | None):
@@ -381,7 +382,7 @@ def size_of(name: str, args: tuple) -> tuple:
     return tuple(shape)
 
 
-def filled(name, size, value, dtype, device, requires_grad, out=None):
+def filled(name, size, value, dtype, device, requires_grad, out=None, like=None):
     from tapegrad.device import check as check_device
 
     check_device(device)
@@ -394,6 +395,15 @@ def filled(name, size, value, dtype, device, requires_grad, out=None):
     t = empty_of(shape, d)
     if value is not None:
         fill(t, value)
+    return made(t, requires_grad, filled=True, like=like) if value is not None else finish(t, requires_grad)
+
+
+def made(t, requires_grad, filled=False, like=None):
+    """`finish`, for a tensor whose elements follow from the arguments alone: the call cache may make it again."""
+    if not requires_grad:
+        from tapegrad.ops import moves
+
+        moves.note_made(t, like, filled)
     return finish(t, requires_grad)
 
 
@@ -445,7 +455,7 @@ def like(name, value):
         t = empty_of(tuple(input.shape), check_dtype(dtype, name) or input.dtype, dense_strides(input))
         if value is not None:
             fill(t, value)
-        return finish(t, requires_grad)
+        return made(t, requires_grad, filled=True, like=input) if value is not None else finish(t, requires_grad)
 
     make.__doc__ = f"A tensor of the shape, dtype and stride order of `input`, {'uninitialised' if value is None else f'filled with {value}'}."
     make.__name__ = make.__qualname__ = name
@@ -470,7 +480,7 @@ def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requir
     """A tensor of the shape and dtype of `input` filled with `fill_value`."""
     t = empty_of(tuple(input.shape), check_dtype(dtype, "full_like") or input.dtype, dense_strides(input))
     fill(t, fill_value.item() if hasattr(fill_value, "_slot") else fill_value)
-    return finish(t, requires_grad)
+    return made(t, requires_grad, filled=True, like=input)
 
 
 # --- ranges ---------------------------------------------------------------------------------------------------------
@@ -524,7 +534,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
         from tapegrad.dispatch import write_out
 
         return write_out(t, out)
-    return finish(t, requires_grad)
+    return made(t, requires_grad)
 
 
 @function(name="range", tensors=False)
@@ -565,7 +575,7 @@ def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=Non
         step = (kind(end) - kind(start)) / kind(steps - 1) if steps > 1 else kind(0)
         k = np.arange(steps)
         array = np.where(k < steps // 2, kind(start) + step * k.astype(kind), kind(end) - step * (steps - k - 1).astype(kind))
-    return finish(from_array(dtypes.to_stored(array, d), d), requires_grad)
+    return made(from_array(dtypes.to_stored(array, d), d), requires_grad)
 
 
 @function()

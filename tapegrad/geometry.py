@@ -170,6 +170,14 @@ def broadcast_shapes(*operands: tuple) -> tuple:
     return tuple(result)
 
 
+def broadcast_shapes_or_none(*operands: tuple) -> tuple | None:
+    """`broadcast_shapes`, None where there is no common shape."""
+    try:
+        return broadcast_shapes(*operands)
+    except RuntimeError:
+        return None
+
+
 def stride_order(shape: tuple, operands: list[tuple]) -> list[int]:
     """Dims from the fastest to the slowest, as TensorIterator sorts them by the operands' strides (0 where broadcast)."""
     order = list(range(len(shape) - 1, -1, -1))

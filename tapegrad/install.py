@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 
 from tapegrad import core, dispatch, dtypes, geometry, kernels, planned
 from tapegrad.engine import bind, layout
@@ -184,6 +185,7 @@ def start(engine) -> None:
                 place = FUNCTIONS if is_function is True else NN.__dict__
                 for name in (op.name, *op.aliases):
                     place[name] = engine.function(symbol, name, signature(op, False) + op.doc, keywords=True)
+    vars(sys.modules["tapegrad"]).update(FUNCTIONS)
 
 
 

@@ -25,12 +25,13 @@ SERVED: dict[str, int] = dict.fromkeys(
         "expand", "diagonal", "__getitem__", "matmul", "__matmul__", "mm", "mv", "dot", "bmm", "addmm",
         "max", "min", "argmax", "argmin", "any", "all", "prod", "logsumexp", "softmax", "log_softmax", "cumsum", "cumprod", "norm", "std", "var",
         "cat", "stack", "unbind", "split", "chunk", "flip", "roll", "clone", "contiguous", "tril", "triu",
-        "gather", "scatter", "scatter_add", "index_select", "index_add",
+        "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "arange", "linspace", "tensor", "new_zeros", "new_ones",
+        "new_full", "gather", "scatter", "scatter_add", "index_select", "index_add",
     ),
     0,
 ) | dict.fromkeys(("where", "clamp", "masked_fill", "lerp"), NUMBERS) | dict.fromkeys(("clamp_", "masked_fill_", "lerp_"), INPLACE | NUMBERS) | dict.fromkeys(
-    ("scatter_", "scatter_add_", "index_add_", "cumsum_", "cumprod_", "tril_", "triu_"), INPLACE
-)
+    ("scatter_", "scatter_add_", "index_add_", "cumsum_", "cumprod_", "tril_", "triu_", "copy_", "zero_"), INPLACE
+) | {"fill_": INPLACE | NUMBERS, "__setitem__": INPLACE | NUMBER_LAST | VOID_RESULT}
 # name -> flags of its thunk
 
 _pins: dict[int, object] = {}  # row of the cache -> objects whose addresses stand in its key
@@ -70,16 +71,15 @@ def thunks() -> dict[str, tuple[str, int]]:
     return {symbol: ("tg_planned", number | flags) for number, (symbol, _, _, _, flags) in enumerate(served())}
 
 
-def operands_of(values) -> list:
-    """The tensors and numbers among arguments, in the order in which compiled code meets them."""
-    found = []
-    for value in values:
-        if hasattr(value, "_slot") or type(value) in (int, float):
+def operands_of(values, code: int) -> list:
+    """The operands among arguments: tensors, and the numbers that the flags in `code` count; in the order of compiled code."""
+    found: list = []
+    for k, value in enumerate(values):
+        number = code & NUMBERS or (code & NUMBER_LAST and k == len(values) - 1)
+        if hasattr(value, "_slot") or (number and type(value) in (int, float)):
             found.append(value)
         elif type(value) in (tuple, list, geometry.Size):
-            found += operands_of(value)
-        elif type(value) is slice:
-            found += operands_of((value.start, value.stop, value.step))
+            found += operands_of(value, NUMBERS if number else 0)
     return found
 
 
@@ -100,7 +100,7 @@ def teaching(callable_, code: int):
     def run(*args, **kwargs):
         result = callable_(*args, **kwargs)
         values = (*args, *kwargs.values())
-        plan = plans.answered(args[0] if code & VOID_RESULT else result, operands_of(values), code & (NUMBERS | NUMBER_LAST))
+        plan = plans.answered(args[0] if code & VOID_RESULT else result, operands_of(values, code))
         if plan is not None:
             names = tuple(kwargs)
             plans.remember(plan, lambda: pinned(core.remember_call(code, values, names, plan.address), (names, *strings_of(values))))

@@ -296,8 +296,8 @@ def copy_op(node, g):
     return g.to(node.inputs[0].dtype)
 
 
-def copy_into(target, source) -> None:
-    """target.copy_(source), recorded."""
+def copy_into(target, source) -> bool:
+    """target.copy_(source), recorded; true if there was nothing to record."""
     check_writable(target, [source])
     try:
         shape = geometry.broadcast_shapes(tuple(target.shape), tuple(source.shape))
@@ -314,7 +314,7 @@ def copy_into(target, source) -> None:
         core.assign(target, plain)
         core.bump_version(target._slot, 1)
         refresh_flag(target)
-        return
+        return True
     with modes.no_grad():
         core.assign(target, plain)
     core.bump_version(target._slot, 1)
@@ -322,6 +322,7 @@ def copy_into(target, source) -> None:
     if source.requires_grad:
         record(copy_op, [source], [holder], plans.Parameters(copy_op, graph_name="CopyBackwards"))
     settle_target(target, holder)
+    return False
 
 
 def drop_leading_ones(source, target):
@@ -338,6 +339,9 @@ def put_into(target, advanced, values, accumulate) -> None:
 
     check_writable(target, [values])
     values = dispatch.convert(values, target.dtype)
+    if not accumulate and not is_recorded(target, [values]) and indexing.put_by_kernel(target, advanced, values):
+        refresh_flag(target)
+        return
     array = target._array()
     recorded = is_recorded(target, [values])
     base = target.detach().clone() if recorded else None
@@ -373,12 +377,14 @@ def detach_inplace(tensor):
 
 def fill_(tensor, value):
     """Tensor.fill_: every element replaced by a number or 0-d tensor."""
+    given = value
     if hasattr(value, "_slot"):
         if value.ndim:
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
     else:
         value = dispatch.number_slot(dispatch.operand("fill_", value, 2, "value"), tensor.dtype)
-    copy_into(tensor, value)
+    if copy_into(tensor, value):
+        plans.note_store(copy_op, tensor, core.get_field(tensor._slot, core.GEOMETRY), 0, value, given)
     return tensor
 
 

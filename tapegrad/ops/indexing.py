@@ -10,6 +10,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
+from tapegrad.engine import layout
 from tapegrad.ops import checks, picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
@@ -315,6 +316,7 @@ def __setitem__(self, index, value):
     from tapegrad.autograd import inplace
 
     plans.settled(self)
+    given = value
     if isinstance(value, dispatch.NUMBERS):
         try:
             value = dispatch.number_slot(value.item() if hasattr(value, "item") else value, self.dtype)
@@ -328,10 +330,33 @@ def __setitem__(self, index, value):
     item, advanced, name = split_index(self, index)
     whole = is_whole(item, self)
     if not any(a is not None for a in advanced):
-        inplace.copy_into(basic(self, item, name), value)
+        view = basic(self, item, name)
+        if inplace.copy_into(view, value) and not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
+            offset = (core.data_of(view._slot) - core.data_of(self._slot)) // self.dtype.itemsize
+            plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given)
         return
     view = self if whole else basic(self, item, name)
     inplace.put_into(view, advanced, value, False)
+    if view is self and given is not value:
+        plans.note_given(value, given)
+
+
+def put_by_kernel(target, advanced, values) -> bool:
+    """`target[advanced] = values` by a kernel, unrecorded; false if there is none for these."""
+    indices = [i for i in advanced if i is not None]
+    first = adjacent(advanced)
+    if first is None or not target.is_contiguous() or not target.numel() or not picks.usable(target, *indices) or values.dtype is not target.dtype:
+        return False
+    shapes_agree(indices)
+    shape = picks.Picked(target, first, indices).shape
+    if len(shape) < values.ndim or geometry.broadcast_shapes_or_none(shape, tuple(values.shape)) != shape:
+        return False
+    if any(core.get_field(t._slot, core.BUFFER) == core.get_field(target._slot, core.BUFFER) for t in (*indices, values)):
+        return False
+    for t in (*indices, values):
+        plans.settled(t)
+    picks.put(index_put_op, target, first, indices, values, first, lambda: arrays_of(advanced, target.shape))
+    return True
 
 
 @structural("index_put_op", "IndexPut")

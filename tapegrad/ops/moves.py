@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
 from tapegrad import core, dtypes, geometry
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine.layout import AS_IS, DENSE, SWEEP_APPLY, SWEEP_VIEW
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
+from tapegrad.ops.registry import structural
 
 # p: how many inputs, bytes of a row of the result, bytes of a row of each input.
 JOIN = """
@@ -41,6 +44,37 @@ def kernel(args, start, stop):
     last = stop * {COPIED}
     last = where(last < size, last, size)
     copy_bytes(load_i64(args) + first, load_i64(args + 8) + first, last - first)
+"""
+
+# p: bytes in all.
+CLEAR = f"""
+def kernel(args, start, stop):
+    result = load_i64(args)
+    size = load_i64(load_i64(args - 8))
+    last = stop * {COPIED}
+    last = where(last < size, last, size)
+    for k in range(start * {COPIED}, last):
+        put_int8(result, k, 0)
+"""
+
+# p: elements in all, the bits of one.  The range is over pieces.
+FILL = f"""
+def kernel(args, start, stop):
+    result = load_i64(args)
+    p = load_i64(args - 8)
+    size = load_i64(p)
+    bits = load_i64(p + 8)
+    last = stop * {COPIED}
+    last = where(last < size, last, size)
+    for k in range(start * {COPIED}, last):
+        put_{{T}}(result, k, bits)
+"""
+
+# p: bytes, the address of what is copied.
+CONSTANT = """
+def kernel(args, start, stop):
+    p = load_i64(args - 8)
+    copy_bytes(load_i64(args), load_i64(p + 8), load_i64(p))
 """
 
 TABLED = 1 << 16  # elements up to which tables of positions are kept
@@ -88,7 +122,7 @@ def kernel(args, start, stop):
             put_{T}(result, r * columns + c, where(kept, get_{T}(source, r * columns + c), 0))
 """
 
-TEXTS = {"join": JOIN, "copy": COPY, "take": TAKE, "triangle": TRIANGLE}
+TEXTS = {"join": JOIN, "copy": COPY, "take": TAKE, "triangle": TRIANGLE, "clear": CLEAR, "fill": FILL, "constant": CONSTANT}
 WORDS = {1: dtypes.int8, 2: dtypes.int16, 4: dtypes.int32, 8: dtypes.int64}  # element size -> the integers that are moved
 
 
@@ -96,7 +130,7 @@ WORDS = {1: dtypes.int8, 2: dtypes.int16, 4: dtypes.int32, 8: dtypes.int64}  # e
 def kernel(name: str, itemsize: int = 8) -> int:
     """The address of a kernel for elements of a size."""
     d = WORDS[itemsize]
-    return loops.compiled(TEXTS[name].replace("{T}", d.name), d, d)
+    return loops.compiled(TEXTS[name].replace("{T}", d.name), d, d, extra=("int8",))
 
 
 def own_geometry(x) -> int:
@@ -199,3 +233,50 @@ def triangle(op, x, diagonal: int, upper: bool):
 def movable(x) -> bool:
     """Whether there are kernels for elements of this size."""
     return BY_CODE[core.get_field(x._slot, core.DTYPE)].itemsize in WORDS
+
+
+def cleared(op, x) -> None:
+    """Zeros written over the dense tensor `x`, unrecorded."""
+    size = x.numel() * x.dtype.itemsize
+    make = lambda: plans.Plan(op, [], kernel=kernel("clear"), n=-(-size // COPIED), cost=size // 16, args=(size,), writes=True)  # noqa: E731
+    plans.run(op, [x], "clear", make)
+
+
+@structural("made_op")
+def made_op(node):
+    """Tensors made from numbers: nothing to differentiate."""
+    return ()
+
+
+CONSTANTS = 1 << 12  # bytes up to which a made tensor is kept to be copied
+_once: set = set()  # what was made once: a plan is worth it the second time
+
+
+def note_made(t, like, filled: bool) -> None:
+    """Let the call cache make tensors like `t` again: without elements of their own, filled with one number, or with constants.
+
+    `like`: the tensor among the arguments, None if there is none; `filled`: all elements are the same.
+    """
+    g, d = core.get_field(t._slot, core.GEOMETRY), t.dtype
+    count = geometry.numels[g]
+    if not movable(t) or not (filled or count * d.itemsize <= CONSTANTS) or not geometry.flags_of(g) & DENSE:
+        return
+    array = t._array()
+    content = array.tobytes() if not filled else array.reshape(-1)[:1].tobytes()
+    other = like if like is None else (core.get_field(like._slot, core.GEOMETRY), core.get_field(like._slot, core.DTYPE))
+    place = ("made", g, d.code, other, content, filled)
+    plan = plans.kept(place)
+    if plan is None:
+        if place not in _once:
+            if len(_once) > 1000:
+                _once.clear()
+            _once.add(place)
+            return
+        kept = np.frombuffer(content or b"\0", np.uint8).copy()
+        if filled:
+            bits = int.from_bytes(content, "little", signed=True)
+            how = {"kernel": kernel("fill", d.itemsize), "n": -(-count // COPIED), "args": (count, bits)}
+        else:
+            how = {"kernel": kernel("constant"), "n": 1 if count else 0, "args": (len(content), kept.ctypes.data)}
+        plan = plans.keep(place, plans.Plan(made_op, [(g, d.code)], cost=count // 4, differentiable=0, content=kept, **how), () if other is None else (other,))
+    plans.note(plan, () if like is None else (like,), t)

@@ -35,6 +35,7 @@ class Plan:
         """
         self.op = op
         self.graph_name = graph_name
+        self.writes = writes
         self.parameters = parameters
         self._args = np.array([0, *args, 0], np.int64)
         self._row = row = np.zeros(1, layout.PLAN.dtype)
@@ -206,11 +207,30 @@ def note_written(result, target) -> None:
         _last = (plan, inputs, (weakref.ref(target),))
 
 
-def answered(result, operands, numbers):
-    """The plan that made `result` out of exactly the tensors among `operands` and nothing else since, or None.
+def note_given(value, number) -> None:
+    """The operand `value` of the plan that ran last was given by the caller as a number."""
+    global _last
+    plan, inputs, out = _last
+    if type(number) in (int, float):
+        _last = (plan, tuple(number if v == id(value) else v for v in inputs), out)
 
-    `operands` are the tensors and numbers of a call; `numbers` is true if its numbers are operands too.
-    """
+
+def note_store(op, target, region, offset: int, value, given) -> None:
+    """`value` (`given` by the caller, perhaps as a number) has been written over the geometry `region` of `target`, `offset` elements on."""
+    s = target._slot
+    g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
+    other = (core.get_field(value._slot, GEOMETRY), core.get_field(value._slot, DTYPE))
+    if not geometry.numels[region] or len(geometry.shapes[other[0]]) > len(geometry.shapes[region]):
+        return
+    place = (op.code, g, d, other, region, offset)
+    plan = _cache.get(place)
+    if plan is None:
+        plan = keep(place, Plan(op, [(region, d)], byte_offset=offset * BY_CODE[d].itemsize, writes=True), ((g, d), other))
+    note(plan, (target, given), target)
+
+
+def answered(result, operands):
+    """The plan that made `result` out of exactly `operands` (the tensors of a call, and those of its numbers that are operands), or None."""
     plan, inputs, out = _last
     results = result if isinstance(result, tuple) else (result,)
     if len(out) != len(results) or not all(ref() is r for ref, r in zip(out, results, strict=True)) or not results:
@@ -220,14 +240,14 @@ def answered(result, operands, numbers):
         core.get_field(r._slot, FLAGS) & layout.LEAF_GRAD and not any(r is t for t in tensors) for r in results
     ):
         return None
-    if isinstance(plan, Plan):
-        return plan if inputs == tuple(map(id, tensors)) else None
-    return elementwise_plan(plan, inputs, operands if numbers else tensors, tensors)
-
-
-def elementwise_plan(op, inputs, operands, tensors):
-    """The plan of an elementwise op on the operands of a call, in whatever order, or None."""
     named = [v if type(v) in (int, float) else id(v) for v in operands]
+    if isinstance(plan, Plan):
+        return plan if list(inputs) == named else None
+    return elementwise_plan(plan, inputs, named)
+
+
+def elementwise_plan(op, inputs, named):
+    """The plan of an elementwise op on the operands of a call (ids and numbers), in whatever order, or None."""
     if len(set(named)) != len(named) or sorted(map(str, named)) != sorted(map(str, inputs)):
         return None
     order = tuple(named.index(v) + 1 for v in inputs)
@@ -248,12 +268,18 @@ def keep(place, plan, inputs):
     return _cache.setdefault(place, plan)
 
 
+def kept(place):
+    """The plan that is kept for `place`, or None."""
+    return _cache.get(place)
+
+
 def forget() -> None:
     """Drop every cached plan; entries and views keep those they need."""
     global _cache, _retired
     with geometry.lock:
         _cache, _retired = {}, _cache
-        layout.CALL.view(state_cell("calls").value, layout.CALL_ROWS)["plan"] = 0
+        if state_cell("calls").value:
+            layout.CALL.view(state_cell("calls").value, layout.CALL_ROWS)["plan"] = 0
 
 
 def remember(plan, teach) -> None:
@@ -281,7 +307,7 @@ def run(op, tensors, key, make, refused=None):
         refused()
     note(plan, tensors, out)
     word = modes.word()
-    if word & modes.INFERENCE:
+    if word & modes.INFERENCE and not plan.writes:
         for t in out if isinstance(out, tuple) else (out,):
             core.set_field(t._slot, FLAGS, core.get_field(t._slot, FLAGS) | layout.INFERENCE)
     if word & modes.WATCHED:

@@ -67,7 +67,8 @@ def copy_(self, src, non_blocking=False):
         fits = False
     if not fits:
         raise RuntimeError(f"The size of tensor a ({list(target)}) must match the size of tensor b ({list(src.shape)})") if src.ndim > self.ndim else _mismatch(self, src)
-    inplace.copy_into(self, src)
+    if inplace.copy_into(self, src):
+        plans.note_store(inplace.copy_op, self, core.get_field(self._slot, core.GEOMETRY), 0, src, src)
     return self
 
 
@@ -90,6 +91,11 @@ def fill_(self, value):
 def zero_(self):
     """Every element replaced by 0."""
     plans.settled(self)
+    if not inplace.is_recorded(self, ()) and geometry.flags_of(core.get_field(self._slot, core.GEOMETRY)) & layout.DENSE:
+        inplace.check_writable(self)
+        moves.cleared(inplace.copy_op, self)
+        inplace.refresh_flag(self)
+        return self
     return inplace.fill_(self, 0)
 
 
@@ -159,16 +165,16 @@ def new_samples(level, f, self, *size, **named):
 
 def _new(name, make):
     def run(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
-        return make(named.get("size", size), dtype or self.dtype, requires_grad)
+        return make(self, named.get("size", size), dtype or self.dtype, requires_grad)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"`tapegrad.{name[4:]}` in this tensor's dtype."
     return method(name=name, batch=new_samples)(run)
 
 
-_new("new_zeros", lambda size, d, r: creation.filled("zeros", size, 0, d, None, r))
-_new("new_ones", lambda size, d, r: creation.filled("ones", size, 1, d, None, r))
-_new("new_empty", lambda size, d, r: creation.filled("empty", size, None, d, None, r))
+_new("new_zeros", lambda x, size, d, r: creation.filled("zeros", size, 0, d, None, r, like=x))
+_new("new_ones", lambda x, size, d, r: creation.filled("ones", size, 1, d, None, r, like=x))
+_new("new_empty", lambda x, size, d, r: creation.filled("empty", size, None, d, None, r, like=x))
 
 
 def new_full_samples(level, f, self, size, fill_value, **named):
@@ -181,7 +187,7 @@ def new_full_samples(level, f, self, size, fill_value, **named):
 @method(batch=new_full_samples)
 def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False):
     """`tapegrad.full` in this tensor's dtype."""
-    return creation.filled("full", (tuple(size),), fill_value, dtype or self.dtype, None, requires_grad)
+    return creation.filled("full", (tuple(size),), fill_value, dtype or self.dtype, None, requires_grad, like=self)
 
 
 def refuse_equal(level, f, *args, **kwargs):

@@ -145,8 +145,9 @@ def encode(code, self, args, count, names, key, operands):
             return 0
     for k in range(count + extra):
         number = code & NUMBERS
-        if code & NUMBER_LAST and k == count - 1:
-            number = 1
+        if code & NUMBER_LAST and k == count - 1 and load_i64(operands) > 0:
+            number = 1  # of the dtype that it is written to
+            store_i64(operands + 24, slot_row(the_state().slots, load_i64(operands + FIRST_SLOT)).dtype)
         if encode_value(load_i64(args + k * 8), key, operands, number) == 0:
             return 0
     for k in range(extra):

@@ -208,6 +208,17 @@ def overwrite(s, value, tensor):
     return result
 
 
+@native("iiiii")
+def store_into(address, s, value, tensor):
+    """Write slot `value`, converted and broadcast, over the region of slot `s` that a plan describes; `changed`, or 0 with an exception."""
+    results = Plan(address).results
+    region = view_slot(s, load_i64(results), load_i64(results + 16))
+    slot_row(the_state().slots, region).handles = 1
+    done = assign(region, value)
+    drop(region)
+    return changed(s, tensor) if done > 0 else 0
+
+
 @native("iiiiii")
 def produce(address, slots, inputs, parent, written):
     """Run a plan and record it.  A new reference to its result, 0 with an exception, or REFUSED.
@@ -234,6 +245,8 @@ def produce(address, slots, inputs, parent, written):
                 return 0
             py_tuple_set(pieces, k, piece)
         return pieces
+    if plan.writes != 0 and plan.kernel == 0:
+        return store_into(address, load_i64(slots), load_i64(slots + 8), parent)
     made = made_words()
     status = run_plan(address, slots, inputs, made)
     if status != 1:
