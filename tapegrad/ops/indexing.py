@@ -327,6 +327,8 @@ def __setitem__(self, index, value):
             value = creation.tensor(value)
         else:
             raise TypeError(f"can't assign a {type(value).__name__} to a tapegrad.{self.dtype.legacy}")
+    if hasattr(index, "_slot") and index.dtype is dtypes.bool_ and fill_where(self, index, value, given):
+        return
     item, advanced, name = split_index(self, index)
     whole = is_whole(item, self)
     if not any(a is not None for a in advanced):
@@ -339,6 +341,25 @@ def __setitem__(self, index, value):
     inplace.put_into(view, advanced, value, False)
     if view is self and given is not value:
         plans.note_given(value, given)
+
+
+def fill_where(target, mask, value, given) -> bool:
+    """`target[mask] = value` for one value and a mask of the same shape, unrecorded; false if it is not that."""
+    from tapegrad import dispatch, modes
+    from tapegrad.autograd import inplace
+    from tapegrad.ops.registry import BY_NAME
+
+    if not target.ndim or mask.shape != target.shape or value.ndim or value.dtype is not target.dtype or inplace.is_recorded(target, [value]):
+        return False
+    inplace.check_writable(target, [value])
+    op = BY_NAME["masked_fill"]
+    with modes.no_grad():
+        result = dispatch.finish(op, [mask, target, value])
+    core.assign(target, result)
+    core.bump_version(target._slot, 1)
+    inplace.refresh_flag(target)
+    plans.note(op, [mask, target, given], target)
+    return True
 
 
 def put_by_kernel(target, advanced, values) -> bool:
