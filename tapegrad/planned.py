@@ -95,10 +95,15 @@ def strings_of(values) -> list:
 
 def teaching(callable_, code: int):
     """The Python form of a served callable, which teaches the cache the plan that it ends up with."""
+    depth = bind.state_cell("teaching")
 
     @functools.wraps(callable_)
     def run(*args, **kwargs):
-        result = callable_(*args, **kwargs)
+        outer, depth.value = depth.value, 1
+        try:
+            result = callable_(*args, **kwargs)
+        finally:
+            depth.value = outer
         values = (*args, *kwargs.values())
         plan = plans.answered(args[0] if code & VOID_RESULT else result, operands_of(values, code))
         if plan is not None:

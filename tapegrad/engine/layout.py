@@ -305,6 +305,7 @@ STATE = Struct(
     retired_count="i64",
     spent_count="i64",
     calls="i64",  # the cache of planned method calls
+    teaching="i64",  # a served callable runs in Python: what it calls must too, so that the plan that it ends up with is seen
     slice_type="i64",
     tuple_type="i64",
     list_type="i64",
