@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import support
 
+import tapegrad as tg
+
 A, B, V, T = (3, 4), (4, 2), (4,), (2, 3, 4)
 CASES = {
     "sum": (lambda m, x: x.sum(), [A]), "sum dim": (lambda m, x: x.sum(0), [A]), "sum dims": (lambda m, x: x.sum((0, -1), keepdim=True), [T]),
@@ -108,3 +110,33 @@ def test_matmul_folds_where_torch_does(needs, turned, torch, rng):
         a, b = rng.uniform(size=a), rng.uniform(size=b)
         for overwritten in (0, 1):
             assert outcome(tg, a, b, overwritten) == outcome(torch, a, b, overwritten), (a.shape, b.shape, overwritten)
+
+
+TURNS = {
+    "transpose_": lambda v: v.transpose_(0, 1), "t_": lambda v: v.t_(), "unsqueeze_": lambda v: v.unsqueeze_(0).squeeze_(0), "twice": lambda v: v.t_().unsqueeze_(1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_a_view_turned_in_place_is_written_through(name, rng):
+    """The base gets the new values, and the gradient, at the places that the turned view shows."""
+
+    def f(m, x, y):
+        base = x * 1
+        view = base.view(2, 3)
+        TURNS[name](view)
+        view *= y.reshape(view.shape)
+        return [base * base, view]
+
+    arrays = [rng.uniform(-1, 1, 6), rng.uniform(1, 2, 6)]
+    support.check_against_torch(f, arrays, rng)
+    support.check_against_differences(f, arrays, rng)
+
+
+@pytest.mark.parametrize("index,expected", [([[1, 2], [0, 3]], [4.0, 11.0]), ([slice(1, 3), 0], [4.0, 8.0]), ([None, 0], [[0.0, 1.0, 2.0, 3.0]]),
+                                            ([[1, 2, 3], [0]], [4.0, 8.0, 12.0])])  # fmt: skip
+def test_a_list_of_sequences_is_a_tuple_of_indices(index, expected):
+    x = tg.arange(16.0).view(4, 4)
+    with pytest.warns(UserWarning, match="Using a non-tuple sequence for multidimensional indexing"):
+        assert x[index].tolist() == expected
+    assert x[[0, 1]].shape == (2, 4)

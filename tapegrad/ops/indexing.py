@@ -6,6 +6,8 @@ one advanced step (`index_op`).  Assignment goes to the view, or through `index_
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from tapegrad import core, dtypes, geometry
@@ -19,6 +21,12 @@ from tapegrad.ops.transformable import Unhandled, transformable
 from tapegrad.ops.views import pick, pick_make, tensor_argument, wrap_dim
 
 _slices: dict[tuple, tuple] = {}
+
+
+NON_TUPLE = (
+    "Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use x[tuple(seq)] instead of x[seq]. "
+    "In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an error or a different result"
+)
 
 
 def is_tensor_index(part) -> bool:
@@ -56,7 +64,14 @@ def scalar_of(part):
 
 
 def treat_as_tuple(index) -> tuple:
-    return index if isinstance(index, tuple) else (index,)
+    """The parts of an index.  torch still takes a short list that holds sequences, tensors, slices, None or Ellipsis for a tuple."""
+    if isinstance(index, tuple):
+        return index
+    if isinstance(index, list) and len(index) < 32:
+        if any(p is None or p is Ellipsis or isinstance(p, (list, tuple, slice)) or hasattr(p, "_slot") for p in index):
+            warnings.warn(NON_TUPLE, UserWarning, stacklevel=4)
+            return tuple(index)
+    return (index,)
 
 
 def split_index(x, index):

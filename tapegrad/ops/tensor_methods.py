@@ -116,8 +116,17 @@ for _name, _function in (
 
 def _reshaping(name, function):
     def run(self, *args):
-        view = function(self, *args)
-        inplace_view(self, view)
+        if self._base is None:
+            inplace_view(self, function(self, *args))
+            return self
+        # A view stays a view of its base, by one more step: what it was so far lives on as the parent.
+        before = core.wrap(plans.settled(self))
+        before._base, before._parent, before._plan = self._base, self._parent, self._plan
+        view = function(before, *args)
+        if view is not before:
+            core.move_handle(self, view._slot)
+            self._parent, self._plan = before, view._plan
+            core.bump_version(self._slot, 1)
         return self
 
     run.__name__ = run.__qualname__ = name
@@ -240,6 +249,12 @@ method(name="__pos__")(positive)
 def is_tensor(obj):
     """Whether `obj` is a Tensor."""
     return hasattr(obj, "_slot")
+
+
+@function()
+def is_inference(input):
+    """Whether the tensor was made in inference mode."""
+    return input.is_inference()
 
 
 @function()
