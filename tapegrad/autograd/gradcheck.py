@@ -1,7 +1,8 @@
 """gradcheck: derivatives compared with differences.
 
 The numerical Jacobian moves every element of every input by `eps` both ways; the analytical one applies the recorded derivative to
-every unit vector.  With `fast_mode` both are reduced to one number by random vectors.
+every unit vector.  With `fast_mode` both are reduced to one number by random vectors.  A complex element is moved along both axes,
+which gives df/dx + i df/dy; the real and the imaginary parts of complex outputs are checked one after the other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from tapegrad import modes
+from tapegrad import dtypes, modes
 from tapegrad.tensor import Tensor
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
@@ -36,7 +37,7 @@ def _check_inputs(inputs, atol, rtol) -> None:
     for k, x in enumerate(inputs):
         if not _differentiable(x):
             continue
-        if x.dtype.name != "float64":
+        if x.dtype not in (dtypes.float64, dtypes.complex128):
             warnings.warn(
                 f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will likely fail if all the "
                 "inputs are not of double precision floating point or complex. ",
@@ -60,26 +61,47 @@ def _outputs(func, inputs) -> list:
 def _values(func, inputs) -> list:
     """The outputs as float64 arrays, copied: an output may be a view of a perturbed input."""
     with modes.enable_grad():  # the function may itself differentiate
-        return [np.array(out.detach()._array(), np.float64) for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
+        return [np.array(out.detach()._values(), np.float64) for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
+
+
+def _wide(x: Tensor) -> np.ndarray:
+    """The elements as float64 or complex128."""
+    return x.detach()._values().astype(np.complex128 if x.dtype.is_complex else np.float64)
+
+
+def _random(random, like: Tensor) -> np.ndarray:
+    """A random array of unit length in the shape of a tensor, complex if it is."""
+    u = random.standard_normal(tuple(like.shape))
+    if like.dtype.is_complex:
+        u = u + 1j * random.standard_normal(tuple(like.shape))
+    return u / (np.linalg.norm(u) or 1.0)
 
 
 def _numerical(func, inputs, k, eps, places) -> list:
     """Per output (of those in `places`) the Jacobian by input `k`: input elements x output elements."""
     x = inputs[k]
     array = x._array()  # in place and unseen by the version counter: the graph of `x` stays as it is
+    axes = (1, 1j) if x.dtype.is_complex else (1,)
     columns: list[list] = [[] for _ in places]
     for index in np.ndindex(*array.shape):
-        kept = array[index].copy()
-        try:
-            array[index] = kept + eps
-            above = _values(func, inputs)
-            array[index] = kept - eps
-            below = _values(func, inputs)
-        finally:
-            array[index] = kept
+        slopes = [_slopes(func, inputs, x, array, index, eps, axis) for axis in axes]
         for column, place in zip(columns, places, strict=True):
-            column.append(((above[place] - below[place]) / (2 * eps)).reshape(-1))
+            column.append(sum(axis * found[place] for axis, found in zip(axes, slopes, strict=True)).reshape(-1))
     return [np.array(c) if c else np.zeros((0, 0)) for c in columns]
+
+
+def _slopes(func, inputs, x, array, index, eps, direction) -> list:
+    """The change of every output per `eps` when the elements at `index` of the memory of `x` move by `eps * direction`."""
+    kept = array[index].copy()
+    start = dtypes.from_stored(kept, x.dtype)
+    try:
+        array[index] = dtypes.to_stored(np.asarray(start + eps * direction), x.dtype)
+        above = _values(func, inputs)
+        array[index] = dtypes.to_stored(np.asarray(start - eps * direction), x.dtype)
+        below = _values(func, inputs)
+    finally:
+        array[index] = kept
+    return [(a - b) / (2 * eps) for a, b in zip(above, below, strict=True)]
 
 
 def _analytical(out, inputs, unit) -> list:
@@ -104,12 +126,13 @@ def _close(a, b, atol, rtol) -> bool:
 def _show(array, like) -> str:
     from tapegrad.creation import from_array
 
-    return repr(from_array(np.ascontiguousarray(array.astype(like.dtype.numpy))))
+    return repr(from_array(np.ascontiguousarray(array), like.dtype))
 
 
-def _mismatch(a, n, output, k, like, text="") -> GradcheckError:
+def _mismatch(a, n, output, k, like, part, text="") -> GradcheckError:
+    prefix = f"While considering the {part} part of complex outputs only, " if part else ""
     return GradcheckError(
-        f"Jacobian mismatch for output {output} with respect to input {k},\nnumerical:{_show(n, like)}\nanalytical:{_show(a, like)}\n{text}"
+        f"{prefix}Jacobian mismatch for output {output} with respect to input {k},\nnumerical:{_show(n, like)}\nanalytical:{_show(a, like)}\n{text}"
     )
 
 
@@ -161,18 +184,33 @@ def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, chec
     if not outputs:
         for k in wanted:
             for j, numerical in enumerate(_numerical(func, inputs, k, eps, range(len(everything)))):
-                if numerical.any() and everything[j].dtype.is_floating_point:
+                if numerical.any() and everything[j].dtype.differentiable:
                     raise GradcheckError("Numerical gradient for function expected to be zero")
         return
     check = _check_fast if fast_mode else _check_slow
-    check(func, inputs, wanted, points, outputs, places, eps, atol, rtol, nondet_tol, check_grad_dtypes)
+    whole = [out.dtype.is_complex for out in everything]
+    for part in ("imag", "real") if any(whole) else ("",):
+        f = _part_of(func, part) if part else func
+        with modes.enable_grad():
+            parts = [out for out in _as_tuple(f(*inputs)) if isinstance(out, Tensor)] if part else everything
+        names = [{"imag": "imaginary"}.get(part, part) if whole[k] else "" for k in places]
+        check(f, inputs, wanted, points, [parts[k] for k in places], places, names, eps, atol, rtol, nondet_tol, check_grad_dtypes)
     if check_batched_grad:
         _check_batched(outputs, points, atol, rtol)
     if check_undefined_grad:
         _check_undefined(func, inputs, points)
 
 
-def _check_slow(func, inputs, wanted, points, outputs, places, eps, atol, rtol, nondet_tol, check_grad_dtypes):
+def _part_of(func, part):
+    """`func` with the real or the imaginary parts of its complex outputs."""
+
+    def run(*args):
+        return tuple(getattr(out, part) if isinstance(out, Tensor) and out.dtype.is_complex else out for out in _as_tuple(func(*args)))
+
+    return run
+
+
+def _check_slow(func, inputs, wanted, points, outputs, places, parts, eps, atol, rtol, nondet_tol, check_grad_dtypes):
     numerical = [_numerical(func, inputs, k, eps, places) for k in wanted]
     for j, out in enumerate(outputs):
         rows: list[list] = [[] for _ in points]
@@ -181,16 +219,16 @@ def _check_slow(func, inputs, wanted, points, outputs, places, eps, atol, rtol, 
             for i, (g, again, x) in enumerate(zip(first, second, points, strict=True)):
                 if g is not None:
                     _check_gradient(g, x, wanted[i], check_grad_dtypes)
-                    if np.abs(g.detach()._array().astype(np.float64) - again.detach()._array()).max(initial=0) > nondet_tol:
+                    if np.abs(_wide(g) - _wide(again)).max(initial=0) > nondet_tol:
                         raise GradcheckError(
                             f"Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives different "
                             f"values, although analytical gradient matches numerical gradient. The tolerance for nondeterminism was {nondet_tol}."
                         )
-                rows[i].append(np.zeros(x.numel()) if g is None else g.detach()._array().astype(np.float64).reshape(-1))
+                rows[i].append(np.zeros(x.numel()) if g is None else _wide(g).reshape(-1))
         for i, x in enumerate(points):
             analytical = np.array(rows[i]).T if rows[i] else np.zeros((x.numel(), 0))
             if not _close(analytical, numerical[i][j], atol, rtol):
-                raise _mismatch(analytical, numerical[i][j], places[j], wanted[i], x)
+                raise _mismatch(analytical, numerical[i][j], places[j], wanted[i], x, parts[j])
 
 
 def _check_gradient(g, x, k, check_grad_dtypes) -> None:
@@ -200,36 +238,26 @@ def _check_gradient(g, x, k, check_grad_dtypes) -> None:
         raise GradcheckError("grad is incorrect type")
 
 
-def _check_fast(func, inputs, wanted, points, outputs, places, eps, atol, rtol, nondet_tol, check_grad_dtypes):
+def _check_fast(func, inputs, wanted, points, outputs, places, parts, eps, atol, rtol, nondet_tol, check_grad_dtypes):
     """u^T J v for random u of the input's and v of the output's shape, both ways."""
     from tapegrad.creation import from_array
 
     random = np.random.default_rng(0)
     for i, x in enumerate(points):
-        u = random.standard_normal(tuple(x.shape))
-        u /= np.linalg.norm(u) or 1.0
-        array = x._array()
-        kept = array.copy()
-        try:
-            array[...] = kept + eps * u
-            above = _values(func, inputs)
-            array[...] = kept - eps * u
-            below = _values(func, inputs)
-        finally:
-            array[...] = kept
+        u = _random(random, x)
+        slopes = _slopes(func, inputs, x, x._array(), ..., eps, u)
         for j, out in enumerate(outputs):
-            v = random.standard_normal(tuple(out.shape))
-            v /= np.linalg.norm(v) or 1.0
-            g = _analytical(out, [x], from_array(np.asarray(v.astype(out.dtype.numpy))))[0]
-            analytical = 0.0 if g is None else float((g.detach()._array() * u).sum())
+            v = _random(random, out)
+            g = _analytical(out, [x], from_array(np.asarray(v), out.dtype))[0]
+            analytical = 0.0 if g is None else float((_wide(g).conj() * u).sum().real)
             if g is not None:
                 _check_gradient(g, x, wanted[i], check_grad_dtypes)
-            numerical = float(((above[places[j]] - below[places[j]]) / (2 * eps) * v).sum())
+            numerical = float((slopes[places[j]] * v).sum())
             # The tolerance for a sum of products: as if all elements erred alike.
             slack = atol * float(np.abs(u).sum() * np.abs(v).sum())
             if not abs(analytical - numerical) <= slack + rtol * abs(numerical):
                 raise _mismatch(
-                    np.array(analytical), np.array(numerical), places[j], wanted[i], x,
+                    np.array(analytical), np.array(numerical), places[j], wanted[i], x, parts[j],
                     "The above quantities relating the numerical and analytical jacobians are computed in fast mode.",
                 )
 
@@ -304,14 +332,14 @@ def _check_batched(outputs, points, atol, rtol) -> None:
 
     random = np.random.default_rng(0)
     for j, out in enumerate(outputs):
-        rows = [from_array(np.asarray(random.standard_normal(tuple(out.shape)).astype(out.dtype.numpy))) for _ in range(2)]
+        rows = [from_array(np.asarray(_random(random, out)), out.dtype) for _ in range(2)]
         single = [_analytical(out, points, row) for row in rows]
         batched = grad([out], points, [stack(rows)], retain_graph=True, allow_unused=True, is_grads_batched=True)
         for i, found in enumerate(batched):
             for k in range(2):
                 one = single[k][i]
                 same = found is one is None or (
-                    found is not None and one is not None and _close(found[k].detach()._array(), one.detach()._array(), atol, rtol)
+                    found is not None and one is not None and _close(_wide(found[k]), _wide(one), atol, rtol)
                 )
                 if not same:
                     raise GradcheckError(f"For output {j} and input {i}: the batched gradient differs from the gradients of its rows")
@@ -329,7 +357,7 @@ def _check_undefined(func, inputs, points) -> None:
     for chosen in [range(len(outputs))] if len(outputs) == 1 else [range(len(outputs)), *([k] for k in range(len(outputs)))]:
         live = [outputs[k] for k in chosen]
         found = grad(live, points, [zeros_like(out) for out in live], retain_graph=True, allow_unused=True)
-        if any(g is not None and not (g.detach()._array() == 0).all() for g in found):
+        if any(g is not None and not (_wide(g) == 0).all() for g in found):
             raise GradcheckError(
                 "Expected all input grads to be undefined or zero when all output grads are undefined or zero. Please look at \"Notes about "
                 "undefined output gradients\" in \"tools/autograd/derivatives.yaml\""
@@ -355,10 +383,12 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
         with modes.enable_grad():
             outputs = _outputs(func, inputs)
         for out in outputs:
-            values = np.asarray(random.uniform(-1, 1, tuple(out.shape)).astype(out.dtype.numpy))
-            v = from_array(values)
+            values = np.asarray(random.uniform(-1, 1, tuple(out.shape)))
+            if out.dtype.is_complex:
+                values = values + 1j * random.uniform(-1, 1, tuple(out.shape))
+            v = from_array(values, out.dtype)
             if gen_non_contig_grad_outputs and v.ndim:
-                v = from_array(np.repeat(values, 2, -1))[..., ::2]
+                v = from_array(np.repeat(values, 2, -1), out.dtype)[..., ::2]
             vectors.append(v.detach().requires_grad_())
         vectors = tuple(vectors)
     else:

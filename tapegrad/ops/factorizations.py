@@ -203,16 +203,15 @@ def lu_unpack(LU_data, LU_pivots, unpack_data=True, unpack_pivots=True):
 
 # --- Cholesky -------------------------------------------------------------------------------------------------------
 def cholesky_gradient(lower, g):
-    """L^-H sym(Phi(L^H gL)) L^-1, where Phi takes the lower triangle with half of the diagonal."""
+    """L^-H Phi(L^H gL) L^-1, where Phi puts half of the lower triangle above the diagonal too."""
     phi = (lower.mH @ g).tril()
-    phi = phi - phi.diagonal(0, -2, -1).diag_embed() / 2
-    phi = (phi + phi.mH) / 2
+    phi = (phi + phi.tril(-1).mH) / 2
     return solve_triangular(lower, solve_triangular(lower.mH, phi, upper=True), upper=False, left=False)
 
 
 @structural("linalg_cholesky_ex", "LinalgCholeskyEx")
 def cholesky_ex_op(node, g, _):
-    """A = L L^H: L^-H sym(Phi(L^H gL)) L^-1; the transposed for A = U^H U."""
+    """A = L L^H: L^-H Phi(L^H gL) L^-1; the transposed for A = U^H U."""
     factor = node.outputs[0]
     return cholesky_gradient(factor.mH, g.mH) if node.attributes.upper else cholesky_gradient(factor, g)
 
