@@ -275,11 +275,10 @@ def call(op: Elementwise, *values, out=None):
         op = OPS[op.complex_form]
     d = compute_dtype(op, values[1:] if op.mask else values)
     if op.name == "pow" and len(values) == 2:
-        special, plain = special_power(values, d), bool_power(values)
-        if plain is not None:
-            return plain if out is None else write_out(plain, out)
+        special = special_power(values, d)
         if special is not None:
             op, values = special, values[:1]
+            d = dtypes.bool_ if d is dtypes.int64 else d
     tensors = promoted(op, values, d)
     if out is not None:
         return store_out(op, tensors, out)
@@ -297,19 +296,13 @@ def note(op: Elementwise, values, tensors, result) -> None:
 POWERS = {0: "pow_0", 1: "pow_1", 2: "pow_2", 3: "pow_3", 0.5: "pow_half", -1: "pow_minus_1", -2: "pow_minus_2", -0.5: "pow_minus_half"}
 
 
-def bool_power(values):
-    """A bool tensor to the power of True or False: what torch answers without computing, None for other operands."""
-    base, exponent = values
-    if isinstance(exponent, bool) and not isinstance(base, NUMBERS) and base.dtype is dtypes.bool_:
-        return base.clone() if exponent else base.new_ones(tuple(base.shape))
-    if all(not isinstance(v, NUMBERS) and v.dtype is dtypes.bool_ for v in values):
-        raise NotImplementedError("\"pow\" not implemented for 'Bool'")
-    return None
-
-
 def special_power(values, d):
-    """The op that serves a Python-number exponent without pow, None for other exponents."""
+    """The op that serves a Python-number exponent without pow, None for other exponents; bools have powers to a bool number only."""
     exponent = values[1]
+    if d is dtypes.int64 and result_dtype(values) is dtypes.bool_:
+        if not isinstance(exponent, bool):
+            raise NotImplementedError("\"pow\" not implemented for 'Bool'")
+        return OPS["pow_1" if exponent else "pow_0"]
     if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT and exponent in POWERS:
         return OPS[POWERS[exponent]]
     return None
@@ -398,22 +391,19 @@ def call_inplace(op: Elementwise, target, *values):
         op.check(op, values)
     if op.complex_form and target.dtype.is_complex:
         raise RuntimeError(f"In-place {op.name} is not supported for complex tensors.")
-    plain = bool_power(values) if op.name == "pow" and len(values) == 2 else None
-    if plain is not None:
-        inplace.copy_into(target, plain)
-        return target
-    d = compute_dtype(op, values)
-    can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
-    if op.name == "pow" and len(values) == 2:
-        special = special_power(values, d)
-        if special is not None:
-            op, values = special, values[:1]
     inplace.check_writable(target, values, op.name + "_.Tensor")
     shape = geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
     if shape != tuple(target.shape):
         raise RuntimeError(
             f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(shape)}"
         )
+    d = compute_dtype(op, values)
+    if op.name == "pow" and len(values) == 2:
+        special = special_power(values, d)
+        if special is not None:
+            op, values = special, values[:1]
+            d = dtypes.bool_ if d is dtypes.int64 else d
+    can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
     return inplace.run_elementwise(op, target, values, d)
 
 
