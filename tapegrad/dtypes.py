@@ -41,7 +41,7 @@ class dtype:
         return f"tapegrad.{self.name}"
 
     def __reduce__(self):
-        return self.name
+        return by_name, (self.name,)
 
     @property
     def scalar_name(self) -> str:
@@ -74,6 +74,11 @@ class dtype:
     def to_real(self):
         """The dtype of the parts of a complex dtype; other dtypes themselves."""
         return BY_NAME[_REAL_OF.get(self.name, self.name)]
+
+
+def by_name(name: str) -> dtype:
+    """The dtype of a name: how one is unpickled."""
+    return BY_NAME[name]
 
 
 _ROWS = [

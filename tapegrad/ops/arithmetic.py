@@ -51,8 +51,9 @@ for name, forward, grad in (
     ("pow_minus_2", "1 / (x * x)", "g * (-2 / (x * x * x))"),
     ("pow_minus_half", "1 / sqrt(x)", "g * (-0.5 / (x * sqrt(x)))"),
 ):
-    Elementwise(name, graph_name="Pow", kinds="FCB" if name in ("pow_0", "pow_1") else "FC", forward=forward, grads=(grad,), function=False,
-                forward_bool="x == x" if name == "pow_0" else "", method=False, domain=((0.3, 3),))
+    whole = name in ("pow_0", "pow_1")  # of bools, too
+    Elementwise(name, graph_name="Pow", kinds="FCB" if whole else "FC", promote="same" if whole else "float", forward=forward, grads=(grad,),
+                forward_bool="x == x" if name == "pow_0" else "", function=False, method=False, domain=((0.3, 3),))
 Elementwise("neg", forward="-x", grads=("-g",), kinds="FIC", check=checks.no_bool_neg, operators=("__neg__",), aliases=("negative",), cost=4)
 Elementwise("abs", forward="fabs(x)", forward_int="where(x < 0, -x, x)", grads=("g * sign(x)",), kinds="FI", aliases=("absolute",),
             operators=("__abs__",), cost=4, complex_form="modulus")
