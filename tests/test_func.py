@@ -189,3 +189,104 @@ def test_every_function(name, rng):
             left, right = sum(float((w * p).sum()) for w, p in zip(weights, products)), float((gradient * t).sum())
             assert left == pytest.approx(right, rel=1e-6, abs=1e-8, nan_ok=True)
         return
+
+
+# --- neural networks ------------------------------------------------------------------------------------------------
+def _images(rng):
+    return tg.tensor(rng.uniform(0.1, 1, (3, 2, 4, 6, 6))), tg.tensor(rng.uniform(-1, 1, (3, 6, 2, 3, 3))), tg.tensor(rng.uniform(-1, 1, (3, 6)))
+
+
+F = tg.nn.functional
+LAYERS = {
+    "conv2d": lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1, groups=2), "conv2d without bias": lambda x, w, b: F.conv2d(x, w, None, groups=2),
+    "conv_transpose2d": lambda x, w, b: F.conv_transpose2d(x.repeat(1, 3, 1, 1)[:, :6], w, b[:4], groups=2), "max_pool2d": lambda x, w, b: F.max_pool2d(x, 2),
+    "avg_pool2d": lambda x, w, b: F.avg_pool2d(x, 2, padding=1), "adaptive_avg_pool2d": lambda x, w, b: F.adaptive_avg_pool2d(x, (2, 3)),
+    "adaptive_max_pool2d": lambda x, w, b: F.adaptive_max_pool2d(x, (2, 3)), "layer_norm": lambda x, w, b: F.layer_norm(x, (6,), b, b * 2),
+    "group_norm": lambda x, w, b: F.group_norm(x, 2), "batch_norm": lambda x, w, b: F.batch_norm(x, None, None, b[:4], b[:4], training=True),
+    "batch_norm frozen": lambda x, w, b: F.batch_norm(x, tg.zeros(4).double(), tg.ones(4).double() * 2), "pad": lambda x, w, b: F.pad(x, (1, 2, 0, 1)),
+    "reflect": lambda x, w, b: F.pad(x, (1, 2, 0, 1), mode="reflect"), "unfold": lambda x, w, b: F.unfold(x, 2), "glu": lambda x, w, b: F.glu(x, 1),
+    "cross_entropy": lambda x, w, b: F.cross_entropy(x[:, :, 0, 0], tg.tensor([0, 3])),
+    "cross_entropy of the sample": lambda x, w, b: F.cross_entropy(x[:, :, 0, 0], x[:, :, 1, 0].argmax(1), ignore_index=2),
+    "embedding": lambda x, w, b: F.embedding(tg.tensor([0, 1, 1]), x[0, 0]), "embedding of the sample": lambda x, w, b: F.embedding(x[0, 0].argmax(1), w[:, 0, 0]),
+    "mse_loss": lambda x, w, b: F.mse_loss(x, x.flip(0)), "smooth_l1_loss": lambda x, w, b: F.smooth_l1_loss(x * 3, x.flip(0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name, rng):
+    f, (xs, ws, bs) = LAYERS[name], _images(rng)
+    total = lambda x, w, b: (f(x, w, b) ** 2).sum()
+    for dims in ((0, 0, 0), (0, None, None), (None, 0, None)):
+        pick = lambda k: [t[k] if d == 0 else t[0] for t, d in zip((xs, ws, bs), dims)]
+        given = [t if d == 0 else t[0] for t, d in zip((xs, ws, bs), dims)]
+        same(tg.vmap(f, in_dims=dims)(*given), tg.stack([f(*pick(k)) for k in range(3)]), name)
+        gradient = func.grad(total, argnums=(0, 1, 2))
+        expected = [tg.stack(list(c)) for c in zip(*(gradient(*pick(k)) for k in range(3)))]
+        same(tg.vmap(gradient, in_dims=dims)(*given), expected, name)
+    out, product = func.jvp(f, (xs[0], ws[0], bs[0]), (xs[1], ws[1], bs[1]))
+    gradients = func.vjp(f, xs[0], ws[0], bs[0])[1](out)
+    left, right = float((product * out).sum()), sum(float((g * t[1]).sum()) for g, t in zip(gradients, (xs, ws, bs)))
+    assert left == pytest.approx(right, rel=1e-9)
+
+
+def test_gradients_per_sample_of_a_module():
+    tg.manual_seed(0)
+    net = tg.nn.Sequential(tg.nn.Linear(3, 4), tg.nn.Tanh(), tg.nn.Linear(4, 1))
+    x, y = tg.randn(5, 3), tg.randn(5, 1)
+
+    def loss(parameters, x, y):
+        return ((func.functional_call(net, parameters, (x,)) - y) ** 2).sum()
+
+    parameters = {name: p.detach() for name, p in net.named_parameters()}
+    per_sample = tg.vmap(func.grad(loss), in_dims=(None, 0, 0))(parameters, x, y)
+    loss(dict(net.named_parameters()), x, y).backward()
+    for name, p in net.named_parameters():
+        assert per_sample[name].shape == (5, *p.shape) and not per_sample[name].requires_grad
+        np.testing.assert_allclose(support.value(per_sample[name].sum(0)), support.value(p.grad), rtol=2e-5, atol=1e-6)
+    before = net[0].weight
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\): nothing"):
+        func.functional_call(net, {"nothing": x}, (x,), strict=True)
+    assert net[0].weight is before
+    stacked, _ = func.stack_module_state([net, net])
+    assert stacked["0.weight"].shape == (2, 4, 3) and stacked["0.weight"].is_leaf and stacked["0.weight"].requires_grad
+
+
+def test_levels_leave_nothing_behind(holds_nothing):
+    x = tg.randn(3, 2)
+    f = lambda x: (x.sin() * x.sum()).prod()
+    tg.vmap(func.hessian(f))(x)
+    func.jacrev(func.jacfwd(f))(x[0])
+    with pytest.raises(RuntimeError, match=r"\.item\(\)"):
+        tg.vmap(func.grad(lambda x: x.sum() * x[0].item()))(x)
+    y = tg.zeros(2)
+    _, pull = func.vjp(f, x[0])
+    pull(tg.ones(()))
+    assert type(y) is tg.Tensor and not y.requires_grad
+    del x, y, pull
+
+
+def test_a_tensor_written_in_a_forward_pass_is_plain_afterwards():
+    kept = []
+
+    def f(x):
+        y = tg.zeros(2)
+        y[0] = x
+        kept.append(y)
+        return y.sum()
+
+    assert func.jvp(f, (tg.tensor(3.0),), (tg.tensor(2.0),))[1].item() == 2.0
+    assert type(kept[0]) is tg.Tensor and kept[0].tolist() == [3.0, 0.0]
+    with tg.autograd.forward_ad.dual_level():
+        d = tg.autograd.forward_ad.make_dual(tg.ones(2), tg.ones(2))
+        e = d * 2
+    assert type(e) is tg.Tensor and (e + 1).tolist() == [3.0, 3.0]
+
+
+def test_modes_and_levels_are_restored_after_errors():
+    with pytest.raises(ZeroDivisionError):
+        func.grad(lambda x: 1 / 0)(tg.ones(()))
+    y = tg.ones(2)
+    y.add_(1)
+    y.requires_grad_()
+    (y * y).sum().backward()
+    assert y.grad.tolist() == [4.0, 4.0]

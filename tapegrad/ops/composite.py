@@ -11,13 +11,18 @@ from tapegrad import modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import ACTIVE, level_of
 
 
 def apart(x, recorded):
     """`x` as another tensor: with its history if the derivative is recorded, else as a leaf."""
     if not x.requires_grad:
         return x
-    return x.view(x.shape) if recorded else x.detach().requires_grad_()
+    if recorded:
+        return x.view(x.shape)
+    leaf = x.detach()
+    leaf._require_grad()
+    return leaf
 
 
 def composite(name: str, graph_name: str):
@@ -45,6 +50,8 @@ def composite(name: str, graph_name: str):
 
         @functools.wraps(function)
         def run(*tensors, **parameters):
+            if ACTIVE and level_of(tensors) is not None:
+                return function(*tensors, **parameters)
             with modes.no_grad():
                 outputs = function(*[None if t is None else t.detach() for t in tensors], **parameters)
             single = not isinstance(outputs, tuple)

@@ -14,6 +14,7 @@ from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import transformable
 
 
 def columns(x, window, groups):
@@ -36,6 +37,53 @@ def finished(values, x, op, inputs, **parameters):
     return out
 
 
+def folded(level, t):
+    """(B, N, C, ...) as (N, B * C, ...)."""
+    t = level.spread(t).transpose(0, 1)
+    return t.reshape(t.shape[0], -1, *t.shape[3:])
+
+
+def flattened(level, t):
+    """(B, O, ...) as (B * O, ...)."""
+    t = level.spread(t)
+    return t.reshape(-1, *t.shape[2:])
+
+
+def samples(level, out):
+    """The batch rule's result: (N, B * O, ...) as a batch."""
+    return level.wrap(out.reshape(out.shape[0], level.size, -1, *out.shape[2:]), 1)
+
+
+def forward_samples(level, f, x, w, bias, window, groups):
+    """The batch rule: more samples where only x is batched; else more groups."""
+    if not level.follows(w) and not level.follows(bias):
+        out = f(flattened(level, x), w, bias, window, groups)
+        return level.wrap(out.reshape(level.size, -1, *out.shape[1:]))
+    bias = None if bias is None else flattened(level, bias)
+    return samples(level, f(folded(level, x), flattened(level, w), bias, window, groups * level.size))
+
+
+def transposed_samples(level, f, g, w, bias, sizes, window, groups):
+    """The same for the transposed convolution."""
+    if not level.follows(w) and not level.follows(bias):
+        out = f(flattened(level, g), w, bias, sizes, window, groups)
+        return level.wrap(out.reshape(level.size, -1, *out.shape[1:]))
+    bias = None if bias is None else flattened(level, bias)
+    return samples(level, f(folded(level, g), flattened(level, w), bias, sizes, window, groups * level.size))
+
+
+def weight_samples(level, f, x, g, window, groups):
+    """The same for the gradient of the weight: a group for each sample."""
+    out = f(folded(level, x), folded(level, g), window, groups * level.size)
+    return level.wrap(out.reshape(level.size, -1, *out.shape[1:]))
+
+
+def without_bias(first):
+    """Bilinear, unless there is a bias."""
+    return lambda named: (first, "w") if named["bias"] is None else ()
+
+
+@transformable(forward_samples, without_bias("x"))
 def forward(x, w, bias, window, groups):
     """The convolution of x (N, C, *S) with w (O, C / groups, *kernel)."""
     a, b = x.detach()._array(), w.detach()._array()
@@ -49,6 +97,7 @@ def forward(x, w, bias, window, groups):
     return finished(out, x, convolution, [x, w] if bias is None else [x, w, bias], window=window, groups=groups)
 
 
+@transformable(transposed_samples, without_bias("g"))
 def transposed(g, w, bias, sizes, window, groups):
     """The gradient of a convolution for its input of `sizes`: windows of w weighted by g, added at their places."""
     a, b = g.detach()._array(), w.detach()._array()
@@ -64,6 +113,7 @@ def transposed(g, w, bias, sizes, window, groups):
     return finished(out, g, convolution_transposed, [g, w] if bias is None else [g, w, bias], window=window, groups=groups)
 
 
+@transformable(weight_samples, ("x", "g"))
 def of_weight(x, g, window, groups):
     """The gradient of a convolution for its weight: products of windows of x with g, over samples and places."""
     a, b = x.detach()._array(), g.detach()._array()

@@ -17,6 +17,7 @@ from tapegrad.ops import formulas, loops
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import floats_only
 from tapegrad.ops.registry import Elementwise, Structural, structural
+from tapegrad.ops.transformable import ACTIVE, level_of, transformable
 
 VALUE = """
 def kernel(args, start, stop):
@@ -60,6 +61,9 @@ class PointwiseLoss:
     def __call__(self, x, y, reduction, *numbers):
         if reduction == "none":
             return dispatch.call(self.elementwise, x, y, *numbers)
+        if ACTIVE and level_of((x, y)) is not None:
+            each = dispatch.call(self.elementwise, x, y, *numbers)
+            return each.mean() if reduction == "mean" else each.sum()
         s, t = plans.settled(x), plans.settled(y)
         g, d = core.get_field(s, core.GEOMETRY), x.dtype
         if (
@@ -138,6 +142,17 @@ def nll_op(node, g, *_):
     return zeros(a.shape, dtype=g.dtype).scatter(a.dim, a.rows.unsqueeze(a.dim), g.unsqueeze(a.dim))
 
 
+def nll_of_samples(level, f, x, target, weight, reduction, ignore_index, dim, graph_name):
+    """The batch rule of nll: in other ops."""
+    ignored = target == ignore_index
+    safe = target.masked_fill(ignored, 0)
+    scale = (target == target).to(x.dtype) if weight is None else weight[safe]
+    scale = scale.masked_fill(ignored, 0)
+    loss = -(x.gather(dim, safe.unsqueeze(dim)).squeeze(dim) * scale)
+    return loss if reduction == "none" else loss.sum() / scale.sum() if reduction == "mean" else loss.sum()
+
+
+@transformable(nll_of_samples, "x")
 def nll(x, target, weight, reduction, ignore_index, dim, graph_name):
     """-weight[target] * x[target] along `dim`, reduced; "mean" divides by the sum of the weights."""
     from tapegrad.creation import from_array

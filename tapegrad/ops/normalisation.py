@@ -8,6 +8,7 @@ from tapegrad import creation, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import ACTIVE, level_of
 
 
 @structural("normalise", "NativeLayerNorm")
@@ -34,11 +35,26 @@ def normalise_op(node, g):
     return result
 
 
+def composed(x, weight, bias, rows, dims, affine, eps, moments):
+    """`normalise` in other ops, for tensors that transforms follow."""
+    seen = x.reshape(rows)
+    if moments is None:
+        mean = seen.mean(dims, True)
+        variance = ((seen - mean) ** 2).mean(dims, True)
+    else:
+        mean, variance = (creation.from_array(np.asarray(m, x.dtype.numpy)) for m in moments)
+    out = ((seen - mean) / (variance + eps).sqrt()).reshape(x.shape)
+    out = out if weight is None else out * weight.reshape(affine)
+    return out if bias is None else out + bias.reshape(affine), mean, variance
+
+
 def normalise(x, weight, bias, rows, dims, affine, eps, graph_name, moments=None):
     """Normalise x seen as shape `rows` over `dims`; weight and bias have the broadcast shape `affine`.
 
     `moments`: (mean, variance) arrays in the shape of the rows' statistics, instead of those of x.  Returns (out, mean, variance).
     """
+    if ACTIVE and level_of((x, weight, bias)) is not None:
+        return composed(x, weight, bias, rows, dims, affine, eps, moments)
     array = x.detach()._array().reshape(rows)
     if moments is None:
         mean = array.mean(dims, dtype=np.float64, keepdims=True)

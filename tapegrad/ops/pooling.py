@@ -11,6 +11,7 @@ from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import transformable
 
 
 # --- maxima ---------------------------------------------------------------------------------------------------------
@@ -37,6 +38,7 @@ def places(window, sizes):
     return flat, np.where(flat < 0, np.iinfo(np.int64).max, flat).min(0)
 
 
+@transformable("leading")
 def max_pool(x, window, graph_name):
     """(maxima, flat places) of the windows over the last dims; a NaN is a maximum."""
     n = len(window.kernel)
@@ -60,6 +62,7 @@ def max_pool(x, window, graph_name):
 
 
 # --- averages -------------------------------------------------------------------------------------------------------
+@transformable("leading", "x")
 def average(x, window, divisor, graph_name):
     """The sums of windows over `divisor`, an array over the places of windows."""
     n = len(window.kernel)
@@ -78,6 +81,7 @@ def average_op(node, g):
     return spread(g, node.attributes)
 
 
+@transformable("leading", "g")
 def spread(g, a):
     """The transpose of `average`."""
     n = len(a.window.kernel)
@@ -97,6 +101,7 @@ def spread_op(node, g):
 
 
 # --- maps along each dim --------------------------------------------------------------------------------------------
+@transformable("leading", "x")
 def along_dims(x, maps, graph_name):
     """Each of the last dims of x multiplied by a matrix: maps are (out, in) arrays."""
     values = x.detach()._array()
@@ -129,6 +134,7 @@ def averaging(size: int, parts: int, kind: str):
     return result
 
 
+@transformable("leading")
 def adaptive_max(x, parts, graph_name):
     """(maxima, flat places) over even shares of the last dims."""
     n = len(parts)

@@ -13,6 +13,7 @@ from tapegrad.install import NN
 from tapegrad.ops import joining, tensor_methods
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME, structural
+from tapegrad.ops.transformable import transformable
 from tapegrad.ops.views import tensor_argument, wrap_dim
 from tapegrad.tensor import Tensor
 
@@ -184,6 +185,7 @@ def glu_op(node, g):
     return joining.cat([g * s, g * a * s * (1 - s)], node.attributes.dim)
 
 
+@transformable("along")
 def glu(input, dim=-1):
     """a sigmoid(b), where a and b are the halves of the input along `dim`."""
     from tapegrad.autograd.node import record
@@ -206,6 +208,7 @@ def rrelu_op(node, g):
     return g * node.attributes.noise
 
 
+@transformable()
 def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     """leaky_relu whose slopes are drawn from [lower, upper) in training, and their mean otherwise."""
     from tapegrad.autograd import inplace as writing

@@ -11,6 +11,7 @@ from tapegrad.autograd.node import record
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import transformable
 from tapegrad.ops.windows import Window
 
 
@@ -26,6 +27,14 @@ def col2im_op(node, g):
     return _unfold(g, node.attributes.window)
 
 
+def _unfold_samples(level, f, x, *rest):
+    """The batch rule of fold and unfold: more samples."""
+    value = level.front(x)
+    out = f(value.reshape(-1, *value.shape[2:]), *rest)
+    return level.wrap(out.reshape(level.size, -1, *out.shape[1:]))
+
+
+@transformable(_unfold_samples, "x")
 def _unfold(x, window):
     array = x.detach()._array()
     cut = window.cut(array)
@@ -35,6 +44,7 @@ def _unfold(x, window):
     return out
 
 
+@transformable(_unfold_samples, "x")
 def _fold(x, window, sizes):
     array = x.detach()._array()
     channels = array.shape[1] // math.prod(window.kernel)

@@ -11,6 +11,7 @@ from tapegrad.nn.functional.distance import pairwise_distance
 from tapegrad.ops import losses, tensor_methods
 from tapegrad.ops.composite import composite
 from tapegrad.ops.indexing import where
+from tapegrad.ops.transformable import plain
 
 
 # --- reductions -----------------------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
         )
     if target.dtype is not input.dtype:
         raise RuntimeError(f"Found dtype {target.dtype.scalar_name} but expected {input.dtype.scalar_name}")
-    values = input.detach()._array()
+    values = plain(input).detach()._array()
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise RuntimeError("all elements of input should be between 0 and 1")
     if weight is None:

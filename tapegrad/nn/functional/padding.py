@@ -9,6 +9,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import transformable
 from tapegrad.ops.views import tensor_argument
 
 
@@ -18,6 +19,7 @@ def constant_pad_op(node, g):
     return constant_pad(g, [-p for p in node.attributes.pads], 0)
 
 
+@transformable("leading", lambda named: ("input",) if named["value"] == 0 else ())
 def constant_pad(input, pads, value):
     """`pads`: (before, after) of the last dim, then of the one before it ...; negative ones cut off."""
     if len(pads) % 2:
@@ -56,6 +58,7 @@ def mirrored_pad_op(node, g):
     return g
 
 
+@transformable(linear="input")
 def mirrored(input, pads, mode):
     n = len(pads) // 2
     name = "reflection_pad" if mode == "reflect" else "replication_pad"

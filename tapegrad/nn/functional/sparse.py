@@ -8,6 +8,7 @@ from tapegrad import creation, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import Unhandled, transformable
 
 
 @structural("embedding_op", "Embedding")
@@ -20,6 +21,20 @@ def embedding_op(node, g):
     return creation.zeros(a.shape, dtype=g.dtype).index_add(0, a.index, rows)
 
 
+def embedding_samples(level, f, input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+    """The batch rule of embedding: one table for all samples as it is; tables of their own one after the other."""
+    if max_norm is not None or scale_grad_by_freq:
+        raise Unhandled
+    if not level.follows(weight):
+        return level.wrap(f(level.front(input), weight, padding_idx))
+    if padding_idx is not None or weight.ndim != 2:
+        raise Unhandled
+    rows = creation.arange(level.size).reshape((-1,) + (1,) * input.ndim) * weight.shape[0]
+    table = level.front(weight)
+    return level.wrap(f(level.spread(input) + rows, table.reshape(-1, table.shape[-1])))
+
+
+@transformable(embedding_samples, "weight")
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """weight[input]: rows of a table (V, D) by number, input (...) of ints: (..., D).
 
@@ -67,6 +82,7 @@ def _shorten(weight, rows, max_norm, norm_type) -> None:
         weight.detach()[picked] = (found * (max_norm / (norms + 1e-7))).where(norms > max_norm, found)
 
 
+@transformable("leading")
 def one_hot(tensor, num_classes=-1):
     """Rows with a 1 at the place that each element says: (...) of int64 to (..., num_classes)."""
     if tensor.dtype is not dtypes.int64:
