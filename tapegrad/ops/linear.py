@@ -239,7 +239,7 @@ def bmm(input, mat2, *, out=None):
     return out_of("bmm", out, product(bmm_op, a, b, m, k, n, (count,), (count, m, n), a.stride(), b.stride(), None))
 
 
-@function(method=True)
+@function(method=True, linear=("input", "other"))
 def matmul(input, other, *, out=None):
     """The matrix product with NumPy's rules: vectors are rows or columns, leading dims are batches and broadcast."""
     tensor_argument("matmul", input)

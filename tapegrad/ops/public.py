@@ -9,15 +9,23 @@ from __future__ import annotations
 
 from tapegrad.ops.transformable import transformable
 
-FUNCTIONS: dict[str, object] = {}
-METHODS: dict[str, object] = {}
+
+class Names(dict):
+    """Public callables by name; whatever is put in becomes transformable."""
+
+    def __setitem__(self, name: str, f) -> None:
+        super().__setitem__(name, f if hasattr(f, "batch") or not callable(f) else transformable(writes=is_write(name))(f))
+
+
+FUNCTIONS: dict[str, object] = Names()
+METHODS: dict[str, object] = Names()
 
 
 def function(method: bool = False, name: str | None = None, aliases: tuple[str, ...] = (), batch=None, linear=(), tensors: bool = True):
     """Register a function of the package, and with `method` of Tensor too."""
 
     def register(f):
-        public_f = transformable(batch, linear)(f) if tensors and not hasattr(f, "batch") else f
+        public_f = made_public(f, batch, linear, False, tensors)
         for public in (name or f.__name__, *aliases):
             FUNCTIONS[public] = public_f
             if method:
@@ -31,12 +39,21 @@ def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, l
     """Register a method of Tensor."""
 
     def register(f):
-        public_f = transformable(batch, linear, is_write(name or f.__name__))(f) if tensors and not hasattr(f, "batch") else f
+        public_f = made_public(f, batch, linear, is_write(name or f.__name__), tensors)
         for public in (name or f.__name__, *aliases):
             METHODS[public] = public_f
         return public_f
 
     return register
+
+
+def made_public(f, batch, linear, writes: bool, tensors: bool):
+    if hasattr(f, "batch"):
+        return f
+    if tensors:
+        return transformable(batch, linear, writes)(f)
+    f.batch = None  # it sees to transforms itself, or has nothing to do with them
+    return f
 
 
 def is_write(name: str) -> bool:

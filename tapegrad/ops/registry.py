@@ -10,6 +10,7 @@ Start reading at `Elementwise`.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -111,9 +112,10 @@ class Elementwise(Op):
         return any(text is not None for text in self.grads)
 
 
-def names_in(text: str) -> set[str]:
+@functools.cache
+def names_in(text: str) -> frozenset[str]:
     """The names in an expression."""
-    return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
+    return frozenset(node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name))
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import FUNCTIONS, METHODS, function
 from tapegrad.ops.registry import Structural
+from tapegrad.ops.transformable import transformable
 
 ROWS: dict[str, Special] = {}
 SPECIAL: dict[str, object] = {}  # the functions of `tapegrad.special`
@@ -113,11 +114,7 @@ def call(op: Special, *values, number=None, out=None):
     tensors = [dispatch.number_slot(v, d) if isinstance(v, dispatch.NUMBERS) else dispatch.convert(v, d) for v in values]
     shape = broadcast_shapes(*(tuple(t.shape) for t in tensors))
     tensors = [t if tuple(t.shape) == shape else t.expand(shape) for t in tensors]
-    with np.errstate(all="ignore"):
-        arrays = [t.detach()._values() for t in tensors] + ([number] if op.parameter else [])
-        result = creation.from_array(np.asarray(kernel(op.value)(*arrays)), d)
-    if d.is_floating_point:
-        record(op, tensors, [result], plans.Parameters(op, number=number) if op.parameter else None, saves=op.reads)
+    result = run_row(op, tensors, number, d)
     result = dispatch.as_subclass_of(values, result)
     if out is not None and d.is_floating_point:
         dispatch.can_store(d, out.dtype)
@@ -125,6 +122,17 @@ def call(op: Special, *values, number=None, out=None):
         return result
     dispatch.check_out(op.name, tensors, out)
     return dispatch.write_out(result.detach(), out)
+
+
+@transformable("spread_list")
+def run_row(op: Special, tensors, number, d):
+    """The row's value on tensors of one shape and dtype, recorded."""
+    with np.errstate(all="ignore"):
+        arrays = [t.detach()._values() for t in tensors] + ([number] if op.parameter else [])
+        result = creation.from_array(np.asarray(kernel(op.value)(*arrays)), d)
+    if d.is_floating_point:
+        record(op, tensors, [result], plans.Parameters(op, number=number) if op.parameter else None, saves=op.reads)
+    return result
 
 
 def special(name, value, *grads, inputs=("x",), graph_name="", names=None, domain=((-3.0, 3.0),), kinds="F", numbers=False, promotes=True, doc=""):

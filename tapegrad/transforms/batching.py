@@ -37,10 +37,10 @@ class Batched(Wrapper):
     """A tensor of a vmap level."""
 
     def item(self):
-        raise RuntimeError(NO_ITEM)
+        raise Unhandled if self._level.bodies else RuntimeError(NO_ITEM)
 
     def __bool__(self):
-        raise RuntimeError(NO_BRANCH)
+        raise Unhandled if self._level.bodies else RuntimeError(NO_BRANCH)
 
     def tolist(self):
         self.numpy()
@@ -84,6 +84,7 @@ class VmapLevel(Level):
     def __init__(self, size: int, randomness: str, public: bool = True):
         super().__init__()
         self.size, self.randomness, self.public = size, randomness, public
+        self.bodies = 0  # how many functions of the package run on this level's tensors: what they ask of values falls back to the loop
 
     # --- in and out -------------------------------------------------------------------------------------------------
     def wrap(self, value, bdim: int = 0):
@@ -161,10 +162,13 @@ class VmapLevel(Level):
             except Unhandled:
                 return self.loop(f, args, kwargs)
         if f not in self._loops:
+            self.bodies += 1
             try:
                 return f.__wrapped__(*args, **kwargs)
             except Unhandled:
                 self._loops.add(f)
+            finally:
+                self.bodies -= 1
         return self.loop(f, args, kwargs)
 
     def loop(self, f, args, kwargs):
@@ -239,32 +243,52 @@ def batched_view(op, make_view):
 
 
 # --- rules that records name ----------------------------------------------------------------------------------------
-_signatures: dict = {}
+_signatures: dict = {}  # function -> (signature, defaults by name, names given by position, names given by keyword); () with *args
+
+
+def _signature(f):
+    found = _signatures.get(f)
+    if found is None:
+        signature = inspect.signature(f)
+        kinds = {name: p.kind for name, p in signature.parameters.items()}
+        if any(k in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD) for k in kinds.values()):
+            found = signature, {}, (), ()
+        else:
+            last = [name for name, k in kinds.items() if k is inspect.Parameter.KEYWORD_ONLY]
+            found = signature, {n: p.default for n, p in signature.parameters.items()}, [n for n in kinds if n not in last], last
+        _signatures[f] = found
+    return found
 
 
 def arguments(f, args, kwargs) -> dict:
     """The arguments of a call by name, defaults included."""
-    signature = _signatures.get(f)
-    if signature is None:
-        signature = _signatures[f] = inspect.signature(f)
-    bound = signature.bind(*args, **kwargs)
+    signature, defaults, positional, _ = _signature(f)
+    if defaults and len(args) <= len(positional):
+        named = {**defaults, **dict(zip(positional, args, strict=False)), **kwargs}
+        if len(named) == len(defaults) and not any(v is inspect.Parameter.empty for v in named.values()):
+            return named
+    bound = signature.bind(*args, **kwargs)  # raises if the call is wrong
     bound.apply_defaults()
     return bound.arguments
 
 
 def again(f, named: dict):
     """Call `f` with arguments by name."""
-    positional, keywords = [], {}
-    for parameter in _signatures[f].parameters.values():
+    signature, defaults, positional, last = _signature(f)
+    if defaults:
+        return f(*[named[name] for name in positional], **{name: named[name] for name in last})
+    given: list = []
+    keywords: dict = {}
+    for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            positional.extend(named[parameter.name])
+            given.extend(named[name])
         elif parameter.kind is parameter.VAR_KEYWORD:
-            keywords.update(named[parameter.name])
+            keywords.update(named[name])
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            keywords[parameter.name] = named[parameter.name]
+            keywords[name] = named[name]
         else:
-            positional.append(named[parameter.name])
-    return f(*positional, **keywords)
+            given.append(named[name])
+    return f(*given, **keywords)
 
 
 def wrapped(level, result):
@@ -343,4 +367,9 @@ def first_leading(level, f, A, *args, **kwargs):
     return wrapped(level, f(level.front(A), *args, **kwargs))
 
 
-RULES = {"first_leading": first_leading, "matrices": matrices, "over": over, "along": along, "leading": leading, "sequence": sequence}
+def spread_list(level, f, op, tensors, *args):
+    """Elementwise ops on a list of tensors of one shape."""
+    return wrapped(level, f(op, [level.spread(t) for t in tensors], *args))
+
+
+RULES = {"spread_list": spread_list, "first_leading": first_leading, "matrices": matrices, "over": over, "along": along, "leading": leading, "sequence": sequence}
