@@ -300,11 +300,10 @@ def filler(name, draw, doc):
         values = draw(stream_of(generator), self, *args, **kwargs)
         with modes.no_grad():
             fresh = creation.from_array(np.asarray(values).reshape(tuple(self.shape)), self.dtype)
-            recorded = self.requires_grad and not self.is_leaf
             core.assign(self, fresh)
         core.bump_version(self._slot, 1)
-        if recorded and modes.is_grad_enabled():
-            inplace.settle_target(self, core.wrap(core.share_slot(self)))
+        if inplace.is_recorded(self, ()):
+            inplace.overwritten(self, graph_name="BernoulliBackward2" if name == "bernoulli_" else f"{name[:-1].title().replace('_', '')}Backward0")
         else:
             inplace.refresh_flag(self)
         return self

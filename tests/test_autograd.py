@@ -270,3 +270,26 @@ def test_requires_grad_switched_on_after_use_reads_nothing_that_was_not_saved(ho
     z.sum().backward()
     assert b.grad is None and a.grad.tolist() == [[6.0] * 3] * 3
     del y, z, w, c, a, b
+
+
+OVERWRITES = {
+    "copy_": lambda y, c: y.copy_(c), "copy_ of a constant": lambda y, c: y.copy_(tg.ones(3)), "zero_": lambda y, c: y.zero_(),
+    "fill_": lambda y, c: y.fill_(2.0), "fill_ with a tensor": lambda y, c: y.fill_(c[0]), "uniform_": lambda y, c: y.uniform_(),
+    "bernoulli_": lambda y, c: y.bernoulli_(), "all by index": lambda y, c: y.__setitem__(slice(None), c),
+    "a number by index": lambda y, c: y.__setitem__(Ellipsis, 0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OVERWRITES)
+def test_an_overwritten_value_gets_a_gradient_of_zeros(name):
+    """The graph goes on through an operation that replaces every element, as in PyTorch."""
+    a, c = tg.ones(3, requires_grad=True), tg.full((3,), 2.0, requires_grad=True)
+    y = a * 1
+    OVERWRITES[name](y, c)
+    assert y.requires_grad and not y.is_leaf
+    (y * tg.arange(3.0)).sum().backward()
+    assert a.grad.tolist() == [0.0, 0.0, 0.0]
+    wanted = {"copy_": [0.0, 1.0, 2.0], "all by index": [0.0, 1.0, 2.0], "fill_ with a tensor": [3.0, 0.0, 0.0]}.get(name)
+    assert (c.grad if c.grad is None else c.grad.tolist()) == wanted
+    (second,) = tg.autograd.grad((y.detach() * a).sum(), a)  # a new graph is not disturbed
+    assert second.shape == a.shape

@@ -296,7 +296,28 @@ def copy_op(node, g):
     return g.to(node.inputs[0].dtype)
 
 
-def copy_into(target, source) -> bool:
+@structural("overwrite_op", "Copy")
+def overwrite_op(node, g):
+    """Every element replaced: what was there gets zeros, the source, if there is one, gets the gradient."""
+    old, *source = node.inputs
+    return (g.new_zeros(tuple(g.shape)) if old.requires_grad else None, *(g.to(s.dtype) if s.requires_grad else None for s in source))
+
+
+def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
+    """All elements of `target` have just been replaced, by those of `source` if the graph knows it: record that.
+
+    A view's old value needs no gradient of its own: its base loses it by `copy_slices`.
+    """
+    holder = core.wrap(core.share_slot(target))
+    sources = [] if source is None else [source]
+    if target._base is None:
+        record(overwrite_op, [target, *sources], [holder], plans.Parameters(overwrite_op, graph_name=graph_name))
+    elif source is not None and source.requires_grad:
+        record(copy_op, sources, [holder], plans.Parameters(copy_op, graph_name=graph_name))
+    settle_target(target, holder)
+
+
+def copy_into(target, source, graph_name="CopyBackwards") -> bool:
     """target.copy_(source), recorded; true if there was nothing to record."""
     check_writable(target, [source])
     try:
@@ -318,10 +339,7 @@ def copy_into(target, source) -> bool:
     with modes.no_grad():
         core.assign(target, plain)
     core.bump_version(target._slot, 1)
-    holder = core.wrap(core.share_slot(target))
-    if source.requires_grad:
-        record(copy_op, [source], [holder], plans.Parameters(copy_op, graph_name="CopyBackwards"))
-    settle_target(target, holder)
+    overwritten(target, source, graph_name)
     return False
 
 
@@ -375,15 +393,16 @@ def detach_inplace(tensor):
     return tensor
 
 
-def fill_(tensor, value):
+def fill_(tensor, value, graph_name="FillBackward2"):
     """Tensor.fill_: every element replaced by a number or 0-d tensor."""
     given = value
     if hasattr(value, "_slot"):
         if value.ndim:
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+        graph_name = "FillBackward3"
     else:
         value = dispatch.number_slot(dispatch.operand("fill_", value, 2, "value"), tensor.dtype)
-    if copy_into(tensor, value):
+    if copy_into(tensor, value, graph_name):
         plans.note_store(copy_op, tensor, core.get_field(tensor._slot, core.GEOMETRY), 0, value, given)
     return tensor
 

@@ -347,8 +347,9 @@ def __setitem__(self, index, value):
     item, advanced, name = split_index(self, index)
     whole = is_whole(item, self)
     if not any(a is not None for a in advanced):
-        view = basic(self, item, name)
-        if inplace.copy_into(view, value) and not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
+        view = self if whole else basic(self, item, name)
+        graph_name = "CopyBackwards" if given is value else "FillBackward3"
+        if inplace.copy_into(view, value, graph_name) and not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
             offset = (core.data_of(view._slot) - core.data_of(self._slot)) // self.dtype.itemsize
             plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given)
         return

@@ -96,7 +96,7 @@ def zero_(self):
         moves.cleared(inplace.copy_op, self)
         inplace.refresh_flag(self)
         return self
-    return inplace.fill_(self, 0)
+    return inplace.fill_(self, 0, "ZeroBackward0")
 
 
 @method()
