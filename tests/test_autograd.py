@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import support
 
 import tapegrad as tg
 
@@ -293,3 +294,31 @@ def test_an_overwritten_value_gets_a_gradient_of_zeros(name):
     assert (c.grad if c.grad is None else c.grad.tolist()) == wanted
     (second,) = tg.autograd.grad((y.detach() * a).sum(), a)  # a new graph is not disturbed
     assert second.shape == a.shape
+
+
+@pytest.mark.parametrize("m", support.MODULES, ids=lambda m: m.__name__)
+def test_views_of_views_in_place(m):
+    x = m.ones(2, 2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad is being used in an in-place operation"):
+        x.unsqueeze_(0)
+    y = x.clone()
+    v = y[0]
+    v.unsqueeze_(0)
+    v.mul_(3)
+    v.t_()
+    v.add_(m.tensor([[1.0], [2.0]]))
+    assert tuple(v.shape) == (2, 1) and y.tolist() == [[4.0, 5.0], [1.0, 1.0]]
+    (y * y).sum().backward()
+    assert x.grad.tolist() == [[24.0, 30.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize("write", [lambda t: t.zero_(), lambda t: t.fill_(7), lambda t: t.copy_(tg.zeros(2)), lambda t: t.neg_(), lambda t: t.add_(1)])
+@pytest.mark.parametrize("look", [lambda t: t.contiguous(), lambda t: t.to(tg.float32), lambda t: t.requires_grad_(False), lambda t: t.squeeze(), lambda t: t.cpu()])
+def test_a_call_that_returns_its_argument_does_not_repeat_what_was_done_to_it(write, look):
+    for _ in range(3):
+        t = tg.tensor([1.0, 2.0])
+        write(t)
+        look(t)
+        other = tg.tensor([3.0, 4.0])
+        look(other)
+        assert other.tolist() == [3.0, 4.0]

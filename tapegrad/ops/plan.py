@@ -193,6 +193,12 @@ def view_rule(op, d, shape, target, make, parameters) -> dict:
 _last: tuple = (None, (), ())  # the plan (or elementwise op) that ran last from Python, its operands, and weak references to its outputs
 
 
+def forget_last() -> None:
+    """Before a call that is to teach the cache: no plan has run yet."""
+    global _last
+    _last = (None, (), ())
+
+
 def note(plan, operands, out) -> None:
     """Remember what made `out`; operands are tensors, or Python numbers of an elementwise op."""
     global _last

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import core, creation, dtypes, geometry
-from tapegrad.autograd import inplace
+from tapegrad.autograd import hooks, inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
 from tapegrad.ops import indexing, joining, moves, rows, scans, views
@@ -116,17 +116,20 @@ for _name, _function in (
 
 def _reshaping(name, function):
     def run(self, *args):
+        plans.settled(self)
+        inplace.check_writable(self)
         if self._base is None:
             inplace_view(self, function(self, *args))
             return self
         # A view stays a view of its base, by one more step: what it was so far lives on as the parent.
-        before = core.wrap(plans.settled(self))
+        before = core.wrap(self._slot)
         before._base, before._parent, before._plan = self._base, self._parent, self._plan
         view = function(before, *args)
         if view is not before:
-            core.move_handle(self, view._slot)
+            hooks.move(self, view._slot)
             self._parent, self._plan = before, view._plan
             core.bump_version(self._slot, 1)
+            core.set_field(self._slot, core.VERSION, core.version_of(self._slot))
         return self
 
     run.__name__ = run.__qualname__ = name
