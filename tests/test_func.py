@@ -291,3 +291,61 @@ def test_modes_and_levels_are_restored_after_errors():
     y.requires_grad_()
     (y * y).sum().backward()
     assert y.grad.tolist() == [4.0, 4.0]
+
+
+def test_the_tangent_of_a_view_of_an_expanded_value():
+    """The view's tangent has strides of its own: an expanded value has fewer elements in memory than it shows."""
+    f = lambda x: (x.max() ** 2).sum()
+    x = tg.tensor([0.1, 0.7, 0.3], dtype=tg.float64)
+    product = lambda x: func.jvp(func.hessian(f), (x,), (x * 0.5 + 1,))[1]
+    same(func.jacfwd(product)(x), func.jacrev(product)(x))
+
+
+class _Cube(tg.autograd.Function):
+    factor = 3
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * g * ctx.saved_tensors[0] ** 2
+
+    @classmethod
+    def jvp(cls, ctx, t):
+        return cls.factor * t * ctx.saved_tensors[0] ** 2
+
+
+class _WrongCube(_Cube):
+    factor = 2
+
+
+def test_gradcheck_of_forward_mode():
+    check = tg.autograd.gradcheck
+    x = tg.tensor([0.5, -0.7], dtype=tg.float64, requires_grad=True)
+    z = tg.tensor([1 + 2j, 0.5 - 1j], dtype=tg.complex128, requires_grad=True)
+    assert check(lambda x: (x[:, None] @ x[None]).logsumexp(0), x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+    assert check(lambda z: (z * z.conj() + z.exp(), z.abs()), z, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+    assert check(_Cube.apply, x, check_forward_ad=True, check_batched_grad=True) and check(_Cube.apply, x, check_forward_ad=True, fast_mode=True)
+    assert tg.autograd.gradgradcheck(lambda x: x.sin() * x.sum(), x, check_fwd_over_rev=True, check_batched_grad=True)
+    with pytest.raises(RuntimeError, match="Jacobian computed with forward mode mismatch for output 0 with respect to input 0"):
+        check(_WrongCube.apply, x, check_forward_ad=True)
+    assert not check(_WrongCube.apply, x, check_forward_ad=True, fast_mode=True, raise_exception=False)
+    with pytest.raises(AssertionError, match="check_batched_forward_grad=True requires check_forward_ad"):
+        check(tg.sin, x, check_batched_forward_grad=True)
+
+
+@pytest.mark.parametrize("f", [
+    lambda z: z.real * z.imag, lambda z: tg.view_as_real(z) * 2, lambda z: tg.view_as_complex(tg.view_as_real(z).flip(0)), lambda z: z.abs(),
+    lambda z: z[:, None] @ z[None].conj(), lambda z: z**3 / z.conj(),
+])  # fmt: skip
+def test_complex_numbers(f):
+    z = tg.tensor([1 + 2j, 0.5 - 1j], dtype=tg.complex128, requires_grad=True)
+    assert tg.autograd.gradcheck(f, z, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+    rows = z.detach()[None] * tg.tensor([[1.0], [0.5j]])
+    expected = tg.stack([f(row) for row in rows])
+    np.testing.assert_allclose(tg.vmap(f)(rows).numpy(), expected.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(tg.vmap(f, in_dims=1, out_dims=-1)(rows.t().contiguous()).movedim(-1, 0).numpy(), expected.numpy(), rtol=1e-12)

@@ -263,64 +263,66 @@ def _check_fast(func, inputs, wanted, points, outputs, places, parts, eps, atol,
 
 
 def _push(func, inputs, k, tangent, places) -> list:
-    """The tangents (None where there is none) of the outputs in `places` when input `k` moves along `tangent`."""
+    """The tangents (None where there is none) of the outputs in `places` when input `k` moves along the array `tangent`."""
     from tapegrad.autograd import forward_ad
+    from tapegrad.creation import from_array
 
+    x = inputs[k]
+    moved = from_array(np.asarray(tangent.reshape(tuple(x.shape))), x.dtype)
     with modes.enable_grad(), forward_ad.dual_level():
-        points = [forward_ad.make_dual(x, tangent) if j == k else x for j, x in enumerate(inputs)]
+        points = [forward_ad.make_dual(x, moved) if j == k else x for j, x in enumerate(inputs)]
         outputs = [out for out in _as_tuple(func(*points)) if isinstance(out, Tensor)]
         found = [forward_ad.unpack_dual(outputs[place]).tangent for place in places]
-        return [None if t is None else np.array(t.detach()._array(), np.float64) for t in found]
+        return [None if t is None else _wide(t).reshape(-1) for t in found]
 
 
 def _check_forward(func, inputs, eps, atol, rtol, batched: bool, fast_mode: bool) -> None:
-    """Tangents against differences, for every unit vector of every input (or one random vector)."""
-    from tapegrad.creation import from_array
-
+    """Tangents against differences, for every unit vector of every input (or one random vector); complex outputs part by part."""
     random = np.random.default_rng(0)
     with modes.enable_grad():
         everything = [out for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
-    places = [k for k, out in enumerate(everything) if out.dtype.is_floating_point]
+    places = [k for k, out in enumerate(everything) if out.dtype.differentiable]
+    whole = [out.dtype.is_complex for out in everything]
     for k, x in enumerate(inputs):
         if not _differentiable(x):
             continue
-        numerical = _numerical(func, inputs, k, eps, places)
-        if fast_mode:
-            u = random.standard_normal((1, x.numel()))
-            units, numerical = u / (np.linalg.norm(u) or 1.0), [u / (np.linalg.norm(u) or 1.0) @ n if n.size else n for n in numerical]
-        else:
-            units = np.eye(x.numel())
-        rows: list[list] = [[] for _ in places]
-        for unit in units:
-            tangent = from_array(np.asarray(unit.reshape(tuple(x.shape)).astype(x.dtype.numpy)))
-            for row, t, place in zip(rows, _push(func, inputs, k, tangent, places), places, strict=True):
-                row.append(np.zeros(everything[place].numel()) if t is None else t.reshape(-1))
-        for j, (row, n) in enumerate(zip(rows, numerical, strict=True)):
-            analytical = np.array(row) if row else np.zeros((0, everything[places[j]].numel()))
-            if not _close(analytical, n, atol, rtol):
-                error = _mismatch(analytical, n, places[j], k, x)
-                raise GradcheckError(str(error).replace("Jacobian mismatch", "Jacobian computed with forward mode mismatch", 1))
+        units = random.standard_normal((1, x.numel())) if fast_mode else np.eye(x.numel())
+        units = units / (np.linalg.norm(units) or 1.0) if fast_mode else units
+        for part in ("imag", "real") if any(whole) else ("",):
+            f = _part_of(func, part) if part else func
+            numerical = [n if not n.size or not fast_mode else units @ n for n in _numerical(f, inputs, k, eps, places)]
+            rows: list[list] = [[] for _ in places]
+            for unit in units:
+                moves = [_push(f, inputs, k, axis * unit, places) for axis in ((1, 1j) if x.dtype.is_complex else (1,))]
+                for j, place in enumerate(places):
+                    zero = np.zeros(everything[place].numel())
+                    rows[j].append(sum(axis * (zero if m[j] is None else m[j]) for axis, m in zip((1, 1j), moves, strict=False)))
+            for j, place in enumerate(places):
+                analytical = np.array(rows[j]) if rows[j] else np.zeros((0, everything[place].numel()))
+                if not _close(analytical, numerical[j], atol, rtol):
+                    error = _mismatch(analytical, numerical[j], place, k, x, {"imag": "imaginary"}.get(part, part) if whole[place] else "")
+                    raise GradcheckError(str(error).replace("Jacobian mismatch", "Jacobian computed with forward mode mismatch", 1))
         if batched:
             _check_batched_forward(func, inputs, k, places, random, atol, rtol)
 
 
 def _check_batched_forward(func, inputs, k, places, random, atol, rtol) -> None:
+    """The tangents for a batch of vectors are those of its rows."""
     from tapegrad.creation import from_array
     from tapegrad.func import jvp, vmap
     from tapegrad.ops.joining import stack
 
     x = inputs[k]
-    vectors = [from_array(np.asarray(random.standard_normal(tuple(x.shape)).astype(x.dtype.numpy))) for _ in range(2)]
+    vectors = [_random(random, x) for _ in range(2)]
 
     def push(v):
         run = lambda point: [out for out in _as_tuple(func(*inputs[:k], point, *inputs[k + 1 :])) if isinstance(out, Tensor)]
         return tuple(jvp(run, (x,), (v,))[1])
 
-    found = vmap(push)(stack(vectors))
+    found = vmap(push)(stack([from_array(np.asarray(v), x.dtype) for v in vectors]))
     for row, v in enumerate(vectors):
-        single = _push(func, inputs, k, v, places)
-        for place, t in zip(places, single, strict=True):
-            batch = found[place][row].detach()._array()
+        for place, t in zip(places, _push(func, inputs, k, v, places), strict=True):
+            batch = _wide(found[place][row]).reshape(-1)
             if not _close(batch, np.zeros_like(batch) if t is None else t, atol, rtol):
                 raise GradcheckError(f"For output {place} and input {k}: the batched tangent differs from the tangents of its rows")
 

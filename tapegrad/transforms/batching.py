@@ -132,7 +132,9 @@ class VmapLevel(Level):
             for _ in range(len(grown) - x.ndim):
                 value = value.unsqueeze(1)
             return view_of(self.wrap(value.expand(self.size, *grown)), x, op, key, make_view)
-        result = self.wrap(plans.view(op, value, ("batch", key), batched_view(op, make_view), multi))
+        if op.retype and value.stride(0) % 2:  # samples that do not begin at a whole element of the dtype shown
+            value = value.contiguous()
+        result = self.wrap(plans.view(op, value, ("batch", key), batched_view(op, make_view, value.dtype), multi))
         return view_of(result, x, op, key, make_view)
 
     @staticmethod
@@ -217,8 +219,10 @@ def zero_sample(level, leaf):
 
 
 # --- views ----------------------------------------------------------------------------------------------------------
-def batched_view(op, make_view):
-    """What a view does to (shape, strides), for the dims behind a first one that stays as it is."""
+def batched_view(op, make_view, d=None):
+    """What a view does to (shape, strides), for the dims behind a first one that stays as it is; `d` is the dtype, which the view may change."""
+    retype = getattr(op, "retype", None)
+    old, new = (d.itemsize, retype(d).itemsize) if retype else (1, 1)
 
     def run(shape, steps):
         target, moves, offset, parameters = make_view(shape[1:], steps[1:])
@@ -237,7 +241,7 @@ def batched_view(op, make_view):
                 own_shape=(shape[0], *own), own_steps=(count, *parameters["own_steps"]), target=(shape[0], *parameters["target"]),
                 steps=(count, *parameters["steps"]),
             )
-        return (shape[0], *target), (steps[0], *moves), offset, parameters
+        return (shape[0], *target), (steps[0] * old // new, *moves), offset, parameters
 
     return run
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 
-from tapegrad import core, dispatch, modes
+from tapegrad import core, dispatch, geometry, modes
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 from tapegrad.ops import formulas
@@ -292,8 +292,8 @@ def like_strided(t, model):
     """A copy of `t` laid out as `model` is."""
     from tapegrad.creation import empty_of
 
-    if getattr(t, "_level", None) is not None or getattr(model, "_level", None) is not None:
-        return t.clone()
+    if t._level is not None or model._level is not None or geometry.flags_of(core.get_field(model._slot, core.GEOMETRY)) & layout.OVERLAPS:
+        return t.clone().contiguous()
     result = empty_of(tuple(model.shape), t.dtype, model.stride())
     return result.copy_(t)
 
