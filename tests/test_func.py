@@ -349,3 +349,13 @@ def test_complex_numbers(f):
     expected = tg.stack([f(row) for row in rows])
     np.testing.assert_allclose(tg.vmap(f)(rows).numpy(), expected.numpy(), rtol=1e-12)
     np.testing.assert_allclose(tg.vmap(f, in_dims=1, out_dims=-1)(rows.t().contiguous()).movedim(-1, 0).numpy(), expected.numpy(), rtol=1e-12)
+
+
+def test_what_a_function_of_the_package_asks_of_values_is_no_branch_of_the_user():
+    x = tg.tensor(np.array([[0.3, 0.1, 0.9], [0.5, 0.8, 0.2]]))
+    f = lambda x: x.quantile(0.4)
+    same(tg.vmap(f)(x), tg.stack([f(row) for row in x]))
+    forward = lambda x: func.jvp(f, (x,), (x * x,))[1]
+    same(tg.vmap(forward)(x), tg.stack([forward(row) for row in x]))
+    with pytest.raises(RuntimeError, match="data-dependent control flow"):
+        tg.vmap(lambda x: forward(x) if x.sum() > 0 else x.sum())(x)

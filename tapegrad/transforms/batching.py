@@ -13,7 +13,7 @@ import inspect
 from tapegrad import core, dispatch, geometry
 from tapegrad.ops import plan as plans
 from tapegrad.ops.transformable import Unhandled
-from tapegrad.transforms.wrappers import NO_BRANCH, NO_ITEM, Level, Wrapper, make, view_of
+from tapegrad.transforms.wrappers import NO_BRANCH, NO_ITEM, Level, Wrapper, in_body, make, run_body, view_of
 from tapegrad.utils._pytree import tree_flatten, tree_unflatten
 
 UNBATCHED_TARGET = (
@@ -37,10 +37,10 @@ class Batched(Wrapper):
     """A tensor of a vmap level."""
 
     def item(self):
-        raise Unhandled if self._level.bodies else RuntimeError(NO_ITEM)
+        raise Unhandled if in_body() else RuntimeError(NO_ITEM)
 
     def __bool__(self):
-        raise Unhandled if self._level.bodies else RuntimeError(NO_BRANCH)
+        raise Unhandled if in_body() else RuntimeError(NO_BRANCH)
 
     def tolist(self):
         self.numpy()
@@ -84,7 +84,6 @@ class VmapLevel(Level):
     def __init__(self, size: int, randomness: str, public: bool = True):
         super().__init__()
         self.size, self.randomness, self.public = size, randomness, public
-        self.bodies = 0  # how many functions of the package run on this level's tensors: what they ask of values falls back to the loop
 
     # --- in and out -------------------------------------------------------------------------------------------------
     def wrap(self, value, bdim: int = 0):
@@ -164,13 +163,10 @@ class VmapLevel(Level):
             except Unhandled:
                 return self.loop(f, args, kwargs)
         if f not in self._loops:
-            self.bodies += 1
             try:
-                return f.__wrapped__(*args, **kwargs)
+                return run_body(f, args, kwargs)
             except Unhandled:
                 self._loops.add(f)
-            finally:
-                self.bodies -= 1
         return self.loop(f, args, kwargs)
 
     def loop(self, f, args, kwargs):

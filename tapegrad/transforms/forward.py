@@ -18,7 +18,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.transformable import Unhandled
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import batching
-from tapegrad.transforms.wrappers import Level, Wrapper, make, view_of
+from tapegrad.transforms.wrappers import Level, Wrapper, make, run_body, view_of
 from tapegrad.utils._pytree import tree_flatten, tree_unflatten
 
 
@@ -214,7 +214,7 @@ class DualLevel(Level):
                 return self._linear(f, named, linear)
         if f not in _transposed:
             try:
-                return f.__wrapped__(*args, **kwargs)
+                return run_body(f, args, kwargs)
             except Unhandled:
                 _transposed.add(f)
         return self.transpose(f, args, kwargs)

@@ -45,6 +45,7 @@ class _Stack(threading.local):
 
     def __init__(self):
         self.levels: list[Level] = []
+        self.bodies = 0  # how many functions of the package run on wrappers: what those ask of values falls back, and is not the user's asking
 
 
 _stack = _Stack()
@@ -53,6 +54,19 @@ _stack = _Stack()
 def levels() -> list[Level]:
     """The levels that this thread is inside of, outermost first."""
     return _stack.levels
+
+
+def run_body(f, args, kwargs):
+    """The body of a transformable function on wrappers."""
+    _stack.bodies += 1
+    try:
+        return f.__wrapped__(*args, **kwargs)
+    finally:
+        _stack.bodies -= 1
+
+
+def in_body() -> bool:
+    return _stack.bodies > 0
 
 
 def refuse_inside(text: str) -> None:
