@@ -260,7 +260,7 @@ class Variable(metaclass=_VariableType):
         return result
 
 
-from tapegrad.autograd import anomaly_mode, forward_ad, functional, graph  # noqa: E402 (they need Tensor's autograd to be complete)
+from tapegrad.autograd import anomaly_mode, forward_ad, functional, graph, profiler  # noqa: E402 (they need Tensor's autograd to be complete)
 from tapegrad.autograd.anomaly_mode import detect_anomaly, set_detect_anomaly  # noqa: E402
 from tapegrad.autograd.function import Function  # noqa: E402
 from tapegrad.autograd.gradcheck import gradcheck, gradgradcheck  # noqa: E402
