@@ -134,7 +134,7 @@ def _intern(shape: tuple, steps: tuple) -> int:
     strides.append(tuple(steps))
     numels.append(numel)
     _memory.append(words)
-    _rows[count] = (numel, words.ctypes.data, len(shape), _flags(shape, steps), base or count, 0)
+    _rows[count] = (numel, words.ctypes.data, len(shape), _flags(shape, steps), base or count, 0, id(shapes[count]), id(strides[count]))
     _ids[(tuple(shape), tuple(steps))] = count
     return count
 

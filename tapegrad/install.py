@@ -63,13 +63,14 @@ def thunks() -> dict[str, tuple[str, int]]:
             result[symbol] = (entry, op.code | flags)
     result |= planned.thunks()
     result["backward"] = ("tg_backward", 0)
+    result |= {"call_" + name: ("tg_call_" + name, layout.METHODS - 1 - k) for k, name in enumerate(bind.CALLS)}
     return result
 
 
 def probe_offsets() -> None:
     """Where CPython keeps the Python slots that compiled code fills for views."""
     probe = Handle.__new__(Tensor)
-    for field, name in (("parent_offset", "_parent_object"), ("plan_offset", "_plan_object"), ("base_offset", "_base_object")):
+    for field, name in (("parent_offset", "_parent_object"), ("plan_offset", "_plan_object"), ("base_offset", "_base_object"), ("grad_offset", "_grad_object")):
         mark = object()
         setattr(probe, name, mark)
         words = (ctypes.c_size_t * (Tensor.__basicsize__ // 8)).from_address(id(probe))
@@ -147,6 +148,22 @@ def resume(status: int, before: int) -> None:
     Sweep(False, False).resume(status, before)
 
 
+def hang_attributes(engine) -> None:
+    """The attributes and small methods of Tensor in compiled form; Python's own complete what these do not know."""
+    for name in bind.GETTERS:
+        setattr(Tensor, name, engine.attribute(Tensor, name, vars(Tensor)[name]))
+    slow = planned.slow_calls()
+    for k, name in enumerate(bind.CALLS):
+        name = "__len__" if name == "len" else name
+        python = vars(Tensor)[name]
+        _kept.append(python)
+        slow[layout.METHODS - 1 - k] = id(python)
+        arguments = python.__code__.co_varnames[1 : python.__code__.co_argcount]
+        for alias in [n for n, f in vars(Tensor).items() if f is python]:
+            doc = f"{alias}({', '.join(['$self', *(n + '=None' for n in arguments)])})\n--\n\n{python.__doc__ or ''}"
+            setattr(Tensor, alias, engine.method(Tensor, f"call_{bind.CALLS[k]}", alias, doc))
+
+
 def start(engine) -> None:
     """Everything that must wait for the compiled engine."""
     dispatch.PLAIN_TYPES.update((Tensor, Parameter))
@@ -173,6 +190,7 @@ def start(engine) -> None:
     bind.state_cell("convert").value = BY_NAME["to_float32"].code
     probe_offsets()
     planned.start(engine, Tensor, FUNCTIONS)
+    hang_attributes(engine)
     Tensor.backward = engine.method(Tensor, "backward", "backward", f"backward($self, *args, **kwargs)\n--\n\n{Tensor.backward.__doc__}")
     for op in elementwise_ops():
         if len(op.inputs) > 2:
@@ -186,8 +204,6 @@ def start(engine) -> None:
                 for name in (op.name, *op.aliases):
                     place[name] = engine.function(symbol, name, signature(op, False) + op.doc, keywords=True)
     vars(sys.modules["tapegrad"]).update(FUNCTIONS)
-
-
 
 
 @functools.cache

@@ -120,9 +120,14 @@ def pinned(row: int, objects) -> None:
         _pins[row] = objects
 
 
+def slow_calls():
+    """The table of the Python callables, by number of the call."""
+    return (ctypes.c_int64 * layout.METHODS).from_address(bind.state_cell("calls").value + layout.CALL_ROWS * layout.CALL.size)
+
+
 def start(engine, owner, functions: dict) -> None:
     """Hang the served callables on the class `owner` and in `functions`."""
-    slow = (ctypes.c_int64 * layout.METHODS).from_address(bind.state_cell("calls").value + layout.CALL_ROWS * layout.CALL.size)
+    slow = slow_calls()
     rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
     for number, (symbol, callable_, method_names, function_names, flags) in enumerate(served()):
         python = teaching(callable_, number | flags)

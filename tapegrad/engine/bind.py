@@ -50,12 +50,18 @@ class _MethodDef(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
 
 
+class _GetSet(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("get", ctypes.c_void_p), ("set", ctypes.c_void_p), ("doc", ctypes.c_char_p), ("closure", ctypes.c_void_p)]
+
+
 _kept: list = []  # C structures that CPython goes on pointing at
 
 _type_from_spec = api.PyType_FromSpec
 _type_from_spec.restype, _type_from_spec.argtypes = ctypes.py_object, [ctypes.c_void_p]
 _new_descriptor = api.PyDescr_NewMethod
 _new_descriptor.restype, _new_descriptor.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
+_new_getset = api.PyDescr_NewGetSet
+_new_getset.restype, _new_getset.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
 _new_function = api.PyCFunction_NewEx
 _new_function.restype, _new_function.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
 _raw_malloc = api.PyMem_RawMalloc
@@ -143,6 +149,7 @@ def _prepare_state() -> None:
     put("thread_modes", allocate(64 * 8))
     put("thread_room", 64)
     put("itemsize", allocate(layout.DTYPES * 8))
+    put("dtypes", allocate(layout.DTYPES * 8))
     known = {"none": None, "not_implemented": NotImplemented, "ellipsis": Ellipsis, "float_type": float, "int_type": int, "bool_type": bool,
              "slice_type": slice, "tuple_type": tuple, "list_type": list, "str_type": str}
     for name, value in known.items():
@@ -158,7 +165,7 @@ def _native_sources() -> str:
 
 
 def _compile_engine() -> bytes:
-    from tapegrad.engine.native import access, backward, calls, lowering, methods  # noqa: F401 (with what they import: fills the registry)
+    from tapegrad.engine.native import access, attributes, backward, lowering, methods  # noqa: F401 (with what they import: fills the registry)
     from tapegrad.engine.native.native import registry
 
     functions = {"tg_" + name: parts for name, parts in registry.items()}
@@ -237,7 +244,11 @@ EXPORTS = {
 }
 
 
-VISIBLE = ("binary", "unary", "apply", "planned", "backward", "dealloc", "run_blocks", "run_deferred", "worker_main", *EXPORTS)
+GETTERS = ("shape", "ndim", "dtype", "requires_grad", "is_leaf", "grad")
+SETTERS = {"requires_grad": "set_python", "grad": "set_grad"}
+CALLS = ("size", "stride", "dim", "numel", "len", "is_contiguous", "data_ptr", "item", "tolist")  # methods, `call_<name>`
+ENTRIES = ("binary", "unary", "apply", "planned", "backward", *("call_" + name for name in CALLS))  # in the convention of METH_FASTCALL
+VISIBLE = (*ENTRIES, *("get_" + name for name in GETTERS), *SETTERS.values(), "dealloc", "run_blocks", "run_deferred", "worker_main", *EXPORTS)
 
 
 def _export_ir(name: str, kinds: str) -> str:
@@ -284,12 +295,7 @@ declare i64 @PyErr_Occurred()
 declare i64 @PyLong_AsLongLong(i64)
 declare i64 @PyLong_FromLongLong(i64)
 declare void @Py_IncRef(i64)
-declare i64 @tg_binary(i64, i64, i64, i64, i64)
-declare i64 @tg_unary(i64, i64, i64, i64, i64)
-declare i64 @tg_planned(i64, i64, i64, i64, i64)
-declare i64 @tg_backward(i64, i64, i64, i64, i64)
-declare i64 @tg_apply(i64, i64, i64, i64, i64)
-"""
+""" + "\n".join(f"declare i64 @tg_{name}(i64, i64, i64, i64, i64)" for name in ENTRIES)
 
 
 class Engine:
@@ -322,6 +328,15 @@ class Engine:
     def method(self, owner: type, symbol: str, name: str, doc: str = "", keywords: bool = True):
         """A method descriptor of `owner`."""
         return _new_descriptor(owner, ctypes.addressof(self._definition(symbol, name, doc, keywords)))
+
+    def attribute(self, owner: type, name: str, python: property):
+        """A getset descriptor of `owner`, which goes on to the property `python` where it is not the plain case."""
+        callables = (python.fget, python.__set__, python.__delete__)
+        closure = (ctypes.c_int64 * 3)(*map(id, callables))
+        setter = self.address("tg_" + SETTERS[name]) if name in SETTERS else None
+        definition = _GetSet(name.encode(), self.address("tg_get_" + name), setter, (python.__doc__ or "").encode(), ctypes.addressof(closure))
+        _kept.append((callables, closure, definition))
+        return _new_getset(owner, ctypes.addressof(definition))
 
     def _definition(self, symbol, name, doc, keywords):
         flags = METH_FASTCALL | (METH_KEYWORDS if keywords else 0)
