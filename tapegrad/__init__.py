@@ -105,6 +105,7 @@ def is_nonzero(input) -> _builtins.bool:
 _MODULES = ("func", "linalg", "nn", "optim", "serialization", "special")
 _NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
 if _TYPE_CHECKING:
+    from tapegrad.creation import tensor
     from tapegrad import func, linalg, nn, optim, serialization, special
     from tapegrad.func import vmap
     from tapegrad.serialization import load, save

@@ -1,5 +1,7 @@
 """The modules of `tapegrad.nn`."""
 
+from typing import TYPE_CHECKING
+
 from tapegrad.nn.modules.activation import (
     CELU,
     ELU,
@@ -95,4 +97,5 @@ from tapegrad.nn.modules.shaping import (
 )
 from tapegrad.nn.modules.sparse import Embedding
 
-__all__ = [name for name in dir() if name[0].isupper()]  # noqa: PLE0604 (the classes imported above)
+if not TYPE_CHECKING:  # a type checker cannot follow it, and takes every name without it
+    __all__ = [name for name in dir() if name[0].isupper() and name != "TYPE_CHECKING"]  # noqa: PLE0604 (the classes imported above)
