@@ -24,6 +24,8 @@ OPERANDS = {
     "IndexAdd": ("self", "index", "source", "result"),
     "Scatter": ("self", "index", "src", "result"),
     "ScatterAdd": ("self", "index", "src", "result"),
+    "NllLoss": ("self", "target", "weight"),
+    "NllLoss2D": ("self", "target", "weight"),
     "Pow": ("self", "exponent", "result"),
     "Clamp": ("self", "min", "max", "result"),
     "Where": ("condition", "self", "other", "result"),

@@ -1,4 +1,4 @@
-"""Losses that compare element by element, reduced in the same kernel; and the negative log-likelihood.
+"""Losses that compare element by element, reduced in the same kernel.
 
 A `PointwiseLoss` is a row like an elementwise op: the loss of one element and its derivatives.  From it follow an elementwise op
 (reduction "none") and an op that sums or averages in one kernel, with the derivative in another.
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import types
 
-import numpy as np
-
-from tapegrad import core, dispatch, dtypes, geometry, kernels, modes
+from tapegrad import core, dispatch, geometry, kernels, modes
 from tapegrad.autograd.node import record
 from tapegrad.engine.layout import SWEEP_APPLY
 from tapegrad.ops import formulas, loops
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import floats_only
-from tapegrad.ops.registry import Elementwise, Structural, structural
-from tapegrad.ops.transformable import ACTIVE, level_of, transformable
+from tapegrad.ops.registry import Elementwise, Structural
+from tapegrad.ops.transformable import ACTIVE, level_of
 
 VALUE = """
 def kernel(args, start, stop):
@@ -127,61 +125,3 @@ binary_cross_entropy_with_logits = PointwiseLoss(
 soft_margin_loss = PointwiseLoss(
     "soft_margin_loss", "SoftMarginLoss", "softplus(-y * x)", ("g * (-y * sigmoid(-y * x))", "g * (-x * sigmoid(-y * x))"), kernel="soft_margin_cpu",
     doc="log(1 + exp(-y x)).")
-
-
-# --- negative log-likelihood --------------------------------------------------------------------------------------------
-@structural("nll_loss", "NllLoss")
-def nll_op(node, g, *_):
-    """nll_loss: minus the weight at each target's place."""
-    from tapegrad.creation import zeros
-
-    a = node.attributes
-    g = -(g if a.reduction == "none" else (g / a.total if a.reduction == "mean" else g).expand(a.rows.shape))
-    if a.scale is not None:
-        g = g * a.scale
-    return zeros(a.shape, dtype=g.dtype).scatter(a.dim, a.rows.unsqueeze(a.dim), g.unsqueeze(a.dim))
-
-
-def nll_of_samples(level, f, x, target, weight, reduction, ignore_index, dim, graph_name):
-    """The batch rule of nll: in other ops."""
-    ignored = target == ignore_index
-    safe = target.masked_fill(ignored, 0)
-    scale = (target == target).to(x.dtype) if weight is None else weight[safe]
-    scale = scale.masked_fill(ignored, 0)
-    loss = -(x.gather(dim, safe.unsqueeze(dim)).squeeze(dim) * scale)
-    return loss if reduction == "none" else loss.sum() / scale.sum() if reduction == "mean" else loss.sum()
-
-
-@transformable(nll_of_samples, "x")
-def nll(x, target, weight, reduction, ignore_index, dim, graph_name):
-    """-weight[target] * x[target] along `dim`, reduced; "mean" divides by the sum of the weights."""
-    from tapegrad.creation import from_array
-
-    values, rows = x.detach()._array(), target.detach()._array()
-    classes = x.shape[dim]
-    ignored = rows == ignore_index
-    some = bool(ignored.any())
-    safe = np.where(ignored, 0, rows) if some else rows
-    if safe.size and (safe.min() < 0 or safe.max() >= classes):
-        bad = safe[(safe < 0) | (safe >= classes)].flat[0]
-        raise IndexError(f"Target {bad} is out of bounds.")
-    picked = np.take_along_axis(values, np.expand_dims(safe, dim), dim).squeeze(dim) if safe.size else np.zeros(safe.shape, values.dtype)
-    scale = None
-    if weight is not None or some:
-        scale = np.ones(safe.shape, values.dtype) if weight is None else weight.detach()._array()[safe]
-        scale = np.where(ignored, 0, scale).astype(values.dtype)
-        picked = np.where(scale == 0, 0, picked * scale) if some else picked * scale
-    total = values.dtype.type(picked.size if scale is None else scale.sum())
-    if reduction == "none":
-        result = -picked
-    else:
-        result = -picked.sum()
-        if reduction == "mean":
-            with np.errstate(invalid="ignore", divide="ignore"):
-                result = result / total
-    out = from_array(np.asarray(result, values.dtype), x.dtype)
-    plan = plans.Parameters(nll_op, graph_name=graph_name, reduction=reduction, total=float(total), shape=tuple(x.shape), dim=dim,
-                            rows=from_array(np.array(safe, np.int64), dtypes.int64), scale=None if scale is None else from_array(scale, x.dtype))
-    record(nll_op, [x], [out], plan)
-    return out
-

@@ -8,7 +8,7 @@ import warnings
 from tapegrad import creation, dtypes, geometry
 from tapegrad.nn.functional.activation import logsigmoid
 from tapegrad.nn.functional.distance import pairwise_distance
-from tapegrad.ops import losses, tensor_methods
+from tapegrad.ops import losses, nll
 from tapegrad.ops.composite import composite
 from tapegrad.ops.indexing import where
 from tapegrad.ops.transformable import plain
@@ -224,7 +224,7 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
         if target.ndim == 1 and target.shape[0] != 1:
             raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {target.shape[0]}")
         target = target.reshape(())
-    return losses.nll(input, target, weight, reduction, ignore_index, dim, "NllLossBackward0" if n <= 2 else "NllLoss2DBackward0")
+    return nll.nll(input, target, weight, reduction, ignore_index, dim, "NllLossBackward0" if n <= 2 else "NllLoss2DBackward0")
 
 
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
@@ -243,8 +243,8 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
             raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype.scalar_name}")
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
-        return _soft_targets(tensor_methods.log_softmax(input, dim), target, weight, reduction, label_smoothing, dim)
-    logs = tensor_methods.log_softmax(input, dim)
+        return _soft_targets(input.log_softmax(dim), target, weight, reduction, label_smoothing, dim)
+    logs = input.log_softmax(dim)
     loss = nll_loss(logs, target, weight, ignore_index=ignore_index, reduction=reduction)
     return _smoothed(logs, loss, target, weight, ignore_index, reduction, label_smoothing, dim) if label_smoothing else loss
 
