@@ -43,7 +43,11 @@ def finish(tensor, requires_grad: bool = False):
     """The last step of every factory: inference mode, requires_grad."""
     if modes.word() & modes.INFERENCE:
         core.set_field(tensor._slot, core.FLAGS, core.get_field(tensor._slot, core.FLAGS) | layout.INFERENCE)
-    if requires_grad:
+    if requires_grad is not False:
+        if not isinstance(requires_grad, builtins.bool):
+            raise TypeError(f"argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
+        if not requires_grad:
+            return tensor
         if not tensor.dtype.differentiable:
             raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
         tensor._require_grad()
@@ -370,7 +374,9 @@ def size_of(name: str, args: tuple) -> tuple:
             )
         size = size.__index__()
         if size < 0:
-            raise RuntimeError(f"{name}: Dimension size must be non-negative.")
+            if name == "zeros":
+                raise RuntimeError(f"{name}: Dimension size must be non-negative.")
+            raise RuntimeError(f"Trying to create tensor with negative dimension {size}: {[int(s) for s in args]}")
         shape.append(size)
     if len(shape) > geometry.MAX_NDIM:
         raise RuntimeError(f"{name}: tensors have at most {geometry.MAX_NDIM} dims (got {len(shape)})")
@@ -382,10 +388,34 @@ def size_of(name: str, args: tuple) -> tuple:
     return tuple(shape)
 
 
-def filled(name, size, value, dtype, device, requires_grad, out=None, like=None):
-    from tapegrad.device import check as check_device
+def only_size(name: str, size: tuple, named: dict) -> tuple:
+    """The sizes, given one by one, as a tuple or by keyword; other keywords are refused."""
+    if not named:
+        if not size:
+            raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
+        return size
+    if size or named.keys() != {"size"}:
+        extra = next(iter(named))
+        raise TypeError(f"{name}() got multiple values for argument 'size'" if extra == "size" else f"{name}() got an unexpected keyword argument '{extra}'")
+    return (named["size"],)
 
-    check_device(device)
+
+def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=None) -> None:
+    """Refuse what the keywords of a factory must not be."""
+    if device is not None:
+        from tapegrad.device import check as check_device
+
+        check_device(device)
+    if layout is not None and str(layout) != "tapegrad.strided":
+        raise TypeError(f"{name}(): argument 'layout' must be torch.layout, not {type(layout).__name__}")
+    if not isinstance(pin_memory, builtins.bool):
+        raise TypeError(f"{name}(): argument 'pin_memory' must be bool, not {type(pin_memory).__name__}")
+    if out is not None and dtype is not None and hasattr(out, "_slot") and check_dtype(dtype, name) is not out.dtype:
+        raise RuntimeError(f"dtype {check_dtype(dtype, name).scalar_name} does not match dtype of out parameter ({out.dtype.scalar_name})")
+
+
+def filled(name, size, value, dtype, device, requires_grad, out=None, like=None, layout=None, pin_memory=False):
+    check_options(name, device, layout, pin_memory, dtype, out)
     d = check_dtype(dtype, name) or dtypes.default_dtype()
     shape = size_of(name, size)
     if out is not None:
@@ -420,19 +450,19 @@ def fill(t, value) -> None:
 @function(tensors=False)
 def zeros(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """A tensor of zeros.  `zeros(2, 3)` or `zeros((2, 3))`."""
-    return filled("zeros", named.pop("size", size), 0, dtype, device, requires_grad, out)
+    return filled("zeros", only_size("zeros", size, named), 0, dtype, device, requires_grad, out, layout=layout, pin_memory=pin_memory)
 
 
 @function(tensors=False)
 def ones(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """A tensor of ones."""
-    return filled("ones", named.pop("size", size), 1, dtype, device, requires_grad, out)
+    return filled("ones", only_size("ones", size, named), 1, dtype, device, requires_grad, out, layout=layout, pin_memory=pin_memory)
 
 
 @function(tensors=False)
 def empty(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, memory_format=None, **named):
     """An uninitialised tensor."""
-    return filled("empty", named.pop("size", size), None, dtype, device, requires_grad, out)
+    return filled("empty", only_size("empty", size, named), None, dtype, device, requires_grad, out, layout=layout, pin_memory=pin_memory)
 
 
 @function()
@@ -504,11 +534,14 @@ def real_number(value):
 @function(tensors=False)
 def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """Values from `start` (0) up to, not including, `end`, `step` (1) apart; int64 if all three are integers."""
+    check_options("arange", device, layout, pin_memory, dtype, out)
     values = list(bounds)
     if "end" in named and len(values) <= 1:
         values = [named.pop("start", values[0] if values else 0), named.pop("end")]
     start, end, step = (0, values[0], 1) if len(values) == 1 else (values[0], values[1], values[2] if len(values) > 2 else 1)
     step = named.pop("step", step)
+    if named or len(values) > 3:
+        raise TypeError("arange() received an invalid combination of arguments")
     start, end, step = (real_number(number("arange", v, n)) for v, n in ((start, "start"), (end, "end"), (step, "step")))
     if step == 0:
         raise RuntimeError("step must be nonzero")
@@ -548,6 +581,11 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     )
     if end is None:
         start, end = 0, start
+    check_options("range", device, layout)
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     d = check_dtype(dtype, "range") or dtypes.default_dtype()
     count = room_for(builtins.int((end - start) / step + 1))
     return finish(from_array(start + step * np.arange(count, dtype=np.float64), d), requires_grad)
@@ -556,6 +594,7 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
 @function(tensors=False)
 def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """`steps` values evenly spaced from `start` to `end`, both included."""
+    check_options("linspace", device, layout)
     start, end = number("linspace", start, "start"), number("linspace", end, "end")
     if isinstance(steps, builtins.float) or not hasattr(steps, "__index__"):
         raise TypeError(f"linspace(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
@@ -589,6 +628,7 @@ def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_
 @function(tensors=False)
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """The identity: ones on the diagonal of an (n, m) matrix."""
+    check_options("eye", device, layout)
     d = check_dtype(dtype, "eye") or dtypes.default_dtype()
     for name, size in (("n", n), ("m", m)):
         if size is not None and size < 0:

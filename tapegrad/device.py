@@ -14,6 +14,10 @@ class DLDeviceType(enum.IntEnum):
         return f"<DLDeviceType.{self.name}: {self.value}>"
 
 
+KNOWN = ("cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga", "maia", "xla", "lazy", "vulkan", "mps", "meta", "hpu", "mtia",
+         "privateuseone")  # fmt: skip
+
+
 class device:
     """`device("cpu")`; any other name is refused."""
 
@@ -24,7 +28,13 @@ class device:
             type, index = type.type, type.index
         if isinstance(type, str) and ":" in type:
             type, _, number = type.partition(":")
+            if not number.isdecimal():
+                raise RuntimeError(f"Invalid device string: '{type}:{number}'")
             index = int(number)
+        if not isinstance(type, str):
+            raise TypeError(f"device(): argument 'type' (position 1) must be str, not {type.__class__.__name__}")
+        if type not in KNOWN:
+            raise RuntimeError(f"Expected one of {', '.join(KNOWN)} device type at start of device string: {type}")
         if type != "cpu":
             raise RuntimeError(f"device {type!r} is not available: tapegrad computes on the CPU")
         self.type, self.index = type, index
@@ -53,6 +63,8 @@ def check(chosen) -> None:
     if chosen is None or isinstance(chosen, device):
         return
     if isinstance(chosen, str):
+        if chosen.partition(":")[0] == "cuda":
+            raise AssertionError("Torch not compiled with CUDA enabled")
         device(chosen)
         return
     raise TypeError(f"device must be a string or a tapegrad.device, not {type(chosen).__name__}")

@@ -18,7 +18,7 @@ from tapegrad.ops import checks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
-from tapegrad.ops.transformable import ACTIVE, level_of
+from tapegrad.ops.transformable import ACTIVE, explained, level_of
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
 TYPE_NAMES = {type(None): "NoneType"}
@@ -281,6 +281,7 @@ def call(op: Elementwise, *values, out=None):
             d = dtypes.bool_ if d is dtypes.int64 else d
     tensors = promoted(op, values, d)
     if out is not None:
+        check_out(op.name, values, out)
         return store_out(op, tensors, out)
     result = finish(op, tensors)
     note(op, values, tensors, result)
@@ -327,9 +328,29 @@ def can_store(source: dtypes.dtype, target: dtypes.dtype) -> None:
         raise RuntimeError(f"result type {source.scalar_name} can't be cast to the desired output type {target.scalar_name}")
 
 
+PARTIAL = (
+    "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
+    "Please clone() the tensor before performing the operation."
+)
+
+
+def refuse_overlap(target, values) -> None:
+    """Raise if the memory that is written to is a part of an operand's, but not the same elements in the same order."""
+    buffer = core.get_field(target._slot, core.BUFFER)
+    for value in values:
+        if value is target or not isinstance(value, tensor_type()) or core.get_field(value._slot, core.BUFFER) != buffer:
+            continue
+        layouts = [core.get_field(t._slot, core.GEOMETRY) for t in (target, value)]
+        if not all(geometry.flags_of(g) & layout.DENSE and geometry.numels[g] for g in layouts):
+            continue  # which elements they share is too much to find out
+        (a, a_end), (b, b_end) = ((s := core.get_field(t._slot, core.DATA), s + geometry.numels[g] * t.dtype.itemsize) for t, g in zip((target, value), layouts, strict=True))
+        same = a == b and a_end == b_end
+        if geometry.strides[layouts[0]] != geometry.strides[layouts[1]] if same else a < b_end and b < a_end:
+            raise RuntimeError(PARTIAL)
+
+
 def store_out(op: Elementwise, tensors, out):
     """`out=`: the value goes into `out`, which is resized if its shape differs; nothing is recorded."""
-    check_out(op.name, tensors, out)
     with modes.no_grad():
         result = finish(op, tensors)
     return write_out(result, out)
@@ -338,6 +359,7 @@ def store_out(op: Elementwise, tensors, out):
 def check_out(name, tensors, out):
     if not isinstance(out, tensor_type()):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    refuse_overlap(out, tensors)
     if modes.is_grad_enabled() and (out.requires_grad or any(t.requires_grad for t in tensors if isinstance(t, tensor_type()))):
         raise RuntimeError(
             f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
@@ -392,6 +414,7 @@ def call_inplace(op: Elementwise, target, *values):
     if op.complex_form and target.dtype.is_complex:
         raise RuntimeError(f"In-place {op.name} is not supported for complex tensors.")
     inplace.check_writable(target, values, op.name + "_.Tensor")
+    refuse_overlap(target, values)
     shape = geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
     if shape != tuple(target.shape):
         raise RuntimeError(
@@ -416,6 +439,7 @@ def function(op: Elementwise):
     """The Python form of the function and method, complete with keywords."""
     names = op.parameters
 
+    @explained(op.name)
     def run(*args, **kwargs):
         out = kwargs.pop("out", None)
         alpha = kwargs.pop("alpha", None) if op.name in ("add", "sub") else None
@@ -488,6 +512,9 @@ def operator(op: Elementwise, reflected: bool):
 
 
 def inplace_function(op: Elementwise):
+    """The Python form of the in-place method."""
+
+    @explained(op.name + "_", method=True)
     def run(target, *others, **kwargs):
         alpha = kwargs.pop("alpha", None) if op.name in ("add", "sub") else None
         rounding = kwargs.pop("rounding_mode", None) if op.name == "div" else None

@@ -16,6 +16,7 @@ from tapegrad.engine import bind, layout
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 from tapegrad.ops import plan as plans
 from tapegrad.ops import table
+from tapegrad.ops.arguments import check_keywords
 from tapegrad.ops.public import FUNCTIONS, METHODS
 from tapegrad.ops.registry import BY_NAME, Elementwise
 
@@ -99,6 +100,8 @@ def teaching(callable_, code: int):
 
     @functools.wraps(callable_)
     def run(*args, **kwargs):
+        if kwargs:
+            check_keywords(callable_.__name__, args, kwargs)
         outer, depth.value = depth.value, 1
         plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import core, creation, dtypes, modes
-from tapegrad.creation import check_dtype, size_of
+from tapegrad.creation import check_dtype, check_options, only_size, size_of
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.generator import Generator as _Stream
 from tapegrad.ops.public import function, method
@@ -153,7 +153,8 @@ def count(shape) -> int:
 @function(tensors=False)
 def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
     """Uniform on [0, 1)."""
-    shape = size_of("rand", named.get("size", size))
+    check_options("rand", device, layout, pin_memory, dtype, out)
+    shape = size_of("rand", only_size("rand", size, named))
     d = float_dtype("check_uniform_bounds", dtype)
     return each_sample(lambda shape: finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, out, d), shape)
 
@@ -161,7 +162,8 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
 @function(tensors=False)
 def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
     """Standard normal."""
-    shape = size_of("randn", named.get("size", size))
+    check_options("randn", device, layout, pin_memory, dtype, out)
+    shape = size_of("randn", only_size("randn", size, named))
     d = float_dtype("normal_kernel_cpu", dtype)
     return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, out, d), shape)
 
@@ -169,8 +171,11 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
 @function(tensors=False)
 def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, **named):
     """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
+    check_options("randint", device, layout, False, dtype, out)
     values = list(bounds)
     shape = named.get("size")
+    if not named.keys() <= {"size", "low", "high"}:
+        raise TypeError(f"randint() got an unexpected keyword argument '{next(iter(named))}'")
     if shape is None:
         shape = values.pop()
     low, high = (0, values[0]) if len(values) == 1 and "high" not in named else (named.get("low", values[0] if values else 0), named.get("high", values[-1] if len(values) > 1 else None))
@@ -184,9 +189,10 @@ def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=N
 @function(tensors=False)
 def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """A random permutation of 0 .. n - 1."""
+    check_options("randperm", device, layout, False, dtype, out)
     d = check_dtype(dtype, "randperm") or dtypes.int64
     if n < 0:
-        raise RuntimeError(f"n must be non-negative, got{n}")
+        raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
     creation.room_for(n)
     real_only(d, "randperm")
 

@@ -320,6 +320,7 @@ def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
 def copy_into(target, source, graph_name="CopyBackwards") -> bool:
     """target.copy_(source), recorded; true if there was nothing to record."""
     check_writable(target, [source])
+    dispatch.refuse_overlap(target, [source])
     try:
         shape = geometry.broadcast_shapes(tuple(target.shape), tuple(source.shape))
         fits = shape == tuple(target.shape)

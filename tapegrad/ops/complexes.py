@@ -178,4 +178,4 @@ def vdot(input, other, *, out=None):
     with modes.no_grad():
         result = conj(input.detach()).dot(other.detach())
     record(vdot_op, [input, other], [result], saves=0b11)
-    return into(out, result)
+    return into(out, result, "vdot")

@@ -95,7 +95,7 @@ def logcumsumexp(input, dim, *, out=None):
         value = np.logaddexp.accumulate(array, dim) if array.ndim and array.shape[dim] else array
     result = creation.from_array(np.asarray(value), input.dtype)
     record(logcumsumexp_op, [input], [result], plans.Parameters(logcumsumexp_op, dim=dim), saves=0b11)
-    return into(out, result)
+    return into(out, result, "logcumsumexp")
 
 
 # --- differences ----------------------------------------------------------------------------------------------------
@@ -120,12 +120,12 @@ def diff(input, n=1, dim=-1, prepend=None, append=None, *, out=None):
     parts = [p for p in (prepend, input, append) if p is not None]
     x = cat(parts, dim) if len(parts) > 1 else input
     if n == 0:
-        return into(out, x.clone())
+        return into(out, x.clone(), "diff")
     for _ in range(min(n, x.shape[dim])):
         size = x.shape[dim]
         later, earlier = x.narrow(dim, min(1, size), max(size - 1, 0)), x.narrow(dim, 0, max(size - 1, 0))
         x = later.logical_xor(earlier) if x.dtype is dtypes.bool_ else later - earlier
-    return into(out, x)
+    return into(out, x, "diff")
 
 
 def steps_along(x, y, dim):

@@ -16,6 +16,7 @@ from tapegrad.engine import layout
 from tapegrad.ops import checks, picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
+from tapegrad.ops.reductions import into
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import Unhandled, transformable
 from tapegrad.ops.views import pick, pick_make, tensor_argument, wrap_dim
@@ -507,7 +508,8 @@ def put_elements(self, indices, values, accumulate):
 def index_array(name, x, dim, index):
     """The NumPy index of gather/scatter along `dim`, range-checked."""
     if index.dtype not in (dtypes.int64, dtypes.int32) and index.numel():
-        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+        kinds, got = "int32 or int64" if name == "index_select" else "int32/int64", f" but got: {index.dtype.scalar_name}" if name == "index_add_" else ""
+        raise RuntimeError(f"{name}(): Expected dtype {kinds} for index{got}")
     if not index.numel():
         return np.empty(tuple(index.shape), np.int64)
     array = index.detach()._array()
@@ -522,11 +524,16 @@ def index_array(name, x, dim, index):
     return array
 
 
-def check_index_shape(name, x, dim, index):
+def check_index_shape(name, x, dim, index, src=None):
     who = "input" if name == "gather" else "self"
     if max(index.ndim, 1) != max(x.ndim, 1) and index.numel():
         raise RuntimeError(f"Index tensor must have the same number of dimensions as {who} tensor")
     for d in range(x.ndim):
+        if src is not None and (d != dim and index.shape[d] > x.shape[d] or index.ndim == src.ndim and index.shape[d] > src.shape[d]):
+            raise RuntimeError(
+                f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {dim} and to be no larger size than "
+                f"src {list(src.shape)}"
+            )
         if d != dim and index.shape[d] > x.shape[d]:
             raise RuntimeError(
                 f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from "
@@ -550,7 +557,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     check_index_shape("gather", input, dim, index)
     refused = lambda: index_array("gather", input, dim, index)  # noqa: E731
     if input.ndim and index.ndim == input.ndim and index.numel() and picks.usable(input, index):
-        return picks.along_dim(gather_op, "gather", input, dim, index, None, refused)
+        return into(out, picks.along_dim(gather_op, "gather", input, dim, index, None, refused), "gather", exact=True)
     array = refused()
     from tapegrad.creation import from_array
 
@@ -562,7 +569,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     else:
         result = from_array(source[along(array, dim)], input.dtype)
     record(gather_op, [input, index], [result], plans.Parameters(gather_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
-    return result
+    return into(out, result, "gather", exact=True)
 
 
 def along(array, dim):
@@ -602,10 +609,10 @@ def scattered(name, op, input, dim, index, src, add):
         return picks.along_dim(op, "scatter_add" if add else "scatter", input, dim, index, src, lambda: index_array(name, input, dim, index))
     array = index_array(name, input, dim, index)
     if tensor and src.dtype is not input.dtype:
-        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
     if not tensor and not isinstance(src, dispatch.NUMBERS):
         raise TypeError(f"{name}(): argument 'src' must be Tensor or Number, not {type(src).__name__}")
-    check_index_shape(name, input, dim, index)
+    check_index_shape(name, input, dim, index, src if tensor else None)
     result = from_array(input.detach()._array(), input.dtype)
     target = result._array()
     if array.size:
@@ -633,7 +640,7 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     if reduce == "add":
         return scattered("scatter", scatter_add_op, input, dim, index, src if hasattr(src, "_slot") else input.new_full(tuple(index.shape), src), True)
     if reduce is not None:
-        raise RuntimeError(f"reduce argument must be either add or multiply or None, got {reduce}")
+        raise RuntimeError("reduce argument must be either add or multiply.")
     return scattered("scatter", scatter_op, input, dim, index, src, False)
 
 
@@ -674,14 +681,16 @@ def index_select(input, dim, index, *, out=None):
     dim = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
+    if not input.ndim and index.numel() != 1:
+        raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index.numel()} value(s)")
     refused = lambda: index_array("index_select", input, dim, index)  # noqa: E731
     if input.ndim and index.ndim == 1 and picks.usable(input, index):
-        return picks.index(index_select_op, input, dim, [index], dim, refused, "index_select", dim=dim)
+        return into(out, picks.index(index_select_op, input, dim, [index], dim, refused, "index_select", dim=dim), "index_select")
     array = refused().reshape(-1)
     source = input.detach()._array()
     result = from_array(np.take(source, array, dim) if input.ndim else source.copy(), input.dtype)
     record(index_select_op, [input, index], [result], plans.Parameters(index_select_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
-    return result
+    return into(out, result, "index_select")
 
 
 @structural("index_add_op", "IndexAdd")
@@ -712,8 +721,19 @@ def index_add(input, dim, index, source, *, alpha=1):
     dim = wrap_dim(dim, input.ndim)
     if source.dtype is not input.dtype:
         raise RuntimeError(f"index_add_(): self ({input.dtype.scalar_name}) and source ({source.dtype.scalar_name}) must have the same scalar type")
-    refused = lambda: index_array("index_add", input, dim, index)  # noqa: E731
+    if index.ndim > 1:
+        raise IndexError(
+            f"index_add_(): Index is supposed to be a vector, but got dim: {index.ndim} with type: {index.dtype.scalar_name} and size: {list(index.shape)}"
+        )
+    refused = lambda: index_array("index_add_", input, dim, index)  # noqa: E731
     shape = tuple(input.shape)
+    if source.ndim and index.numel() != source.shape[dim]:
+        raise RuntimeError(f"index_add_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({source.shape[dim]}), for dim: {dim}")
+    if source.ndim and shape and (source.ndim != len(shape) or any(d != dim and shape[d] != source.shape[d] for d in range(len(shape)))):
+        raise RuntimeError(
+            "source tensor shape must match self tensor shape, excluding the specified dimension. "
+            f"Got self.shape = {list(shape)} source.shape = {list(source.shape)}"
+        )
     if alpha == 1 and input.ndim and index.ndim == 1 and tuple(source.shape) == (*shape[:dim], index.numel(), *shape[dim + 1 :]) and picks.usable(input, index):
         return picks.index_add(index_add_op, input, dim, index, source, refused, dim=dim, alpha=1, source_shape=tuple(source.shape))
     array = refused().reshape(-1)
@@ -756,9 +776,11 @@ def nonzero(input, *, out=None, as_tuple=False):
     from tapegrad.creation import from_array
 
     array = tensor_argument("nonzero", input).detach()._values()
+    if not isinstance(as_tuple, bool):
+        raise TypeError(f"nonzero(): argument 'as_tuple' must be bool, not {type(as_tuple).__name__}")
     if as_tuple:
         return tuple(from_array(p.astype(np.int64), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
-    return from_array(np.argwhere(array).astype(np.int64), dtypes.int64)
+    return into(out, from_array(np.argwhere(array).astype(np.int64), dtypes.int64), "nonzero")
 
 
 @function(method=True)
@@ -772,8 +794,8 @@ def masked_select(input, mask, *, out=None):
     """The elements where `mask` is True, as a vector."""
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
-    shape = geometry.broadcast_shapes(tuple(input.shape), tuple(mask.shape))
-    return input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)]
+    shape = geometry.broadcast_shapes(tuple(mask.shape), tuple(input.shape))
+    return into(out, input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)], "masked_select")
 
 
 @function(method=True)
@@ -792,7 +814,7 @@ def masked_fill(input, mask, value):
 
 def check_mask(name, input, mask, value):
     if mask.dtype is not dtypes.bool_:
-        raise RuntimeError(f"{name} only supports boolean masks, but got mask with dtype {mask.dtype}")
+        raise RuntimeError(f"{name}_ only supports boolean masks, but got mask with dtype {mask.dtype.short}")
     if hasattr(value, "_slot") and value.ndim:
         raise RuntimeError(f"{name}_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
 
@@ -860,4 +882,6 @@ def take(input, index):
     array = index.detach()._array()
     if array.size and (array.min() < -size or array.max() >= size):
         raise IndexError(f"out of range: tried to access index {array.max()} on a tensor of {size} elements.")
+    if index.dtype is not dtypes.int64:
+        raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype.scalar_name}")
     return take_elements(input.reshape(-1), [index])

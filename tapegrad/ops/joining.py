@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tapegrad import core, geometry
+from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
 from tapegrad.ops import moves
 from tapegrad.ops import plan as plans
@@ -87,8 +87,14 @@ def cat(tensors, dim=0, *, out=None, axis=None):
         from tapegrad.dispatch import check_out, write_out
 
         check_out("cat", tensors, out)
+        joinable(result, out)
         return write_out(result, out)
     return result
+
+
+def joinable(result, out) -> None:
+    if not dtypes.can_cast(result.dtype, out.dtype):
+        raise TypeError(f"torch.cat(): input types can't be cast to the desired output type {out.dtype.scalar_name}")
 
 
 @structural("stack_op", "Stack")
@@ -120,13 +126,20 @@ def stack(tensors, dim=0, *, out=None):
         from tapegrad.dispatch import check_out, write_out
 
         check_out("stack", tensors, out)
+        joinable(result, out)
         return write_out(result, out)
     return result
 
 
+def nonempty_sequence(name, tensors):
+    if not (tensors := sequence(name, tensors)):
+        raise RuntimeError(f"{name} expects a non-empty TensorList")
+    return tensors
+
+
 def _stacker(name, at_least, dim):
-    def run(tensors):
-        return cat([at_least(x) for x in sequence(name, tensors)], dim)
+    def run(tensors, *, out=None):
+        return cat([at_least(x) for x in nonempty_sequence(name, tensors)], dim, out=out)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"numpy.{name} for tensors."
@@ -145,10 +158,10 @@ vstack = _stacker("vstack", at_least_2d, 0)
 
 
 @function()
-def hstack(tensors):
+def hstack(tensors, *, out=None):
     """numpy.hstack for tensors."""
-    tensors = [at_least_1d(x) for x in sequence("hstack", tensors)]
-    return cat(tensors, 0 if tensors and tensors[0].ndim == 1 else 1)
+    tensors = [at_least_1d(x) for x in nonempty_sequence("hstack", tensors)]
+    return cat(tensors, 0 if tensors[0].ndim == 1 else 1, out=out)
 
 
 def _at_least(name, convert):
@@ -192,6 +205,9 @@ def repeat(self, *sizes):
     from tapegrad.creation import from_array, room_for
 
     shape = (1,) * (len(sizes) - self.ndim) + tuple(self.shape)
+    if min(sizes, default=0) < 0:
+        full = [r * s for r, s in zip(sizes, shape)]
+        raise RuntimeError(f"Trying to create tensor with negative dimension {next(s for s in full if s < 0)}: {full}")
     room_for(math.prod(sizes) * self.numel())
     result = from_array(np.tile(self.detach()._array().reshape(shape), sizes), self.dtype)
     record(repeat_op, [self], [result], plans.Parameters(repeat_op, repeats=sizes, shape=shape, input_shape=tuple(self.shape)))
@@ -294,6 +310,11 @@ def roll(input, shifts, dims=None):
 def meshgrid(*tensors, indexing="ij"):
     """Coordinate grids of 1-D tensors."""
     tensors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else list(tensors)
+    for x in tensors:
+        if x.ndim > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x.ndim}D")
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     if indexing == "xy" and len(tensors) > 1:
         tensors[0], tensors[1] = tensors[1], tensors[0]
     shape = tuple(x.numel() for x in tensors)

@@ -178,7 +178,7 @@ def mv(input, vec, *, out=None):
     """Matrix times vector: (n, k) @ (k,)."""
     check_types("mv", input, vec)
     if input.ndim != 2 or vec.ndim != 1:
-        raise RuntimeError(f"vector + matrix @ vector expected, got {vec.ndim}, {input.ndim}, {vec.ndim}")
+        raise RuntimeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}")
     if input.shape[1] != vec.shape[0]:
         raise RuntimeError(
             f"size mismatch, got input ({input.shape[0]}), mat ({input.shape[0]}x{input.shape[1]}), vec ({vec.shape[0]})"
@@ -396,7 +396,14 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
 def einsum(equation, *operands):
     """Einstein summation: `einsum("ij,jk->ik", a, b)`.  Products of pairs from left to right."""
     operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else list(operands)
+    if not operands:
+        raise ValueError(
+            "einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list"
+        )
     text = equation.replace(" ", "")
+    for k, c in enumerate(equation):
+        if not (c.isalpha() and c.isascii()) and c not in ".,-> ":
+            raise RuntimeError(f"einsum(): invalid subscript given at index {k} in the equation string, subscripts must be in [a-zA-Z]")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
@@ -428,14 +435,16 @@ def einsum(equation, *operands):
         flat = [t for term, _ in named for t in term]
         output = ellipsis + sorted(t for t in set(flat) if flat.count(t) == 1 and t not in ellipsis)
     for letter in output:
+        if output.count(letter) > 1:
+            raise RuntimeError(f"einsum(): output subscript {letter} appears more than once in the output")
         if not any(letter in term for term, _ in named):
             raise RuntimeError(f"einsum(): output subscript {letter} does not appear in the equation for any input operand")
     sizes: dict[str, int] = {}
-    for term, x in named:
+    for operand, (term, x) in enumerate(named):
         for letter, size in zip(term, x.shape, strict=True):
             if sizes.get(letter, 1) not in (1, size) and size != 1:
                 raise RuntimeError(
-                    f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: subscript {letter} has size {size} and "
+                    f"einsum(): subscript {letter} has size {size} for operand {operand} which does not broadcast with previously seen size "
                     f"{sizes[letter]}"
                 )
             sizes[letter] = max(sizes.get(letter, 1), size)

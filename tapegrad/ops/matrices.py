@@ -45,12 +45,12 @@ def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None, out=No
         result = s.sum(-1, keepdim) if ord == "nuc" else s.amax(-1, keepdim) if ord == 2 else s.amin(-1, keepdim)
         if keepdim:
             result = result.unsqueeze(-1).movedim((-2, -1), (first, second))
-        return into(out, result)
+        return into(out, result, "matrix_norm")
     if abs(ord) == 1:
         first, second = second, first  # the norm of the transposed
     sums = vector_norm(A, 1, second, keepdim)
     rows = first - builtins.int(not keepdim and first > second)
-    return into(out, sums.amax(rows, keepdim) if ord > 0 else sums.amin(rows, keepdim))
+    return into(out, sums.amax(rows, keepdim) if ord > 0 else sums.amin(rows, keepdim), "matrix_norm")
 
 
 def norm(A, ord=None, dim=None, keepdim=False, *, out=None, dtype=None):
@@ -260,7 +260,7 @@ def cross(input, other, *, dim=-1, out=None):
     product = np.stack([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]], axis)
     result = creation.from_array(product, d)
     record(cross_op, [a, b], [result], plans.Parameters(cross_op, dim=axis), saves=0b11)
-    return into(out, result)
+    return into(out, result, "cross")
 
 
 @function(name="cross", method=True)
@@ -284,8 +284,8 @@ def vecdot(x, y, *, dim=-1, out=None):
     first = x.conj() if x.dtype.is_complex else x
     product = first * y
     if not product.dtype.is_floating_point and not product.dtype.is_complex:
-        return into(out, product.sum(dim).to(product.dtype))
-    return into(out, product.sum(dim))
+        return into(out, product.sum(dim).to(product.dtype), "vecdot")
+    return into(out, product.sum(dim), "vecdot")
 
 
 def vander(x, *, N=None):

@@ -74,6 +74,8 @@ def middle(array, dim, ignore_nan):
 
 def median_of(name, result, input, dim, keepdim, ignore_nan, out):
     tensor_argument(name, input)
+    if not (input.dtype.is_floating_point or input.dtype.category == dtypes.INTEGER):
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{input.dtype.scalar_name}'")
     graph_name = name.capitalize()
     array = input.detach()._values()
     if dim is None:
@@ -83,7 +85,7 @@ def median_of(name, result, input, dim, keepdim, ignore_nan, out):
         value = creation.from_array(flat[middle(flat, 0, ignore_nan)].reshape(()), input.dtype)
         plan = plans.Parameters(median_op, graph_name + "Backward0", dims=tuple(range(input.ndim)), keepdim=False, shape=tuple(input.shape))
         record(median_op, [input], [value], plan, saves=0b11)
-        return into(out, value)
+        return into(out, value, name)
     dim = wrap_dim(dim, input.ndim)
     nonempty(name, input, dim)
     return both(picked(graph_name + "Backward1", result, input, dim, keepdim, middle(array, dim, ignore_nan) if array.ndim else None), out)
@@ -124,7 +126,9 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
 @function(method=True)
 def mode(input, dim=-1, keepdim=False, *, out=None):
     """(values, indices) of the commonest element along `dim`, the smallest of several, at its last place."""
-    dim = wrap_dim(dim, tensor_argument("mode", input).ndim)
+    if tensor_argument("mode", input).dtype.is_complex:
+        raise NotImplementedError(f"\"mode_cpu\" not implemented for '{input.dtype.scalar_name}'")
+    dim = wrap_dim(dim, input.ndim)
     nonempty("mode", input, dim)
     array = input.detach()._values()
     index = None
@@ -142,7 +146,7 @@ def mode(input, dim=-1, keepdim=False, *, out=None):
 @function(method=True)
 def msort(input, *, out=None):
     """Sorted along the first dim."""
-    return into(out, input.sort(0).values if input.ndim else input.clone())
+    return into(out, input.sort(0).values if input.ndim else input.clone(), "msort")
 
 
 INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -188,7 +192,7 @@ def quantile_of(name, input, q, dim, keepdim, interpolation, ignore_nan, out):
     # The quantiles come first; the reduced dim stays with keepdim.
     if keepdim:
         result = result.reshape([1] * whole + [q.numel()]) if axis is None else result.unsqueeze(-2).movedim(-2, axis) if whole else result
-    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze(-1))
+    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze(-1), "quantile_of")
 
 
 @function(method=True)
@@ -290,7 +294,7 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
         for at in np.ndindex(values.shape[:-1]):
             found[at] = np.searchsorted(keys[at], values[at], way)
     d = dtypes.int32 if out_int32 else dtypes.int64
-    return into(out, creation.from_array(np.asarray(found, d.numpy), d))
+    return into(out, creation.from_array(np.asarray(found, d.numpy), d), "searchsorted")
 
 
 @function()
@@ -306,4 +310,4 @@ def isin(elements, test_elements, *, assume_unique=False, invert=False, out=None
     """Whether each element is among the test elements."""
     lower = lambda t: t.detach()._values() if hasattr(t, "_slot") else t
     found = np.isin(lower(elements), lower(test_elements), assume_unique=False, invert=invert)
-    return into(out, creation.from_array(np.asarray(found), dtypes.bool_))
+    return into(out, creation.from_array(np.asarray(found), dtypes.bool_), "isin")

@@ -148,7 +148,10 @@ def tensordot(a, b, dims=2, out=None):
     if hasattr(dims, "_slot"):
         dims = dims.tolist()
         dims = dims[0] if isinstance(dims, list) and len(dims) == 1 else dims
-    if isinstance(dims, int):
+    counted = isinstance(dims, int)
+    if not counted and not (isinstance(dims, (tuple, list)) and len(dims) == 2):
+        raise RuntimeError(f"tensordot expects dims to be int or tuple[list[int], list[int]] or list[list[int]] containing two lists, but got dims={dims}")
+    if counted:
         if dims < 0:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
         if dims > min(a.ndim, b.ndim):
@@ -165,7 +168,7 @@ def tensordot(a, b, dims=2, out=None):
         if a.shape[p] != b.shape[q]:
             if a.shape[p] != 1 and b.shape[q] != 1:
                 raise RuntimeError(
-                    f"contracted dimensions need to match, but first has size {a.shape[p]} in dim {p} and second has size {b.shape[q]} in dim {q}"
+                    f"contracted dimensions need to match, but first has size {a.shape[p]} in dim {p - a.ndim if counted else p} and second has size {b.shape[q]} in dim {q}"
                 )
             a, b = (a.sum(p, True), b) if b.shape[q] == 1 else (a, b.sum(q, True))
     kept_a, kept_b = [d for d in range(a.ndim) if d not in left], [d for d in range(b.ndim) if d not in right]

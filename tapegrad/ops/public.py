@@ -7,14 +7,14 @@ from other things, or see to transforms themselves.
 
 from __future__ import annotations
 
-from tapegrad.ops.transformable import transformable
+from tapegrad.ops.transformable import explained, transformable
 
 
 class Names(dict):
     """Public callables by name; whatever is put in becomes transformable."""
 
     def __setitem__(self, name: str, f) -> None:
-        super().__setitem__(name, f if hasattr(f, "batch") or not callable(f) else transformable(writes=is_write(name))(f))
+        super().__setitem__(name, f if hasattr(f, "batch") or not callable(f) else transformable(writes=is_write(name), name=name, method=self is METHODS)(f))
 
 
 FUNCTIONS: dict[str, object] = Names()
@@ -25,7 +25,7 @@ def function(method: bool = False, name: str | None = None, aliases: tuple[str, 
     """Register a function of the package, and with `method` of Tensor too."""
 
     def register(f):
-        public_f = made_public(f, batch, linear, False, tensors)
+        public_f = made_public(f, batch, linear, False, tensors, name or f.__name__, False)
         for public in (name or f.__name__, *aliases):
             FUNCTIONS[public] = public_f
             if method:
@@ -39,7 +39,7 @@ def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, l
     """Register a method of Tensor."""
 
     def register(f):
-        public_f = made_public(f, batch, linear, is_write(name or f.__name__), tensors)
+        public_f = made_public(f, batch, linear, is_write(name or f.__name__), tensors, name or f.__name__, True)
         for public in (name or f.__name__, *aliases):
             METHODS[public] = public_f
         return public_f
@@ -47,13 +47,14 @@ def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, l
     return register
 
 
-def made_public(f, batch, linear, writes: bool, tensors: bool):
+def made_public(f, batch, linear, writes: bool, tensors: bool, name: str, method: bool):
     if hasattr(f, "batch"):
         return f
     if tensors:
-        return transformable(batch, linear, writes)(f)
-    f.batch = None  # it sees to transforms itself, or has nothing to do with them
-    return f
+        return transformable(batch, linear, writes, name, method)(f)
+    public_f = explained(name, method)(f)
+    public_f.batch = None  # it sees to transforms itself, or has nothing to do with them
+    return public_f
 
 
 def is_write(name: str) -> bool:

@@ -123,12 +123,15 @@ def sum_op(node, g):
     return restore_dims(g, node).expand(node.attributes.shape)
 
 
-def into(out, result):
+def into(out, result, name="", exact=False):
+    """`result`, or `out` with it; `name` is the function's, for the texts of errors; `exact` refuses an `out` of another dtype."""
     if out is None:
         return result
     from tapegrad.dispatch import check_out, write_out
 
-    check_out("reduction", [result], out)
+    if exact and hasattr(out, "_slot") and out.dtype is not result.dtype:
+        raise RuntimeError(f"Expected out tensor to have dtype {result.dtype.short}, but got {out.dtype.short} instead")
+    check_out(name or "reduction", [result], out)
     return write_out(result.detach(), out)
 
 
@@ -146,7 +149,7 @@ def sum(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
         input = input.to(d)
     dim = axis if dim is None else dim
     name = None if dim is None else "SumBackward1"
-    return into(out, reduce(sum_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "sum", d, graph_name=name))
+    return into(out, reduce(sum_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "sum", d, graph_name=name), "sum")
 
 
 @structural("mean_op", "Mean")
@@ -167,7 +170,7 @@ def mean(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
         )
     dim = axis if dim is None else dim
     name = None if dim is None else "MeanBackward1"
-    return into(out, reduce(mean_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "mean", input.dtype, graph_name=name))
+    return into(out, reduce(mean_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "mean", input.dtype, graph_name=name), "mean")
 
 
 @structural("prod_op", "Prod")
@@ -255,13 +258,13 @@ OPS["Max"].graph_name, OPS["Min"].graph_name = "MaxBackward1", "MinBackward1"
 @function(method=True)
 def amax(input, dim=(), keepdim=False, *, out=None):
     """The maximum over dims; ties share the gradient."""
-    return into(out, extremum("amax", input, dim, keepdim, "Amax"))
+    return into(out, extremum("amax", input, dim, keepdim, "Amax"), "amax")
 
 
 @function(method=True)
 def amin(input, dim=(), keepdim=False, *, out=None):
     """The minimum over dims; ties share the gradient."""
-    return into(out, extremum("amin", input, dim, keepdim, "Amin"))
+    return into(out, extremum("amin", input, dim, keepdim, "Amin"), "amin")
 
 
 def return_type(name, *fields):
@@ -340,9 +343,11 @@ def max_or_min(name, full, binary, result, pick, input, args, kwargs):
     from tapegrad import dispatch
     from tapegrad.ops.registry import BY_NAME
 
-    dim = args[0] if args else kwargs.pop("dim", kwargs.pop("other", None))
+    dim = args[0] if args else kwargs.pop("dim", kwargs.pop("axis", kwargs.pop("other", None)))
     keepdim = args[1] if len(args) > 1 else kwargs.pop("keepdim", False)
     out = kwargs.pop("out", None)
+    if kwargs or len(args) > 2:
+        raise TypeError(f"{name}() received an invalid combination of arguments")
     if hasattr(dim, "_slot"):
         return dispatch.call(BY_NAME[binary], input, dim, out=out)
     if dim is None:
@@ -384,10 +389,12 @@ def index_of_sample(level, f, name, pick, input, dim, keepdim):
 def arg_extremum(name, pick, input, dim, keepdim):
     from tapegrad.creation import from_array
 
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError(f"{name}(): does not support bool input")
     array = real_order(name, input)._values()
     if array.size == 0 and (dim is None or input.shape[wrap_dim(dim, input.ndim)] == 0):
         raise IndexError(
-            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
             if dim is None else f"{name}(): Expected reduction dim {dim} to have non-zero size."
         )
     dims = dims_of(dim, input.ndim)
@@ -432,7 +439,7 @@ def truth_over(name, test, input, dims, keepdim):
 
 def truth(name, test):
     def run(input, dim=None, keepdim=False, *, out=None):
-        return into(out, truth_over(name, test, tensor_argument(name, input), dims_of(dim, input.ndim), keepdim))
+        return into(out, truth_over(name, test, tensor_argument(name, input), dims_of(dim, input.ndim), keepdim), name)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"Whether {name} element is nonzero, over `dim` or everywhere."
@@ -455,7 +462,7 @@ def logsumexp(input, dim, keepdim=False, *, out=None):
     """log(sum(exp(input))) over `dim`, without overflow (the maximum is taken out first)."""
     if input.dtype.category < dtypes.FLOAT:
         input = input.to(dtypes.default_dtype())
-    return into(out, logsumexp_over(input, dims_of(dim, input.ndim), keepdim))
+    return into(out, logsumexp_over(input, dims_of(dim, input.ndim), keepdim), "logsumexp")
 
 
 @transformable("over")
@@ -560,13 +567,13 @@ def spread_over(op, name, input, dims, keepdim, correction, root):
 @function(method=True)
 def var(input, *args, out=None, **kwargs):
     """The variance over `dim`, divided by n - correction (1)."""
-    return into(out, spread(var_op, "var", tensor_argument("var", input), args, kwargs, False))
+    return into(out, spread(var_op, "var", tensor_argument("var", input), args, kwargs, False), "var")
 
 
 @function(method=True)
 def std(input, *args, out=None, **kwargs):
     """The standard deviation over `dim`, with n - correction (1) in the divisor."""
-    return into(out, spread(std_op, "std", tensor_argument("std", input), args, kwargs, True))
+    return into(out, spread(std_op, "std", tensor_argument("std", input), args, kwargs, True), "std")
 
 
 @function()
@@ -617,7 +624,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     if x.dtype.category < dtypes.FLOAT:
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
     p = ord.item() if hasattr(ord, "_slot") else builtins.float(ord)
-    return into(out, norm_over(x, p, dims_of(dim, x.ndim), keepdim))
+    return into(out, norm_over(x, p, dims_of(dim, x.ndim), keepdim), "vector_norm")
 
 
 @transformable("over")

@@ -33,11 +33,11 @@ def cumsum(input, dim, *, dtype=None, out=None):
     if rows.usable(input, lie):
         make = lambda: rows.plan(cumsum_op, input, lie, "cumsum", [(lie.whole, d.code)], back="cumsum_back" if d.differentiable else "", reads=(), dim=dim,  # noqa: E731
                                  differentiable=-1 if d.differentiable else 0)
-        return into(out, plans.run(cumsum_op, [input], dim, make))
+        return into(out, plans.run(cumsum_op, [input], dim, make), "cumsum")
     array = input.detach()._values()
     result = from_array(np.cumsum(array, dim, dtype=array.dtype) if array.ndim else array.copy(), d)
     record(cumsum_op, [input], [result], plans.Parameters(cumsum_op, dim=dim))
-    return into(out, result)
+    return into(out, result, "cumsum")
 
 
 @structural("cumprod_op", "Cumprod")
@@ -79,11 +79,11 @@ def cumprod(input, dim, *, dtype=None, out=None):
     if rows.usable(input, lie):
         make = lambda: rows.plan(cumprod_op, input, lie, "cumprod", [(lie.whole, d.code)], back="cumprod_back" if d.differentiable else "", reads=("source", "out"), saves=0b11, dim=dim,  # noqa: E731
                                  differentiable=-1 if d.differentiable else 0)
-        return into(out, plans.run(cumprod_op, [input], dim, make))
+        return into(out, plans.run(cumprod_op, [input], dim, make), "cumprod")
     array = input.detach()._values()
     result = from_array(np.cumprod(array, dim, dtype=array.dtype) if array.ndim else array.copy(), d)
     record(cumprod_op, [input], [result], plans.Parameters(cumprod_op, dim=dim), saves=0b11)
-    return into(out, result)
+    return into(out, result, "cumprod")
 
 
 def comparable(name, x):

@@ -43,7 +43,7 @@ def index_copy(input, dim, index, source):
             f"destination dimensionality ({input.ndim})"
         )
     if index.dtype is not dtypes.int64:
-        raise IndexError("index_copy_(): Expected a long tensor for index, but got " + index.dtype.scalar_name)
+        raise RuntimeError("index_copy_(): Expected a long tensor for index, but got " + index.dtype.scalar_name)
     if input.dtype is not source.dtype:
         raise RuntimeError(
             f"index_copy_(): self and source expected to have the same dtype, but got (self) {input.dtype.scalar_name} and (source) "
@@ -108,7 +108,7 @@ def take_along_dim(input, indices, dim=None, *, out=None):
     if indices.dtype is not dtypes.int64:
         raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got " + indices.dtype.scalar_name)
     if dim is None:
-        return into(out, gather(input.reshape(-1), 0, indices.reshape(-1)))
+        return into(out, gather(input.reshape(-1), 0, indices.reshape(-1)), "take_along_dim")
     if input.ndim != indices.ndim:
         raise RuntimeError(
             f"torch.take_along_dim(): input and indices should have the same number of dimensions, but got {input.ndim} dimensions for input, and "
@@ -122,7 +122,7 @@ def take_along_dim(input, indices, dim=None, *, out=None):
     fit = lambda t: t.expand([t.shape[dim] if d == dim else s for d, s in enumerate(shape)])
     if indices.numel() and bool((indices < 0).any()):
         indices = where(indices < 0, indices + input.shape[dim], indices)
-    return into(out, gather(fit(input), dim, fit(indices)))
+    return into(out, gather(fit(input), dim, fit(indices)), "take_along_dim")
 
 
 # --- flat positions and masks ---------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ def nansum(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The sum of the elements that are not NaN."""
     from tapegrad import modes
 
-    tensor_argument("nansum", input)
+    if tensor_argument("nansum", input).dtype.is_complex:
+        raise RuntimeError("nansum on CPU does not support complex inputs")
     input = input if dtype is None else input.to(dtype)
     if not input.dtype.is_floating_point:
         return input.sum(dim, keepdim, dtype=dtype, out=out)
@@ -40,7 +41,7 @@ def nansum(input, dim=None, keepdim=False, *, dtype=None, out=None):
         result = x.masked_fill(x.isnan(), 0).sum(dim, keepdim)
     plan = plans.Parameters(nansum_op, dims=dims_of(dim, input.ndim), keepdim=keepdim, shape=tuple(input.shape))
     record(nansum_op, [input], [result], plan, saves=0b01)
-    return into(out, result)
+    return into(out, result, "nansum")
 
 
 @function(method=True)
@@ -49,7 +50,7 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None, out=None):
     if not input.dtype.is_floating_point:
         raise RuntimeError("nanmean(): expected input to have floating point or complex dtype but got " + input.dtype.scalar_name)
     count = (~input.detach().isnan()).sum(dim, keepdim)
-    return into(out, nansum(input, dim, keepdim, dtype=dtype) / count)
+    return into(out, nansum(input, dim, keepdim, dtype=dtype) / count, "nanmean")
 
 
 @structural("nan_to_num_op", "NanToNum")
@@ -63,13 +64,13 @@ def nan_to_num(input, nan=0.0, posinf=None, neginf=None, *, out=None):
     """NaN and infinities replaced: by `nan`, and by the largest and smallest number of the dtype unless others are given."""
     tensor_argument("nan_to_num", input)
     if not input.dtype.is_floating_point:
-        return into(out, input.clone())
+        return into(out, input.clone(), "nan_to_num")
     largest = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(input.dtype.name)
     low = -largest if neginf is None and largest else neginf
     array = np.nan_to_num(input.detach()._values(), nan=0.0 if nan is None else nan, posinf=largest if posinf is None else posinf, neginf=low)
     result = creation.from_array(np.asarray(array), input.dtype)
     record(nan_to_num_op, [input], [result], saves=0b01)
-    return into(out, result)
+    return into(out, result, "nan_to_num")
 
 
 METHODS["nan_to_num_"] = inplace.by_function(nan_to_num)
@@ -122,7 +123,7 @@ def renorm(input, p, dim, maxnorm, *, out=None):
     dim = wrap_dim(dim, input.ndim)
     norm = vector_norm(input, p, tuple(d for d in range(input.ndim) if d != dim), True)
     factor = where(norm > maxnorm, maxnorm / (norm + 1e-7), norm.new_ones(()))
-    return into(out, input * factor)
+    return into(out, input * factor, "renorm")
 
 
 METHODS["renorm_"] = inplace.by_function(renorm)
@@ -226,7 +227,7 @@ def histc(input, bins=100, min=0, max=0, *, out=None):
     array = input.detach()._values().reshape(-1)
     low, high = edges_of("torch.histc", array, min, max)
     counts, _ = np.histogram(array[np.isfinite(array)] if array.dtype.kind == "f" else array, bins, (low, high))
-    return into(out, creation.from_array(counts.astype(input.dtype.numpy), input.dtype))
+    return into(out, creation.from_array(counts.astype(input.dtype.numpy), input.dtype), "histc")
 
 
 HistogramResult = return_type("histogram", "hist", "bin_edges")

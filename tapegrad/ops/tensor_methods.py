@@ -11,7 +11,7 @@ from tapegrad.engine import layout
 from tapegrad.ops import indexing, joining, moves, rows, scans, views
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
-from tapegrad.ops.reductions import widened
+from tapegrad.ops.reductions import into, widened
 from tapegrad.ops.registry import structural
 
 
@@ -221,11 +221,19 @@ def close_samples(level, f, input, other, *args, **kwargs):
     return level.wrap(f(level.aligned(input, rank), level.aligned(other, rank), *args, **kwargs))
 
 
+def check_tolerances(rtol, atol) -> None:
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not value >= 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value:g}")
+
+
 @function(method=True, batch=close_samples)
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """|input - other| <= atol + rtol * |other|, elementwise."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
+    check_tolerances(rtol, atol)
+    geometry.broadcast_shapes(tuple(input.shape), tuple(other.shape))
     return creation.from_array(np.isclose(input._values(), other._values(), rtol, atol, equal_nan), dtypes.bool_)
 
 
@@ -234,6 +242,8 @@ def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Whether all elements are close."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
+    check_tolerances(rtol, atol)
+    geometry.broadcast_shapes(tuple(input.shape), tuple(other.shape))
     return bool(np.allclose(input._values(), other._values(), rtol, atol, equal_nan))
 
 
@@ -302,14 +312,21 @@ def round_(self, *, decimals=0):
 def addcmul(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 * tensor2."""
     term = tensor1 * tensor2
-    return input + (term * value if value != 1 else term)
+    return into(out, input + (term * value if value != 1 else term), "addcmul")
 
 
 @function(method=True)
 def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 / tensor2."""
+    if all(x.dtype.category <= dtypes.INTEGER for x in (tensor1, tensor2)):
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported, and in a future release addcdiv will perform a true division of tensor1 and tensor2. "
+            "The historic addcdiv behavior can be implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer inputs and "
+            "as (input + value * tensor1 / tensor2) for float inputs. The future addcdiv behavior is just the latter implementation: "
+            "(input + value * tensor1 / tensor2), for all dtypes."
+        )
     term = tensor1 / tensor2
-    return input + (term * value if value != 1 else term)
+    return into(out, input + (term * value if value != 1 else term), "addcdiv")
 
 
 method(name="addcmul_")(inplace.by_function(addcmul))
@@ -322,6 +339,11 @@ def lerp(input, end, weight, *, out=None):
     from tapegrad import dispatch
     from tapegrad.ops.registry import BY_NAME
 
+    for name, x in (("end", end), ("weight", weight)):
+        if hasattr(x, "_slot") and x.dtype is not input.dtype:
+            raise RuntimeError(f"expected dtype {input.dtype.short} for `{name}` but got dtype {x.dtype.short}")
+    if input.dtype.category <= dtypes.INTEGER:
+        raise NotImplementedError(f"\"lerp_kernel_{'tensor' if hasattr(weight, '_slot') else 'scalar'}\" not implemented for '{input.dtype.scalar_name}'")
     return dispatch.call(BY_NAME["lerp"], input, end, weight, out=out)
 
 
@@ -354,7 +376,7 @@ def softmax_op(node, g):
 
 def comparable(name, x, dim):
     """torch's refusal of complex operands."""
-    if x.dtype.is_complex:
+    if x.dtype.category != dtypes.FLOAT:
         kernel = f"{name}_{'lastdim_' if dim == max(x.ndim, 1) - 1 else ''}kernel_impl"
         raise NotImplementedError(f'"{kernel}" not implemented for \'{x.dtype.scalar_name}\'')
     return x

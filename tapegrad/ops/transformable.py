@@ -16,6 +16,7 @@ So a new op needs no rule to be right, and one to be fast.  While no level is al
 from __future__ import annotations
 
 import functools
+import sys
 
 ACTIVE: list = []  # the levels that are alive, of all threads
 
@@ -61,8 +62,43 @@ def plain(t):
     return t
 
 
-def transformable(batch=None, linear=(), writes=False):
-    """Let transforms step in: see the module's text for `batch` and `linear`; `writes` marks in-place methods."""
+def raise_misfit(name: str, args, kwargs, method: bool = False) -> None:
+    """Raise what is wrong with the arguments of a failed call, if that is what made it fail; called while the failure is handled."""
+    if name:
+        from tapegrad.ops.arguments import has_forms, misfit
+
+        error, failure = misfit(name, args, kwargs, method), sys.exception()
+        if error is not None:
+            error.__dict__["failure"] = getattr(failure, "failure", failure)
+            raise error from None
+        if hasattr(failure, "failure") and has_forms(name):  # a call within refused its arguments, which this caller cannot know of
+            raise failure.failure from None
+
+
+def explained(name: str, method: bool = False):
+    """Let a function that is not transformable say what is wrong with its arguments when it fails for them."""
+
+    def decorate(f):
+        @functools.wraps(f)
+        def run(*args, **kwargs):
+            try:
+                return f(*args, **kwargs)
+            except Unhandled:
+                raise
+            except Exception:
+                raise_misfit(name, args, kwargs, method)
+                raise
+
+        return run
+
+    return decorate
+
+
+def transformable(batch=None, linear=(), writes=False, name="", method=False):
+    """Let transforms step in: see the module's text for `batch` and `linear`; `writes` marks in-place methods.
+
+    The public function or method `name` says what is wrong with the arguments when a call fails for them (`ops/arguments.py`).
+    """
 
     def decorate(f):
         @functools.wraps(f)
@@ -74,7 +110,13 @@ def transformable(batch=None, linear=(), writes=False):
                     level = other if level is None or (other is not None and other.depth > level.depth) else level
                 if level is not None:
                     return level.call(run, args, kwargs)
-            return f(*args, **kwargs)
+            try:
+                return f(*args, **kwargs)
+            except Unhandled:
+                raise
+            except Exception:
+                raise_misfit(name, args, kwargs, method)
+                raise
 
         run.writes = writes
         run.batch, run.linear = batch, (linear,) if isinstance(linear, str) else linear

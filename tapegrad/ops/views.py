@@ -108,7 +108,7 @@ def resolve_shape(shape: tuple, numel: int) -> tuple:
         raise RuntimeError("only one dimension can be inferred")
     for size in shape:
         if size < -1:
-            raise RuntimeError(f"invalid shape dimension {size}")
+            raise RuntimeError(f"invalid shape dimension {size} at index {shape.index(size)} of shape {list(shape)}")
     known = 1
     for size in shape:
         if size != -1:
@@ -380,6 +380,9 @@ def squeeze(input, dim=None):
         dims = tuple(range(input.ndim))
     else:
         dims = tuple(wrap_dim(d, input.ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+        twice = next((d for d in dims if dims.count(d) > 1), None)
+        if twice is not None:
+            raise RuntimeError(f"dim {twice} appears multiple times in the list of dims")
 
     def make(shape, steps):
         keep = [k for k in range(len(shape)) if k not in dims or shape[k] != 1]

@@ -1,0 +1,186 @@
+"""Owns the words for malformed calls: each row is a call, the exception and the start of the text that PyTorch answers it with."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import tapegrad as tg
+
+COMBINATION = "{}() received an invalid combination of arguments - got ({}), but expected "
+OVERLAP = "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please clone()"
+UNKNOWN_DEVICE = "Expected one of cpu, cuda, ipu, xpu, mkldnn"
+
+# x is (2, 3), w (4,) floats; m (2, 2); i (4,) int64; b (4,) bool; c (2, 2) complex; s 0-d; z (0, 3); r requires grad.
+CALLS = [
+    # number of arguments
+    ("tg.exp()", TypeError, 'exp() missing 1 required positional arguments: "input"'),
+    ("tg.mul()", TypeError, 'mul() missing 2 required positional argument: "input", "other"'),
+    ("tg.mul(x)", TypeError, 'mul() missing 1 required positional arguments: "other"'),
+    ("tg.exp(x, x, x)", TypeError, "exp() takes 1 positional argument but 3 were given"),
+    ("tg.cumsum(x)", TypeError, 'cumsum() missing 1 required positional arguments: "dim"'),
+    ("tg.cumsum(x, 0, 0, 0)", TypeError, "cumsum() takes 2 positional arguments but 4 were given"),
+    ("tg.add()", TypeError, COMBINATION.format("add", "") + "(Tensor input, Tensor other, *, Number alpha = 1, Tensor out = None)"),
+    ("tg.sum()", TypeError, COMBINATION.format("sum", "") + "one of:\n * (Tensor input, *, torch.dtype dtype = None)\n * (Tensor input, tuple of ints dim"),
+    ("tg.gather(x, 0)", TypeError, 'gather() missing 1 required positional arguments: "index"'),
+    ("tg.zeros()", TypeError, 'zeros() missing 1 required positional arguments: "size"'),
+    # keywords
+    ("tg.exp(x, foo=1)", TypeError, "exp() got an unexpected keyword argument 'foo'"),
+    ("tg.cumsum(x, 0, dim=1)", TypeError, "cumsum() got multiple values for argument 'dim'"),
+    ("tg.sum(x, foo=1)", TypeError, COMBINATION.format("sum", "Tensor, foo=int")),
+    ("tg.max(x, foo=1)", TypeError, COMBINATION.format("max", "Tensor, foo=int")),
+    ("x.prod(dim=[0, -2])", TypeError, "prod() received an invalid combination of arguments"),
+    ("tg.zeros(2, foo=1)", TypeError, "zeros() got an unexpected keyword argument 'foo'"),
+    ("tg.zeros(2, size=(2,))", TypeError, "zeros() got multiple values for argument 'size'"),
+    ("tg.rand(2, foo=1)", TypeError, COMBINATION.format("rand", "int, foo=int")),
+    ("tg.arange(5, foo=1)", TypeError, "arange() received an invalid combination of arguments"),
+    # types of arguments
+    ("tg.exp('a')", TypeError, "exp(): argument 'input' (position 1) must be Tensor, not str"),
+    ("tg.mul(x, 'a')", TypeError, "mul(): argument 'other' (position 2) must be Tensor, not str"),
+    ("tg.pow(x, None)", TypeError, COMBINATION.format("pow", "Tensor, NoneType")),
+    ("tg.eq('a', x)", TypeError, COMBINATION.format("eq", "str, Tensor")),
+    ("tg.amax(3.0)", TypeError, "amax(): argument 'input' (position 1) must be Tensor, not float"),
+    ("tg.sum(3.0)", TypeError, "sum(): argument 'input' (position 1) must be Tensor, not float"),
+    ("tg.sum(x, 'a')", TypeError, COMBINATION.format("sum", "Tensor, str")),
+    ("tg.cumsum(x, 'a')", TypeError, "cumsum(): argument 'dim' (position 2) must be int, not str"),
+    ("tg.cumsum(x, dim=(0, 0))", TypeError, "cumsum(): argument 'dim' must be int, not tuple"),
+    ("tg.cumsum(x, True)", TypeError, "cumsum(): argument 'dim' (position 2) must be int, not bool"),
+    ("tg.cumsum(x, x)", TypeError, "cumsum(): argument 'dim' (position 2) must be int, not Tensor"),
+    ("tg.amax(x, 1.5)", TypeError, "amax(): argument 'dim' (position 2) must be tuple of ints, not float"),
+    ("tg.amax(x, 0, keepdim='a')", TypeError, "amax(): argument 'keepdim' must be bool, not str"),
+    ("tg.cumsum(x, 0, dtype='float32')", TypeError, "cumsum(): argument 'dtype' must be torch.dtype, not str"),
+    ("tg.flip(x, ['a'])", TypeError, "flip(): argument 'dims' (position 2) must be tuple of ints, but found element of type str at pos 0"),
+    ("tg.flip(x, [0, 'a'])", TypeError, "flip(): argument 'dims' failed to unpack the object at pos 2 with error \"type must be tuple of ints,but got str\""),
+    ("x.view(2, 1.5)", TypeError, "view(): argument 'size' failed to unpack the object at pos 2"),
+    ("tg.gather(x, 0, 1)", TypeError, "gather(): argument 'index' (position 3) must be Tensor, not int"),
+    ("tg.index_select(x, 0, [0])", TypeError, "index_select(): argument 'index' (position 3) must be Tensor, not list"),
+    ("tg.nonzero(x, as_tuple='a')", TypeError, "nonzero(): argument 'as_tuple' must be bool, not str"),
+    ("tg.exp(x, out=1)", TypeError, "exp(): argument 'out' must be Tensor, not int"),
+    ("tg.cat(1)", TypeError, "cat(): argument 'tensors' (position 1) must be tuple of Tensors, not int"),
+    ("tg.stack([x, 1])", TypeError, "expected Tensor as element 1 in argument 0, but got int"),
+    ("tg.hstack(None)", TypeError, "hstack(): argument 'tensors' (position 1) must be tuple of Tensors, not NoneType"),
+    ("tg.trapezoid(x, w)", RuntimeError, "trapezoid: There must be one `x` value for each sample point"),
+    # out= and in place
+    ("tg.add(x, x, out=tg.zeros(2, 3, dtype=tg.int64))", RuntimeError, "result type Float can't be cast to the desired output type Long"),
+    ("i.add_(1.5)", RuntimeError, "result type Float can't be cast to the desired output type Long"),
+    ("w[:2].add_(m)", RuntimeError, "output with shape [2] doesn't match the broadcast shape [2, 2]"),
+    ("tg.add(w[:3], w[1:], out=w[:3])", RuntimeError, OVERLAP),
+    ("tg.exp(w[:3], out=w[1:])", RuntimeError, OVERLAP),
+    ("tg.mul(w[1:], 2, out=w[:3])", RuntimeError, OVERLAP),
+    ("w[:3].add_(w[1:])", RuntimeError, OVERLAP),
+    ("w[:3].copy_(w[1:])", RuntimeError, OVERLAP),
+    ("x[0].mul_(x)", RuntimeError, OVERLAP),
+    ("m.mul_(m.t())", RuntimeError, OVERLAP),
+    ("tg.cat([x, x], out=tg.zeros(4, 3, dtype=tg.int64))", TypeError, "torch.cat(): input types can't be cast to the desired output type Long"),
+    ("tg.sum(r, 0, out=tg.zeros(3))", RuntimeError, "sum(): functions with out=... arguments don't support automatic differentiation"),
+    ("tg.gather(x, 0, tg.zeros(1, 1, dtype=tg.int64), out=tg.zeros(1, 1, dtype=tg.int64))", RuntimeError, "Expected out tensor to have dtype float, but got long int instead"),
+    # shapes and dims
+    ("tg.hstack([])", RuntimeError, "hstack expects a non-empty TensorList"),
+    ("tg.vstack(())", RuntimeError, "vstack expects a non-empty TensorList"),
+    ("x.squeeze((0, 0))", RuntimeError, "dim 0 appears multiple times in the list of dims"),
+    ("x.view(-2)", RuntimeError, "invalid shape dimension -2 at index 0 of shape [-2]"),
+    ("x.repeat(-1, 1)", RuntimeError, "Trying to create tensor with negative dimension -2: [-2, 3]"),
+    ("tg.meshgrid(w, w, indexing='zz')", RuntimeError, 'torch.meshgrid: indexing must be one of "xy" or "ij", but received: zz'),
+    ("tg.tensordot(x, x, 'a')", RuntimeError, "tensordot expects dims to be int or tuple[list[int], list[int]]"),
+    ("tg.einsum('i1', x)", RuntimeError, "einsum(): invalid subscript given at index 1 in the equation string, subscripts must be in [a-zA-Z]"),
+    ("tg.einsum('ij->ii', x)", RuntimeError, "einsum(): output subscript i appears more than once in the output"),
+    ("tg.einsum('ij,jk', x, x)", RuntimeError, "einsum(): subscript j has size 2 for operand 1 which does not broadcast with previously seen size 3"),
+    # values and dtypes
+    ("tg.isclose(x, x, rtol=-1)", RuntimeError, "rtol must be greater than or equal to zero, but got -1"),
+    ("tg.allclose(x, x, atol=-1.0)", RuntimeError, "atol must be greater than or equal to zero, but got -1"),
+    ("tg.isclose(x, w)", RuntimeError, "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 1"),
+    ("tg.argmax(b)", RuntimeError, "argmax(): does not support bool input"),
+    ("tg.median(b)", NotImplementedError, "\"median_cpu\" not implemented for 'Bool'"),
+    ("tg.mode(c)", NotImplementedError, "\"mode_cpu\" not implemented for 'ComplexFloat'"),
+    ("tg.nansum(c)", RuntimeError, "nansum on CPU does not support complex inputs"),
+    ("tg.softmax(i, 0)", NotImplementedError, "\"softmax_lastdim_kernel_impl\" not implemented for 'Long'"),
+    ("tg.lerp(i, i, 0.5)", NotImplementedError, "\"lerp_kernel_scalar\" not implemented for 'Long'"),
+    ("tg.lerp(x, x.double(), 0.5)", RuntimeError, "expected dtype float for `end` but got dtype double"),
+    ("tg.addcdiv(i, i, i)", RuntimeError, "Integer division with addcdiv is no longer supported"),
+    ("tg.masked_fill(x, x, 1.0)", RuntimeError, "masked_fill_ only supports boolean masks, but got mask with dtype float"),
+    # indices
+    ("tg.take(x, tg.tensor([0.0]))", RuntimeError, "take(): Expected a long tensor for index, but got Float"),
+    ("tg.index_select(x, 0, tg.tensor([0.0]))", RuntimeError, "index_select(): Expected dtype int32 or int64 for index"),
+    ("tg.index_select(s, 0, tg.tensor([0, 0]))", RuntimeError, "index_select(): Index to scalar can have only 1 value, got 2 value(s)"),
+    ("tg.index_add(x, 0, tg.tensor([0]), x)", RuntimeError, "index_add_(): Number of indices (1) should be equal to source.size(dim): (2), for dim: 0"),
+    ("tg.index_add(x, 0, tg.tensor([0.0, 1]), x)", RuntimeError, "index_add_(): Expected dtype int32/int64 for index but got: Float"),
+    ("tg.index_add(x, 0, tg.tensor([[0, 1]]), x)", IndexError, "index_add_(): Index is supposed to be a vector, but got dim: 2 with type: Long and size: [1, 2]"),
+    ("tg.index_add(x, 0, tg.tensor([0, 1]), tg.ones(2, 5))", RuntimeError, "source tensor shape must match self tensor shape, excluding the specified dimension."),
+    ("tg.index_copy(x, 0, tg.tensor([0.0, 1]), x)", RuntimeError, "index_copy_(): Expected a long tensor for index, but got Float"),
+    ("tg.scatter(x, 0, tg.zeros(3, 9, dtype=tg.int64), x)", RuntimeError,
+     "Expected index [3, 9] to be no larger than self [2, 3] apart from dimension 0 and to be no larger size than src [2, 3]"),
+    ("tg.scatter_add(x, 0, tg.tensor([[0]]), i.view(1, 4))", RuntimeError, "scatter(): Expected self.dtype to be equal to src.dtype"),
+    # factories
+    ("tg.zeros(-1)", RuntimeError, "zeros: Dimension size must be non-negative."),
+    ("tg.ones(2, -3)", RuntimeError, "Trying to create tensor with negative dimension -3: [2, -3]"),
+    ("tg.randperm(-1)", RuntimeError, "Trying to create tensor with negative dimension -1: [-1]"),
+    ("tg.zeros('a')", TypeError, "zeros(): argument 'size' (position 1) must be tuple of ints, not str"),
+    ("tg.zeros((2, 'a'))", TypeError, "zeros(): argument 'size' failed to unpack the object at pos 2 with error \"type must be tuple of ints,but got str\""),
+    ("tg.zeros(2, requires_grad='a')", TypeError, "zeros(): argument 'requires_grad' must be bool, not str"),
+    ("tg.zeros(2, pin_memory='a')", TypeError, "zeros(): argument 'pin_memory' must be bool, not str"),
+    ("tg.zeros(2, layout=5)", TypeError, "zeros(): argument 'layout' must be torch.layout, not int"),
+    ("tg.zeros(2, dtype='float32')", TypeError, "zeros(): argument 'dtype' must be torch.dtype, not str"),
+    ("tg.zeros(2, device=1.5)", TypeError, "zeros(): argument 'device' must be torch.device, not float"),
+    ("tg.zeros(2, device='cuda')", AssertionError, "Torch not compiled with CUDA enabled"),
+    ("tg.rand(2, device='cuda')", AssertionError, "Torch not compiled with CUDA enabled"),
+    ("x.to('cuda')", AssertionError, "Torch not compiled with CUDA enabled"),
+    ("tg.ones(2, device='foo')", RuntimeError, UNKNOWN_DEVICE),
+    ("tg.device('foo')", RuntimeError, UNKNOWN_DEVICE),
+    ("tg.device('cpu:x')", RuntimeError, "Invalid device string: 'cpu:x'"),
+    ("tg.zeros(2, out=tg.zeros(2, dtype=tg.int64), dtype=tg.float32)", RuntimeError, "dtype Float does not match dtype of out parameter (Long)"),
+    ("tg.full((-1,), 1)", RuntimeError, "Trying to create tensor with negative dimension -1: [-1]"),
+]  # fmt: skip
+
+
+def operands() -> dict:
+    return {
+        "x": tg.arange(6.0).reshape(2, 3), "w": tg.arange(4.0), "m": tg.ones(2, 2), "i": tg.arange(4), "b": tg.arange(4) > 1,
+        "c": tg.ones(2, 2, dtype=tg.complex64), "s": tg.tensor(1.5), "z": tg.zeros(0, 3), "r": tg.ones(2, 3, requires_grad=True),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("call, error, words", CALLS, ids=[call for call, _, _ in CALLS])
+def test_refused_in_these_words(call, error, words):
+    tensors = operands()
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        eval(call, {"tg": tg, **tensors})
+    assert caught.type is error
+    assert str(caught.value).startswith(words)
+    for name, old in operands().items():
+        assert tg.equal(tensors[name], old), f"{name} has changed"
+        assert tensors[name]._version == old._version
+
+
+def test_out_gets_the_result_of_functions_that_index():
+    x, index = tg.arange(6.0).reshape(2, 3), tg.tensor([1])
+    for call, expected in (
+        (lambda out: tg.gather(x, 0, tg.tensor([[1, 0]]), out=out), [[3, 1]]),
+        (lambda out: tg.index_select(x, 0, index, out=out), [[3, 4, 5]]),
+        (lambda out: tg.masked_select(x, x > 3, out=out), [4, 5]),
+        (lambda out: tg.addcmul(x, x, x, value=2, out=out), [[0, 3, 10], [21, 36, 55]]),
+        (lambda out: tg.addcdiv(x, x, tg.ones(3), out=out), [[0, 2, 4], [6, 8, 10]]),
+        (lambda out: tg.hstack([x, x], out=out), [[0, 1, 2, 0, 1, 2], [3, 4, 5, 3, 4, 5]]),
+        (lambda out: tg.vstack([x, x], out=out), [[0, 1, 2], [3, 4, 5]] * 2),
+    ):  # fmt: skip
+        out = tg.zeros(0)
+        assert call(out) is out
+        assert out.tolist() == expected
+    out = tg.zeros(0, dtype=tg.int64)
+    assert tg.nonzero(x > 3, out=out) is out
+    assert out.tolist() == [[1, 1], [1, 2]]
+
+
+def test_whole_operands_may_be_written_to():
+    w = tg.arange(4.0)
+    tg.add(w, w, out=w)
+    w[:2].add_(w[2:])
+    w[1:].mul_(w[1:])
+    assert w.tolist() == [4, 64, 16, 36]
+
+
+def test_an_error_about_values_stays_as_it_is():
+    with pytest.raises(IndexError, match="Dimension out of range"):
+        tg.sum(tg.ones(2), 5)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        tg.ones(2).add(tg.ones(3), alpha=2)
