@@ -158,9 +158,10 @@ def hang_attributes(engine) -> None:
         python = vars(Tensor)[name]
         _kept.append(python)
         slow[layout.METHODS - 1 - k] = id(python)
-        arguments = python.__code__.co_varnames[1 : python.__code__.co_argcount]
+        code = python.__code__
+        arguments = [n + "=None" for n in code.co_varnames[1 : code.co_argcount]] + ["*args", "**kwargs"] * bool(code.co_kwonlyargcount)
         for alias in [n for n, f in vars(Tensor).items() if f is python]:
-            doc = f"{alias}({', '.join(['$self', *(n + '=None' for n in arguments)])})\n--\n\n{python.__doc__ or ''}"
+            doc = f"{alias}({', '.join(['$self', *arguments])})\n--\n\n{python.__doc__ or ''}"
             setattr(Tensor, alias, engine.method(Tensor, f"call_{bind.CALLS[k]}", alias, doc))
 
 

@@ -103,3 +103,23 @@ def test_attributes_of_a_subclass_can_be_its_own():
 
     x = tg.ones(2).as_subclass(Named)
     assert x.shape == "mine" and x.size() == (2,) and x.ndim == 1
+
+
+def test_data_has_a_version_counter_of_its_own():
+    x = tg.arange(6.0).reshape(2, 3).requires_grad_()
+    y = x.t().data
+    assert type(tg.nn.Parameter(y).data) is tg.Tensor and not y.requires_grad and y.data_ptr() == x.data_ptr() and y.stride() == (1, 3)
+    y.mul_(2)
+    assert (y._version, x._version) == (1, 0) and x.tolist() == [[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]
+    del x
+    gc.collect()
+    assert [tg.ones(6).tolist() for _ in range(9)] and y.data.data.tolist() == [[0.0, 6.0], [2.0, 8.0], [4.0, 10.0]]
+    assert tg.ones(0, 2).data.shape == (0, 2)
+    with tg.inference_mode():
+        assert y.data.is_inference()
+
+
+def test_to_the_same_dtype_is_the_tensor_itself():
+    x = tg.ones(2)
+    assert x.to(tg.float32) is x and x.to("cpu") is x and x.to(tg.float64).dtype is tg.float64
+    assert x.to(tg.float32, copy=True) is not x

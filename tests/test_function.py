@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import gc
 import warnings
+import weakref
 
+import numpy as np
 import pytest
 import support
 
@@ -289,3 +291,33 @@ def test_views_that_must_not_be_changed_notice_changes_of_their_base(name, m):
 def test_one_of_several_views_of_a_leaf(m):
     with pytest.raises(RuntimeError, match="Output 0 of Unbind is a view and is being modified inplace"):
         leaf(m).unbind()[0].add_(1)
+
+
+class Exponential(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        result = x.exp()
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx, g):
+        (result,) = ctx.saved_tensors
+        return g * result
+
+
+def test_an_output_is_released_at_once_and_its_saved_value_is_not():
+    """Without the cyclic collector: a call holds no cycle through its outputs."""
+    x = tg.ones(2, dtype=tg.float64, requires_grad=True)
+    gc.collect()
+    gc.disable()
+    try:
+        y = Exponential.apply(x)
+        gone, loss = weakref.ref(y), y.sum()
+        del y
+        assert gone() is None
+        loss.backward()
+    finally:
+        gc.enable()
+    np.testing.assert_allclose(x.grad.numpy(), np.exp(np.ones(2)))
+    assert tg.autograd.gradgradcheck(Exponential.apply, x)

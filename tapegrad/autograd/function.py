@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-import weakref
 
 from tapegrad import core, modes
 from tapegrad.autograd import inplace, saved
@@ -45,7 +44,7 @@ class FunctionCtx:
         self._dirty: tuple = ()
         self._constant: tuple = ()
         self._materialize = True
-        self._call = None  # weak reference to the node, once recorded
+        self._outputs: tuple = ()  # the slots of the entry's outputs, once recorded; they do not keep it alive
         self._saved: list = []
         self._freed = False
         self.needs_input_grad: tuple = ()
@@ -83,8 +82,16 @@ class FunctionCtx:
         if self._given is not None:
             return tuple(self._given)
         self._check_freed()
-        node = self._call() if self._call is not None else None
-        return tuple(kept.unpack(None if node is None else node._entry) for kept in self._saved)
+        e = self._entry()
+        return tuple(kept.unpack(e) for kept in self._saved)
+
+    def _entry(self) -> int | None:
+        """Where on the tape the call is, None if it is not there or no longer."""
+        for slot in self._outputs:
+            e = core.get_field(slot, core.ENTRY)
+            if 0 <= e < core.entry_count.value and getattr(nodes.attributes(e), "ctx", None) is self:  # the slot may be another value's by now
+                return e
+        return None
 
     def _check_freed(self) -> None:
         if self._freed:
@@ -276,12 +283,15 @@ class Function:
                 t._settle()
         ctx.needs_input_grad = tuple(isinstance(t, Tensor) and t.requires_grad for t in args)
         recorded = bool(modes.word() & modes.GRAD) and any(ctx.needs_input_grad)
-        with modes.no_grad():
+        before = modes.set_grad(False)
+        try:
             if cls.setup_context is not Function.setup_context:
                 result = cls.forward(*args, **kwargs)
                 cls.setup_context(ctx, args, result)
             else:
                 result = cls.forward(ctx, *args, **kwargs)
+        finally:
+            modes.restore(before)
         outputs = result if isinstance(result, tuple) else (result,)
         outputs = _settle(cls, ctx, args, outputs, recorded)
         return tuple(outputs) if isinstance(result, tuple) else outputs[0], ctx
@@ -303,6 +313,11 @@ def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
     _check_marks(ctx, outputs)
     inputs = [t for t in args if isinstance(t, Tensor)]
     call = Call(cls, ctx, args, outputs)
+    if not ctx._dirty and not ctx._constant and all(_is_new(out, inputs) for out in outputs) and len({*map(id, outputs)}) == len(outputs):
+        if recorded:
+            _record(ctx, call, inputs, outputs, outputs, (1 << len(outputs)) - 1)
+        ctx._keep(inputs, outputs)
+        return list(outputs)
     results = [_Result(ctx, inputs, out) for out in outputs]
     made = [r for r in results if isinstance(r.out, Tensor)]
     for k, r in enumerate(made):
@@ -317,13 +332,7 @@ def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
             r.dirty, r.is_view, r.holder = False, False, core.wrap(core.share_slot(r.out)) if recorded else r.last.holder
     if recorded:
         mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
-        holders = [r.holder for r in made]
-        keep = ctx._to_save if saved.default_hooks() is None else ()
-        on_tape = sum(1 << (len(inputs) + bit) for bit, r in enumerate(made) if any(t is r.out for t in keep) and not r.repeated)
-        nodes.record(custom_function, inputs, holders, call, saves=on_tape, differentiable=mask)
-        e = core.get_field(holders[0]._slot, core.ENTRY) if holders else -1
-        if e >= 0:
-            ctx._call = weakref.ref(nodes.node_of(holders[0]._slot))
+        _record(ctx, call, inputs, [None if r.repeated else r.out for r in made], [r.holder for r in made], mask)
         ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not r.dirty and not r.repeated), t) for t in ctx._to_save)
     views = [r for r in made if r.is_view and r.differentiable]
     for r in made:
@@ -337,8 +346,24 @@ def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
             flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.NO_GRAD_VIEW
             core.set_field(r.holder._slot, core.FLAGS, flags | mark)
     ctx._keep(inputs, [r.holder for r in made])
-    results = [r.last if r.repeated else r for r in results]
+    results = [r.last or r for r in results]
     return [r.holder if isinstance(r.out, Tensor) and not r.dirty else r.out for r in results]
+
+
+def _is_new(out, inputs) -> bool:
+    """Whether a result is a differentiable tensor that `forward` has made, with no place in a graph: it stands for itself."""
+    if not isinstance(out, Tensor) or not out.dtype.differentiable or any(out is t for t in inputs):
+        return False
+    s = out._slot
+    return core.get_field(s, core.ENTRY) < 0 and not core.get_field(s, core.FLAGS) & (layout.LEAF_GRAD | layout.VIEW) and not edges(s)
+
+
+def _record(ctx, call, inputs, outs, holders, differentiable: int) -> None:
+    """Put the call on the tape; `outs` are the results as `forward` gave them, which it may have saved, `holders` those that stand for them."""
+    keep = ctx._to_save if saved.default_hooks() is None else ()
+    on_tape = sum(1 << (len(inputs) + bit) for bit, out in enumerate(outs) if any(t is out for t in keep if t is not None))
+    nodes.record(custom_function, inputs, holders, call, saves=on_tape, differentiable=differentiable)
+    ctx._outputs = tuple(t._slot for t in holders)
 
 
 def _check_dirty(result, count: int) -> None:
@@ -361,7 +386,7 @@ class _Result:
     def __init__(self, ctx, inputs, out):
         self.out, self.holder = out, out
         self.dirty = self.differentiable = self.is_input = self.is_view = self.repeated = False
-        self.last = self
+        self.last = None  # of its places, if it is repeated
         if isinstance(out, Tensor):
             self.dirty = any(out is t for t in ctx._dirty)
             self.is_input = any(out is t for t in inputs)

@@ -233,6 +233,8 @@ class SavedTensor:
             tensor = tensor()
             if slot and (tensor is None or tensor._slot != slot):
                 tensor = core.wrap(slot)
+            if tensor is None:  # an output that is gone, and the entry with it
+                raise RuntimeError(FREED)
         now = core.version_of(tensor._slot)
         if now != self.version:
             raise changed_error(tensor._slot, tensor.dtype, tensor.shape, current_producer(tensor._slot), now, self.version)

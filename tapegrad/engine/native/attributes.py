@@ -21,8 +21,9 @@ from tapegrad.engine.native.capi import (
     py_long_from_i64,
     py_vectorcall,
 )
+from tapegrad.engine.native.memory import foreign_buffer
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.objects import HANDLE_SLOT, flush_graveyard, go_slow
+from tapegrad.engine.native.objects import HANDLE_SLOT, flush_graveyard, go_slow, modes_ready, wrap
 from tapegrad.engine.native.pointers import (
     Slot,
     buffer_row,
@@ -36,7 +37,7 @@ from tapegrad.engine.native.pointers import (
     store_i64,
     the_state,
 )
-from tapegrad.engine.native.tables import drop
+from tapegrad.engine.native.tables import drop, slot_index, view_slot
 
 SLOW_CALLS = layout.CALL_ROWS * CALL_SIZE
 ITEMS = 24  # byte offset of a list's items in CPython's object
@@ -119,6 +120,30 @@ def get_grad(self, closure):
         return ask(self, load_i64(closure + GET))
     py_incref(known)
     return known
+
+
+@native("iii")
+def get_data(self, closure):
+    """The same memory with a version counter of its own: a buffer that belongs to a detached tensor."""
+    st = the_state()
+    row = row_of(self)
+    g = geometry_row(st.geometries, Slot(row).geometry)
+    if not modes_ready(st) or Slot(row).flags & TRACKED != 0 or g.numel == 0:
+        return ask(self, load_i64(closure + GET))
+    owner = wrap(view_slot(load_i64(self + HANDLE_SLOT), Slot(row).geometry, 0))
+    s = slot_index()
+    if owner == 0 or s == 0:
+        return 0
+    last = 0
+    for d in range(g.ndim):
+        last = last + (load_i64(g.sizes + d * 8) - 1) * load_i64(g.sizes + (g.ndim + d) * 8)
+    source = slot_row(st.slots, load_i64(self + HANDLE_SLOT))
+    slot = slot_row(st.slots, s)
+    slot.data = source.data
+    slot.buffer = foreign_buffer(source.data, (last + 1) * load_i64(st.itemsize + source.dtype * 8), owner)
+    slot.geometry = source.geometry
+    slot.dtype = source.dtype
+    return wrap(s)
 
 
 @native("iiii")
@@ -246,6 +271,17 @@ def call_data_ptr(code, self, args, count, names):
     if names or count:
         return complete(code, self, args, count, names)
     return py_long_from_i64(slot.data if geometry_row(the_state().geometries, slot.geometry).numel else 0)
+
+
+@native("iiiiii")
+def call_to(code, self, args, count, names):
+    """The tensor itself if it is of the dtype asked for."""
+    st = the_state()
+    row = row_of(self)
+    if names or count != 1 or load_i64(args) != load_i64(st.dtypes + Slot(row).dtype * 8) or unsettled(row):
+        return complete(code, self, args, count, names)
+    py_incref(self)
+    return self
 
 
 @native("ii")
