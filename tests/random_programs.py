@@ -45,6 +45,7 @@ class Program:
         self.lines: list[str] = []
         self.shapes: dict[str, tuple] = {}
         self.leaves = {}
+        self.memory: dict[str, str] = {}  # by value: the first one whose memory it may share
         self.smooth = True
         for name in "abc"[: draw.randint(1, 3)]:
             self.leaves[name] = self.shapes[name] = tuple(draw.choice((1, 2, 3)) for _ in range(draw.randint(0, 3)))
@@ -68,14 +69,20 @@ class Program:
         # Late values more often: long chains, not bushes.
         return self.draw.choice(names[-4:] if self.draw.random() < 0.6 else names) if names else None
 
-    def emit(self, text: str, shape: tuple) -> None:
+    def emit(self, text: str, shape: tuple, of: str = "") -> None:
+        """A line for a new value, which may share memory with `of`."""
         name = f"v{len(self.shapes)}"
         self.lines.append(f"{name} = {text}")
         self.shapes[name] = tuple(shape)
+        self.memory[name] = self.memory.get(of, name) if of else name
 
     def step(self) -> None:
         kind = self.draw.choice(["unary", "binary", "binary", "reduce", "view", "view", "matmul", "inplace", "inplace", "join", "index", "unary"])
         getattr(self, "add_" + kind)()
+
+    def overlap(self, x, y) -> bool:
+        """Whether a write to `x` may change `y` while it is read: PyTorch leaves the result open."""
+        return x != y and self.memory.get(x, x) == self.memory.get(y, y)
 
     def add_unary(self):
         x = self.pick()
@@ -139,40 +146,40 @@ class Program:
         if kind == "permute" and n > 1:
             order = list(range(n))
             self.draw.shuffle(order)
-            self.emit(f"{x}.permute({', '.join(map(str, order))})", [shape[k] for k in order])
+            self.emit(f"{x}.permute({', '.join(map(str, order))})", [shape[k] for k in order], x)
         elif kind == "transpose" and n > 1:
             i, j = self.draw.sample(range(n), 2)
             order = list(range(n))
             order[i], order[j] = j, i
-            self.emit(f"{x}.transpose({i - n}, {j})", [shape[k] for k in order])
+            self.emit(f"{x}.transpose({i - n}, {j})", [shape[k] for k in order], x)
         elif kind == "reshape" and n > 1:
-            self.emit(f"{x}.reshape({shape[0]}, -1)", (shape[0], int(np.prod(shape[1:]))))
+            self.emit(f"{x}.reshape({shape[0]}, -1)", (shape[0], int(np.prod(shape[1:]))), x)
         elif kind == "flatten":
-            self.emit(f"{x}.flatten()", (int(np.prod(shape)),))
+            self.emit(f"{x}.flatten()", (int(np.prod(shape)),), x)
         elif kind == "unsqueeze" and n < 4:
             at = self.draw.randint(0, n)
-            self.emit(f"{x}.unsqueeze({at})", (*shape[:at], 1, *shape[at:]))
+            self.emit(f"{x}.unsqueeze({at})", (*shape[:at], 1, *shape[at:]), x)
         elif kind == "squeeze":
-            self.emit(f"{x}.squeeze()", [k for k in shape if k != 1])
+            self.emit(f"{x}.squeeze()", [k for k in shape if k != 1], x)
         elif kind == "expand" and n < 4 and np.prod(shape) < 20:
             wide = [self.draw.choice((1, 2, 3)) if k == 1 else k for k in shape]
-            self.emit(f"{x}.expand({', '.join(map(str, [2, *wide]))})", [2, *wide])
+            self.emit(f"{x}.expand({', '.join(map(str, [2, *wide]))})", [2, *wide], x)
         elif kind == "slice" and n and max(shape) > 1:
             dim = max(range(n), key=lambda k: shape[k])
             start, step = self.draw.choice([(1, 1), (0, 2), (1, 2), (0, 1)])
             length = len(range(start, shape[dim], step))
-            self.emit(f"{x}[{':, ' * dim}{start}::{step}]", (*shape[:dim], length, *shape[dim + 1 :]))
+            self.emit(f"{x}[{':, ' * dim}{start}::{step}]", (*shape[:dim], length, *shape[dim + 1 :]), x)
         elif kind == "narrow" and n and shape[0] > 1:
-            self.emit(f"{x}.narrow(0, 1, {shape[0] - 1})", (shape[0] - 1, *shape[1:]))
+            self.emit(f"{x}.narrow(0, 1, {shape[0] - 1})", (shape[0] - 1, *shape[1:]), x)
         elif kind == "select" and n:
             dim = self.draw.randrange(n)
-            self.emit(f"{x}.select({dim}, {self.draw.randrange(-shape[dim], shape[dim])})", (*shape[:dim], *shape[dim + 1 :]))
+            self.emit(f"{x}.select({dim}, {self.draw.randrange(-shape[dim], shape[dim])})", (*shape[:dim], *shape[dim + 1 :]), x)
         elif kind == "diagonal" and n > 1:
-            self.emit(f"{x}.diagonal(0, 0, 1)", (*shape[2:], min(shape[0], shape[1])))
+            self.emit(f"{x}.diagonal(0, 0, 1)", (*shape[2:], min(shape[0], shape[1])), x)
         elif kind == "flip" and n:
-            self.emit(f"{x}.flip({self.draw.randrange(n)})", shape)
+            self.emit(f"{x}.flip({self.draw.randrange(n)})", shape, x)
         else:
-            self.emit(f"{x}.contiguous()", shape)
+            self.emit(f"{x}.contiguous()", shape, x)
 
     def add_matmul(self):
         x = self.pick(lambda s: len(s) in (1, 2))
@@ -215,9 +222,9 @@ class Program:
             rows = [r % shape[0] for r in rows]
             self.emit(f"{x}.index_select(0, m.tensor({rows}))", (len(rows), *shape[1:]))
         elif kind == 2:
-            self.emit(f"{x}[{rows[0]}]", shape[1:])
+            self.emit(f"{x}[{rows[0]}]", shape[1:], x)
         else:
-            self.emit(f"{x}[None, ..., 0]", (1, *shape[:-1]))
+            self.emit(f"{x}[None, ..., 0]", (1, *shape[:-1]), x)
 
     def add_inplace(self):
         names = [name for name in self.shapes if name not in self.leaves]
@@ -227,12 +234,14 @@ class Program:
         kind = self.draw.randrange(4)
         if kind == 0 and self.shapes[x]:
             y = self.pick(lambda s: s == self.shapes[x][1:])
-            value = y if y is not None and self.draw.random() < 0.7 else "0.3"
+            value = y if y is not None and not self.overlap(x, y) and self.draw.random() < 0.7 else "0.3"
             self.lines.append(f"{x}[{self.draw.randrange(-self.shapes[x][0], self.shapes[x][0])}] {self.draw.choice(['=', '+=', '*='])} {value}")
         elif kind == 1:
             self.lines.append(self.draw.choice(INPLACE).format(x=x))
         else:
             y = self.partner(x, onto=True)
+            if self.overlap(x, y):
+                return self.add_unary()
             self.lines.append(self.draw.choice(INPLACE_BINARY).format(x=x, y=y))
 
 
