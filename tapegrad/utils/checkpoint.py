@@ -66,7 +66,8 @@ class CheckpointFunction(Function):
     @staticmethod
     def forward(ctx, again, outputs, *outside):
         ctx.again = again
-        ctx.save_for_backward(*outside)
+        ctx.save_for_backward(*outside)  # for the checks; hooks may hand out copies, which are no inputs of the part
+        ctx.outside = outside
         ctx.set_materialize_grads(False)
         return tuple(t.detach() for t in outputs)
 
@@ -75,7 +76,7 @@ class CheckpointFunction(Function):
         from tapegrad.autograd import grad
 
         create = modes.is_grad_enabled()
-        outside = ctx.saved_tensors
+        _, outside = ctx.saved_tensors, ctx.outside
         with modes.enable_grad():
             outputs = _tensors(ctx.again())
         if len(outputs) != len(gs):
@@ -83,7 +84,22 @@ class CheckpointFunction(Function):
         live = [(out, g) for out, g in zip(outputs, gs, strict=True) if g is not None and out.requires_grad]
         if not live:
             return (None, None, *(None for _ in outside))
-        return (None, None, *grad([out for out, _ in live], outside, [g for _, g in live], create_graph=create, allow_unused=True))
+        with _cut(outside):
+            found = grad([out for out, _ in live], outside, [g for _, g in live], create_graph=create, allow_unused=True)
+        return (None, None, *found)
+
+
+@contextlib.contextmanager
+def _cut(outside):
+    """The tensors outside as leaves: one may be made from another, and that path belongs to the sweep that called, not to the part."""
+    entries = [core.get_field(t._slot, core.ENTRY) for t in outside]
+    for t in outside:
+        core.set_field(t._slot, core.ENTRY, -1)
+    try:
+        yield
+    finally:
+        for t, e in zip(outside, entries, strict=True):
+            core.set_field(t._slot, core.ENTRY, e)
 
 
 def checkpoint(function, *args, use_reentrant=None, context_fn=noop_context_fn, determinism_check="default", debug=False, early_stop=True,
