@@ -414,6 +414,14 @@ def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=N
         raise RuntimeError(f"dtype {check_dtype(dtype, name).scalar_name} does not match dtype of out parameter ({out.dtype.scalar_name})")
 
 
+def made_in(out, requires_grad, make):
+    """The `out=` of a factory: what `make` gives for the dtype of `out`, stored in it."""
+    from tapegrad.dispatch import write_out
+
+    write_out(make(out.dtype), out)
+    return out.requires_grad_() if requires_grad else out
+
+
 def filled(name, size, value, dtype, device, requires_grad, out=None, like=None, layout=None, pin_memory=False):
     check_options(name, device, layout, pin_memory, dtype, out)
     d = check_dtype(dtype, name) or dtypes.default_dtype()
@@ -581,7 +589,9 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     )
     if end is None:
         start, end = 0, start
-    check_options("range", device, layout)
+    check_options("range", device, layout, dtype=dtype, out=out)
+    if out is not None:
+        return made_in(out, requires_grad, lambda d: range_(start, end, step, dtype=d))
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0:
@@ -594,7 +604,9 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
 @function(tensors=False)
 def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """`steps` values evenly spaced from `start` to `end`, both included."""
-    check_options("linspace", device, layout)
+    check_options("linspace", device, layout, dtype=dtype, out=out)
+    if out is not None:
+        return made_in(out, requires_grad, lambda d: linspace(start, end, steps, dtype=d))
     start, end = number("linspace", start, "start"), number("linspace", end, "end")
     if isinstance(steps, builtins.float) or not hasattr(steps, "__index__"):
         raise TypeError(f"linspace(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
@@ -628,7 +640,9 @@ def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_
 @function(tensors=False)
 def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """The identity: ones on the diagonal of an (n, m) matrix."""
-    check_options("eye", device, layout)
+    check_options("eye", device, layout, dtype=dtype, out=out)
+    if out is not None:
+        return made_in(out, requires_grad, lambda d: eye(n, m, dtype=d))
     d = check_dtype(dtype, "eye") or dtypes.default_dtype()
     for name, size in (("n", n), ("m", m)):
         if size is not None and size < 0:

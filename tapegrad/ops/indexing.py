@@ -15,6 +15,7 @@ from tapegrad.autograd.node import record
 from tapegrad.engine import layout
 from tapegrad.ops import checks, picks
 from tapegrad.ops import plan as plans
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.reductions import into
 from tapegrad.ops.registry import structural
@@ -634,6 +635,7 @@ def scattered(name, op, input, dim, index, src, add):
 
 
 @function(method=True)
+@stored()
 def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     """A copy of `input` with `src` (a tensor or number) written at `index` along `dim`."""
     src = value if src is None else src
@@ -645,6 +647,7 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None):
 
 
 @function(method=True)
+@stored()
 def scatter_add(input, dim, index, src):
     """A copy of `input` with `src` added at `index` along `dim`."""
     return scattered("scatter_add", scatter_add_op, input, dim, index, src, True)
@@ -714,6 +717,7 @@ def add_samples(level, f, input, dim, index, source, *, alpha=1):
 
 
 @function(method=True, batch=add_samples)
+@stored()
 def index_add(input, dim, index, source, *, alpha=1):
     """A copy of `input` with `source` added at the entries of `dim` that `index` lists."""
     from tapegrad.creation import from_array
@@ -876,6 +880,7 @@ def clamp_(self, min=None, max=None):
 
 
 @function(method=True)
+@stored("take(): self and out expected to have the same dtype, but got self.dtype = {want.scalar_name} and out.dtype = {got.scalar_name}")
 def take(input, index):
     """The elements at flat positions."""
     size = input.numel()

@@ -10,6 +10,7 @@ from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
 from tapegrad.ops import moves
 from tapegrad.ops import plan as plans
+from tapegrad.ops.outputs import store, stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import ints, wrap_dim
@@ -342,7 +343,7 @@ def _triangle(name, keep):
             return moves.triangle(derivative, input, int(diagonal), name == "triu")
         result = from_array(keep(input.detach()._array(), diagonal), input.dtype)
         record(derivative, [input], [result], plans.Parameters(derivative, diagonal=diagonal))
-        return result
+        return result if out is None else store(name, result, out)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"The {'lower' if name == 'tril' else 'upper'} triangle of matrices, zeros elsewhere."
@@ -353,7 +354,8 @@ tril, triu = _triangle("tril", np.tril), _triangle("triu", np.triu)
 
 
 @function(method=True)
-def diag(input, diagonal=0, *, out=None):
+@stored()
+def diag(input, diagonal=0):
     """A vector as a diagonal matrix, or the diagonal of a matrix."""
     if input.ndim == 1:
         return diag_embed(input, diagonal)

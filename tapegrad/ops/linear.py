@@ -17,6 +17,7 @@ from tapegrad.autograd.node import record
 from tapegrad.engine.layout import DIRECT, STRIDED, SUMMED, SWEEP_APPLY, SWEEP_REDUCE, SWEEP_VIEW
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, unsafe_view
@@ -310,6 +311,7 @@ def __rmatmul__(self, other):
 
 
 @function(method=True)
+@stored(None)
 def outer(input, vec2):
     """The outer product of two vectors."""
     for k, x in enumerate((input, vec2)):

@@ -230,7 +230,7 @@ def product_of(chain, cut, i, j):
 @function()
 def chain_matmul(*matrices, out=None):
     """`tapegrad.linalg.multi_dot` of its arguments."""
-    return matrices[0] if len(matrices) == 1 else multi_dot(matrices, out=out)
+    return into(out, matrices[0]) if len(matrices) == 1 else multi_dot(matrices, out=out)
 
 
 # --- vectors --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from tapegrad.autograd.node import record
 from tapegrad.engine.layout import SUMMED, SWEEP_VIEW
 from tapegrad.ops import loops, rows
 from tapegrad.ops import plan as plans
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
@@ -351,7 +352,7 @@ def max_or_min(name, full, binary, result, pick, input, args, kwargs):
     if hasattr(dim, "_slot"):
         return dispatch.call(BY_NAME[binary], input, dim, out=out)
     if dim is None:
-        return extremum("a" + name, input, None, False, full)
+        return into(out, extremum("a" + name, input, None, False, full))
     found = with_indices(name, full + "Backward0", result, input, dim, keepdim, lambda a, d: first_nan_or(pick, a, d))
     if out is not None:
         return result(*(into(o, r) for o, r in zip(out, found, strict=True)))
@@ -413,12 +414,14 @@ def arg_extremum(name, pick, input, dim, keepdim):
 
 
 @function(method=True)
+@stored()
 def argmax(input, dim=None, keepdim=False):
     """The index of the largest element (the first of ties)."""
     return arg_extremum("argmax", np.argmax, tensor_argument("argmax", input), dim, keepdim)
 
 
 @function(method=True)
+@stored()
 def argmin(input, dim=None, keepdim=False):
     """The index of the smallest element (the first of ties)."""
     return arg_extremum("argmin", np.argmin, tensor_argument("argmin", input), dim, keepdim)

@@ -8,6 +8,7 @@ from tapegrad import dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import into, pick_along, return_type, sum_dtype
 from tapegrad.ops.registry import structural
@@ -117,7 +118,8 @@ def order(array, dim, descending):
 
 
 @function(method=True, batch="along")
-def sort(input, dim=-1, descending=False, stable=False, *, out=None):
+@stored()
+def sort(input, dim=-1, descending=False, stable=False):
     """(values, indices) in ascending (or descending) order along `dim`; ties keep their order."""
     dim = wrap_dim(dim, comparable("Sort", tensor_argument("sort", input)).ndim)
     return ordered("Sort", SortResult, input, dim, order(input.detach()._values(), dim, descending))
@@ -130,6 +132,7 @@ def argsort(input, dim=-1, descending=False, stable=False):
 
 
 @function(method=True, batch="along")
+@stored()
 def topk(input, k, dim=-1, largest=True, sorted=True):
     """The `k` largest (or smallest) elements along `dim`, with their indices."""
     dim = wrap_dim(dim, comparable("topk", input).ndim)

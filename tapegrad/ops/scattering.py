@@ -9,6 +9,7 @@ from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.indexing import along, check_index_shape, gather, index_array, where
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import METHODS, function
 from tapegrad.ops.reductions import into
 from tapegrad.ops.registry import structural
@@ -30,6 +31,7 @@ def index_copy_op(node, g):
 
 @with_inplace
 @function(method=True)
+@stored()
 def index_copy(input, dim, index, source):
     """A copy of `input` with `source` written at the entries of `dim` that `index` lists."""
     dim = wrap_dim(dim, input.ndim)

@@ -10,6 +10,7 @@ from tapegrad.autograd.node import record
 from tapegrad.engine import layout
 from tapegrad.ops import indexing, joining, moves, rows, scans, views
 from tapegrad.ops import plan as plans
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.reductions import into, widened
 from tapegrad.ops.registry import structural
@@ -351,6 +352,7 @@ method(name="lerp_")(inplace.by_function(lerp))
 
 
 @function(method=True, batch="along")
+@stored()
 def softmax(input, dim, dtype=None):
     """exp(input) / sum(exp(input)) along `dim`."""
     x = input if dtype is None else input.to(dtype)
@@ -404,6 +406,7 @@ def log_softmax_op(node, g):
 
 
 @function(method=True, batch="along")
+@stored()
 def log_softmax(input, dim, dtype=None):
     """input - logsumexp(input) along `dim`."""
     x = input if dtype is None else input.to(dtype)

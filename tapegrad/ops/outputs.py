@@ -1,0 +1,40 @@
+"""`out=`: the results of a function stored in tensors that the caller gives.
+
+`@stored()` gives a function its `out=`; the words say what its refusal of another dtype reads like, as torch has one per family.
+"""
+
+from __future__ import annotations
+
+import functools
+
+EXACT = "Expected out tensor to have dtype {want.short}, but got {got.short} instead"
+
+
+def store(name: str, result, out, words: str | None = EXACT):
+    """`result`, a tensor or a tuple of them, in `out`; with `words` of exactly its dtype, without them of any that it can be cast to."""
+    if isinstance(result, tuple):
+        if not isinstance(out, (tuple, list)):
+            raise TypeError(f"{name}(): argument 'out' must be tuple of Tensors, not {type(out).__name__}")
+        if len(out) != len(result):
+            raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, but got {len(out)} elements")
+        return type(result)(*(store(name, r, o, words) for r, o in zip(result, out, strict=True)))
+    from tapegrad.dispatch import check_out, write_out
+
+    check_out(name, [result], out)
+    if words and result.dtype is not out.dtype:
+        raise RuntimeError(words.format(name=name, want=result.dtype, got=out.dtype))
+    return write_out(result.detach(), out)
+
+
+def stored(words: str | None = EXACT):
+    """Give a function `out=`: a tensor, or a tuple of them for several results."""
+
+    def decorate(f):
+        @functools.wraps(f)
+        def run(*args, out=None, **kwargs):
+            result = f(*args, **kwargs)
+            return result if out is None else store(f.__name__, result, out, words)
+
+        return run
+
+    return decorate
