@@ -19,7 +19,7 @@ from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.reductions import into
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import Unhandled, transformable
+from tapegrad.ops.transformable import ACTIVE, Unhandled, transformable
 from tapegrad.ops.views import pick, pick_make, tensor_argument, wrap_dim
 
 _slices: dict[tuple, tuple] = {}
@@ -209,6 +209,8 @@ def __getitem__(self, index):
                         _slices.clear()
                     _slices[key] = item
             return basic(self, item, "SliceBackward0")
+    elif kind in plans.PLAIN and not ACTIVE and index.dtype is dtypes.bool_ and index.ndim and index.shape == self.shape:
+        return take_elements(self, index.nonzero(as_tuple=True))
     item, advanced, name = split_index(self, index)
     view = self if advanced and is_whole(item, self) else basic(self, item, name)
     if any(a is not None for a in advanced):
@@ -783,8 +785,8 @@ def nonzero(input, *, out=None, as_tuple=False):
     if not isinstance(as_tuple, bool):
         raise TypeError(f"nonzero(): argument 'as_tuple' must be bool, not {type(as_tuple).__name__}")
     if as_tuple:
-        return tuple(from_array(p.astype(np.int64), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
-    return into(out, from_array(np.argwhere(array).astype(np.int64), dtypes.int64), "nonzero")
+        return tuple(from_array(p.astype(np.int64, copy=False), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
+    return into(out, from_array(np.argwhere(array).astype(np.int64, copy=False), dtypes.int64), "nonzero")
 
 
 @function(method=True)

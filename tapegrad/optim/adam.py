@@ -61,8 +61,7 @@ class Adam(Optimizer):
                 state["exp_avg"], state["exp_avg_sq"] = update.zeros(p), update.zeros(p)
                 if group["amsgrad"]:
                     state["max_exp_avg_sq"] = update.zeros(p)
-            with modes.no_grad():
-                state["step"] += 1
+            state["step"] += 1
             count = state["step"].item()
             numbers["root"], numbers["size"] = (1 - beta2**count) ** 0.5, lr / (1 - beta1**count)
             tensors = {"p": p, "g": grad, "m": state["exp_avg"], "v": state["exp_avg_sq"]}

@@ -22,6 +22,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.tensor import Tensor
 
 COMPILED = ("float32", "float64")
+ODD = layout.VIEW | layout.INFERENCE | layout.TRACKED  # slots of these kinds may have to be seen to
 
 
 @functools.lru_cache(1024)
@@ -61,7 +62,8 @@ def run(text: str, tensors: dict, numbers: dict, differentiable: bool = False) -
     first = values[0]
     d = first.dtype
     g = core.get_field(first._slot, core.GEOMETRY)
-    if d.name in COMPILED and not differentiable and geometry.is_contiguous(g) and all(map(functools.partial(plain, g, d.code), values)):
+    compiled = d.name in COMPILED and not differentiable and first.is_contiguous() and not modes.word() & modes.TRANSFORM
+    if compiled and all(plain(g, d.code, t) for t in values):
         plan, place = plan_of(text, tuple(tensors), tuple(numbers), g, d)
         place[:] = tuple(numbers.values())
         core.apply(plan.address, *values)
@@ -81,7 +83,7 @@ def plain(g: int, code: int, tensor) -> bool:
     s = tensor._slot
     return (
         type(tensor) in plans.PLAIN and core.get_field(s, core.GEOMETRY) == g and core.get_field(s, core.DTYPE) == code
-        and not core.get_field(s, core.FLAGS) & (layout.VIEW | layout.INFERENCE | layout.TRACKED) and not modes.word() & modes.TRANSFORM
+        and not core.get_field(s, core.FLAGS) & ODD
     )
 
 
