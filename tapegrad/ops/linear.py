@@ -14,6 +14,7 @@ import numpy as np
 
 from tapegrad import dtypes, geometry, modes
 from tapegrad.autograd.node import record
+from tapegrad.engine.bind import Handle
 from tapegrad.engine.layout import DIRECT, STRIDED, SUMMED, SWEEP_APPLY, SWEEP_REDUCE, SWEEP_VIEW
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
@@ -402,6 +403,10 @@ def einsum(equation, *operands):
         raise ValueError(
             "einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list"
         )
+    if len(operands) == 2 and type(equation) is str and all(isinstance(x, Handle) for x in operands):
+        found = _plain_product(equation, *(tuple(x.shape) for x in operands))
+        if found is not None:
+            return _run_product(found, *operands)
     text = equation.replace(" ", "")
     for k, c in enumerate(equation):
         if not (c.isalpha() and c.isascii()) and c not in ".,-> ":
@@ -456,6 +461,42 @@ def einsum(equation, *operands):
         term, x = _pair((term, x), _summed(*named[k], later | set(term)), later)
     order = [term.index(t) for t in output]
     return x if order == sorted(order) and x is not named[0][1] else x.permute(order)
+
+
+@functools.lru_cache(4096)
+def _plain_product(equation: str, *shapes: tuple):
+    """What `_pair` does with two operands of these shapes: how each is turned and seen, the shape of the result and how that is turned.
+
+    None unless every letter stands once in a term, for one size, and is in the other term or the output, and one is summed over.
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    letters = left.replace(",", "") + right
+    if not arrow or not (letters.isalpha() and letters.isascii()) or [*map(len, terms)] != [*map(len, shapes)]:
+        return None
+    lt, rt = terms
+    sizes = dict(zip(lt + rt, (*shapes[0], *shapes[1]), strict=True))
+    once = all(len({*t}) == len(t) for t in (lt, rt, right)) and [sizes[t] for t in lt] == [*shapes[0]]
+    if not once or not {*right} <= {*lt, *rt} or not {*lt} ^ {*rt} <= {*right}:
+        return None
+    shared = [t for t in lt if t in rt]
+    batch, summed = [t for t in shared if t in right], [t for t in shared if t not in right]
+    own_l, own_r = [t for t in lt if t not in rt], [t for t in rt if t not in lt]
+    if not summed:
+        return None
+    b, s, n, m = (math.prod(sizes[t] for t in group) for group in (batch, summed, own_l, own_r))
+    turn = lambda term, group: tuple(term.index(t) for t in group)  # noqa: E731
+    made = [*batch, *own_l, *own_r]
+    head = (b,) if batch else ()
+    return (turn(lt, (*batch, *own_l, *summed)), (*head, n, s), turn(rt, (*batch, *summed, *own_r)), (*head, s, m), tuple(sizes[t] for t in made),
+            turn(made, right))
+
+
+def _run_product(how: tuple, a, b):
+    turn_a, shape_a, turn_b, shape_b, shape, order = how
+    a, b = a.permute(turn_a).reshape(shape_a), b.permute(turn_b).reshape(shape_b)
+    x = (a.bmm(b) if len(shape_a) == 3 else a.mm(b)).reshape(shape)
+    return x if order == tuple(sorted(order)) else x.permute(order)
 
 
 def _summed(term, x, wanted):
