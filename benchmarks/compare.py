@@ -44,8 +44,8 @@ def once(run, number):
     return (time.perf_counter() - start) / number
 
 
-def interleaved(runs, rounds=15, budget=0.02, pause=0.0):
-    """Median seconds per call of each of `runs`, measured in turn, `pause` seconds apart."""
+def interleaved(runs, rounds=15, budget=0.02, settle=0.0):
+    """Median seconds per call of each of `runs`, measured in turn, each after `settle` seconds of running unmeasured."""
     numbers = []
     for run in runs:
         for _ in range(3):
@@ -56,7 +56,9 @@ def interleaved(runs, rounds=15, budget=0.02, pause=0.0):
     try:
         for _ in range(rounds):
             for k, run in enumerate(runs):
-                time.sleep(pause)
+                since = time.perf_counter()
+                while time.perf_counter() - since < settle:
+                    run()
                 samples[k].append(once(run, numbers[k]))
     finally:
         gc.enable()

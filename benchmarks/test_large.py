@@ -37,8 +37,9 @@ def measure(make, rounds=9):
         for module in modules():
             module.set_num_threads(count)
         verify(make, modules())
-        # torch's OpenMP threads go on spinning for some milliseconds after their work, on the cores that the next one measured needs.
-        result[count] = interleaved([step(*make(m)) for m in modules()], rounds, pause=0.05)
+        # torch's OpenMP threads go on spinning for some milliseconds after their work, on the cores that the next one measured needs, and
+        # threads that have slept take some milliseconds to be spread over the cores again.
+        result[count] = interleaved([step(*make(m)) for m in modules()], rounds, settle=0.04)
     return result
 
 
