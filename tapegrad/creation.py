@@ -562,6 +562,10 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
         d = dtypes.default_dtype() if any(isinstance(v, builtins.float) for v in (start, end, step)) else dtypes.int64
     if d.is_complex:
         raise NotImplementedError(f'"arange_cpu" not implemented for \'{d.scalar_name}\'')
+    if d is dtypes.int64:  # whole numbers before counting; narrower dtypes count first, as torch does
+        start, end, step = builtins.int(start), builtins.int(end), builtins.int(step)
+        if step == 0:
+            raise ValueError("step must be nonzero")
     count = builtins.int(np.ceil((end - start) / step))
     t = empty_of((count,), d)  # refused here if it is absurdly large
     array = t._array()

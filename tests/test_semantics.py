@@ -286,3 +286,19 @@ def test_overloads_have_names_of_their_own(call, name):
     x = tg.ones(2, 3, requires_grad=True)
     for _ in range(2):  # the second call is served by the cache
         assert eval(f"x.{call}", {"x": x}).grad_fn.name() == name
+
+
+def test_arange_of_whole_numbers_counts_as_torch_does():
+    assert tg.arange(3.5, dtype=tg.int64).tolist() == [0, 1, 2]
+    assert tg.arange(0.5, 4.7, dtype=tg.int64).tolist() == [0, 1, 2, 3]
+    assert tg.arange(0, 5, 1.5, dtype=tg.int32).tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="step must be nonzero"):
+        tg.arange(0, 2, 0.5, dtype=tg.int64)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_the_gradient_of_a_full_extremum_that_is_nan_goes_to_the_nans(name, create_graph):
+    x = tg.tensor([float("nan"), 1.0, 2.0, float("nan")], requires_grad=True)
+    (g,) = tg.autograd.grad(getattr(x, name)(), x, create_graph=create_graph)
+    assert g.tolist() == [0.5, 0.0, 0.0, 0.5]

@@ -226,10 +226,13 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
 # --- extrema --------------------------------------------------------------------------------------------------------
 @structural("amax_op", "Amax")
 def amax_op(node, g):
-    """amax, amin and the full max, min: the gradient is shared evenly among ties."""
+    """amax, amin and the full max, min: the gradient is shared evenly among ties; of the full ones, a nan's among all nan."""
     g = restore_dims(g, node)
     out = restore_dims(node.outputs[0], node)
-    mask = (node.inputs[0] == out).to(g.dtype)
+    mask = node.inputs[0] == out
+    if node.op in (OPS["Max"], OPS["Min"]):
+        mask = mask | (node.inputs[0].isnan() & out.isnan())
+    mask = mask.to(g.dtype)
     return g / mask.sum(node.attributes.dims, True) * mask
 
 
@@ -248,7 +251,7 @@ def extremum(name, input, dim, keepdim, graph_name):
                 f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
             )
         raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
-    return reduce(OPS[graph_name], input, dims, keepdim, name, input.dtype, saves=0b11, back="share_back")
+    return reduce(OPS[graph_name], input, dims, keepdim, name, input.dtype, saves=0b11, back="share_back" if graph_name[0] == "A" else "share_back_all")
 
 
 OPS = {"Amax": amax_op, "Amin": structural("amin_op", "Amin")(amax_op.derivative),

@@ -218,6 +218,17 @@ for k in range(count):
     put_{T}(result, at + k * inner, 0)
 put_{T}(result, at + load_i64(index + r * 8) * inner, get_{T}(g, r))
 """),
+    "share_back_all": (("g", "source", "out"), """
+ties = 0
+top = get_{T}(out, r)
+for k in range(count):
+    x = get_{T}(source, at + k * inner)
+    ties += where((x == top) | ((x != x) & (top != top)), 1, 0)
+part = get_{T}(g, r) / real(ties)
+for k in range(count):
+    x = get_{T}(source, at + k * inner)
+    put_{T}(result, at + k * inner, part * where((x == top) | ((x != x) & (top != top)), real(1), real(0)))
+"""),
     "share_back": (("g", "source", "out"), """
 ties = 0
 top = get_{T}(out, r)
