@@ -96,18 +96,19 @@ def strings_of(values) -> list:
 
 def teaching(callable_, code: int):
     """The Python form of a served callable, which teaches the cache the plan that it ends up with."""
-    depth = bind.state_cell("teaching")
+    thread = bind.state_cell("teaching")
 
     @functools.wraps(callable_)
     def run(*args, **kwargs):
         if kwargs:
             check_keywords(callable_.__name__, args, kwargs)
-        outer, depth.value = depth.value, 1
+        mine, outer = core.thread_id(), thread.value
+        thread.value = mine
         plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
         try:
             result = callable_(*args, **kwargs)
         finally:
-            depth.value = outer
+            thread.value = outer if outer == mine else 0  # never another thread's, which may be through by now
         values = (*args, *kwargs.values())
         plan = plans.answered(args[0] if code & VOID_RESULT else result, operands_of(values, code))
         if plan is not None:

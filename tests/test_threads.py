@@ -67,3 +67,23 @@ def test_plans_are_dropped_while_others_call(eager_switching, monkeypatch):
             assert measures(2 + n % 50) == expected(2 + n % 50)
 
     run_together(work)
+
+
+def test_calls_are_served_again_after_threads_have_taught_them(eager_switching, monkeypatch):
+    """Two threads that teach the cache at once must not leave the engine in the state of teaching."""
+    from tapegrad.engine.bind import state_cell
+
+    def work(barrier):
+        for n in range(300):
+            measures(2 + n % 50)
+
+    monkeypatch.setattr(plans, "LIMIT", 20)
+    run_together(work)
+    monkeypatch.undo()
+    assert state_cell("teaching").value == 0
+    x, seen = tg.ones(7), []
+    remember = plans.remember
+    monkeypatch.setattr(plans, "remember", lambda plan, teach: (seen.append(plan), remember(plan, teach)))
+    for _ in range(5):
+        x.sum()
+    assert len(seen) <= 2

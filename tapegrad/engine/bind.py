@@ -238,6 +238,7 @@ EXPORTS = {
     "set_mode": "i:i",
     "wants": "ii:i",
     "claim_sweep": ":i",
+    "thread_id": ":i",
     "remember_call": "iooi:i",
     "unlink": "iiii:v",
     "settle": ":v",

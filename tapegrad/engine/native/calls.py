@@ -223,7 +223,7 @@ def planned(code, self, args, count, names):
     """A call that the cache may know."""
     st = the_state()
     slow = load_i64(st.calls + CALL_ROWS * CALL_SIZE + (code & 0xFFFF) * 8)
-    if not modes_ready(st) or st.teaching != 0:
+    if not modes_ready(st) or st.teaching == st.thread:
         return go_slow(slow, code, self, args, count, names)
     key = key_words()
     operands = operand_words()
