@@ -36,7 +36,7 @@ from tapegrad.ops.matrices import (
     vecdot,
 )
 from tapegrad.ops.matrix_checks import LinAlgError
-from tapegrad.ops.reductions import vector_norm
+from tapegrad.ops.norms import vector_norm
 from tapegrad.ops.solves import det, inv, inv_ex, lstsq, lu_solve, pinv, slogdet, solve, solve_ex, solve_triangular
 
 __all__ = [

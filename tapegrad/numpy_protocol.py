@@ -1,6 +1,6 @@
 """NumPy's calls on Tensors: `np.sin(t)`, `np.sum(t, axis=0)`, `ndarray * t` run, record and differentiate as tapegrad's own ops do.
 
-NumPy hands a call over by `__array_ufunc__` (ufuncs and their methods) or `__array_function__` (all else).  `ops/numpy_table.py` says
+NumPy hands a call over by `__array_ufunc__` (ufuncs and their methods) or `__array_function__` (all else).  `ops/numpy_table` says
 which op serves which NumPy name.  Arrays among the operands are copied into tensors of their dtype, because the tape may keep them; NumPy
 scalars count as Python numbers.  What the table does not have runs in NumPy on the tensors' memory and returns what NumPy returns, unless
 a tensor requires grad, which is refused: the derivative would be lost.

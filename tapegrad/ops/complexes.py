@@ -9,8 +9,8 @@ from __future__ import annotations
 from tapegrad import dispatch, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function, method
-from tapegrad.ops.reductions import into
 from tapegrad.ops.registry import BY_NAME, structural
 from tapegrad.ops.views import tensor_argument
 

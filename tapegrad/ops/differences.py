@@ -9,8 +9,8 @@ from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat
+from tapegrad.ops.outputs import into, return_type
 from tapegrad.ops.public import METHODS, function
-from tapegrad.ops.reductions import into, return_type
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 

@@ -15,9 +15,8 @@ from tapegrad.autograd.node import record
 from tapegrad.engine import layout
 from tapegrad.ops import checks, picks
 from tapegrad.ops import plan as plans
-from tapegrad.ops.outputs import stored
+from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import function, method
-from tapegrad.ops.reductions import into
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import ACTIVE, Unhandled, transformable
 from tapegrad.ops.views import pick, pick_make, tensor_argument, wrap_dim

@@ -11,8 +11,9 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.factorizations import eigvalsh, svdvals
 from tapegrad.ops.matrix_checks import broadcast_batches, floating, matrix, square, values, with_out
+from tapegrad.ops.norms import vector_norm
+from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function
-from tapegrad.ops.reductions import into, vector_norm
 from tapegrad.ops.registry import structural
 from tapegrad.ops.solves import inv, solve, tolerances
 from tapegrad.ops.transformable import transformable

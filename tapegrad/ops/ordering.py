@@ -7,8 +7,10 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.extrema import pick_along
+from tapegrad.ops.outputs import into, return_type
 from tapegrad.ops.public import function
-from tapegrad.ops.reductions import into, pick_along, restore_dims, return_type
+from tapegrad.ops.reductions import restore_dims
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 

@@ -1,10 +1,13 @@
 """`out=`: the results of a function stored in tensors that the caller gives.
 
 `@stored()` gives a function its `out=`; the words say what its refusal of another dtype reads like, as torch has one per family.
+`into` is for the functions that see to their `out=` themselves.
+`return_type` makes the named tuples in which several results come back.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 
 EXACT = "Expected out tensor to have dtype {want.short}, but got {got.short} instead"
@@ -38,3 +41,29 @@ def stored(words: str | None = EXACT):
         return run
 
     return decorate
+
+
+def into(out, result, name="", exact=False):
+    """`result`, or `out` with it; `name` is the function's, for the texts of errors; `exact` refuses an `out` of another dtype."""
+    if out is None:
+        return result
+    from tapegrad.dispatch import check_out, write_out
+
+    if exact and hasattr(out, "_slot") and out.dtype is not result.dtype:
+        raise RuntimeError(f"Expected out tensor to have dtype {result.dtype.short}, but got {out.dtype.short} instead")
+    check_out(name or "reduction", [result], out)
+    return write_out(result.detach(), out)
+
+
+def return_type(name, *fields):
+    """A named tuple that prints as torch's return types do."""
+    kind = collections.namedtuple(name, fields)
+
+    class Result(kind):
+        __slots__ = ()
+
+        def __repr__(self):
+            return f"tapegrad.return_types.{name}(\n" + ",\n".join(f"{f}={v!r}" for f, v in zip(fields, self, strict=True)) + ")"
+
+    Result.__name__ = Result.__qualname__ = name
+    return Result

@@ -261,7 +261,7 @@ def block_diag(*tensors):
 @function()
 def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     """The p-norm distances of every row of x1 (..., m, k) to every row of x2 (..., n, k)."""
-    from tapegrad.ops.reductions import vector_norm
+    from tapegrad.ops.norms import vector_norm
 
     if x1.ndim < 2 or x2.ndim < 2:
         k, x = (1, x1) if x1.ndim < 2 else (2, x2)
@@ -278,7 +278,7 @@ def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
 @function(method=True)
 def dist(input, other, p=2):
     """The p-norm of input - other."""
-    from tapegrad.ops.reductions import vector_norm
+    from tapegrad.ops.norms import vector_norm
 
     return vector_norm(input - other, p)
 

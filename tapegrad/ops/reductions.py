@@ -1,12 +1,12 @@
-"""Reductions: sum, mean, prod, extrema, norms, variance, logsumexp, any and all, and their derivatives.
+"""Reductions over dims: what all of them share, and sum, mean, prod, any, all, count_nonzero, sum_to_size.
 
 Each is one kernel over rows (`ops/rows.py`), where the dtype has kernels; what has none is composed of other ops or goes through NumPy.
+Extrema are in `ops/extrema.py`, variances in `ops/variances.py`, norms and logsumexp in `ops/norms.py`.
 """
 
 from __future__ import annotations
 
 import builtins
-import collections
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from tapegrad.autograd.node import record
 from tapegrad.engine.layout import SUMMED, SWEEP_VIEW
 from tapegrad.ops import loops, rows
 from tapegrad.ops import plan as plans
-from tapegrad.ops.outputs import stored
+from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
@@ -124,18 +124,6 @@ def sum_op(node, g):
     return restore_dims(g, node).expand(node.attributes.shape)
 
 
-def into(out, result, name="", exact=False):
-    """`result`, or `out` with it; `name` is the function's, for the texts of errors; `exact` refuses an `out` of another dtype."""
-    if out is None:
-        return result
-    from tapegrad.dispatch import check_out, write_out
-
-    if exact and hasattr(out, "_slot") and out.dtype is not result.dtype:
-        raise RuntimeError(f"Expected out tensor to have dtype {result.dtype.short}, but got {out.dtype.short} instead")
-    check_out(name or "reduction", [result], out)
-    return write_out(result.detach(), out)
-
-
 @function(method=True)
 def sum(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
     """The sum over `dim` (int, tuple or None for all); integers are summed in int64.
@@ -146,11 +134,11 @@ def sum(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
     """
     tensor_argument("sum", input)
     d = sum_dtype(input, dtype)
-    if d is not input.dtype and builtins.max(d.category, input.dtype.category) >= dtypes.FLOAT:
+    if d is not input.dtype and max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
     dim = axis if dim is None else dim
     name = None if dim is None else "SumBackward1"
-    return into(out, reduce(sum_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "sum", d, graph_name=name), "sum")
+    return into(out, reduce(sum_op, input, dims_of(dim, input.ndim), bool(keepdim), "sum", d, graph_name=name), "sum")
 
 
 @structural("mean_op", "Mean")
@@ -171,7 +159,7 @@ def mean(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
         )
     dim = axis if dim is None else dim
     name = None if dim is None else "MeanBackward1"
-    return into(out, reduce(mean_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "mean", input.dtype, graph_name=name), "mean")
+    return into(out, reduce(mean_op, input, dims_of(dim, input.ndim), bool(keepdim), "mean", input.dtype, graph_name=name), "mean")
 
 
 @structural("prod_op", "Prod")
@@ -217,217 +205,17 @@ def ones_then(rows, from_right: bool):
 def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The product over `dim` (one dim, or None for all)."""
     d = sum_dtype(input, dtype)
-    if d is not input.dtype and builtins.max(d.category, input.dtype.category) >= dtypes.FLOAT:
+    if d is not input.dtype and max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
-    return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), builtins.bool(keepdim), "prod", d, saves=0b11, back="prod_back",
+    return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), bool(keepdim), "prod", d, saves=0b11, back="prod_back",
                             graph_name=None if dim is None else "ProdBackward1"))
 
 
-# --- extrema --------------------------------------------------------------------------------------------------------
-@structural("amax_op", "Amax")
-def amax_op(node, g):
-    """amax, amin and the full max, min: the gradient is shared evenly among ties; of the full ones, a nan's among all nan."""
-    g = restore_dims(g, node)
-    out = restore_dims(node.outputs[0], node)
-    mask = node.inputs[0] == out
-    if node.op in (OPS["Max"], OPS["Min"]):
-        mask = mask | (node.inputs[0].isnan() & out.isnan())
-    mask = mask.to(g.dtype)
-    return g / mask.sum(node.attributes.dims, True) * mask
-
-
-def extremum(name, input, dim, keepdim, graph_name):
-    if input.dtype.is_complex:
-        kernel = f"{name[1:]}_values_cpu" if graph_name[0] == "A" else f"{name[1:]}_all"
-        raise NotImplementedError(f'"{kernel}" not implemented for \'{input.dtype.scalar_name}\'')
-    dims = dims_of(dim, input.ndim)
-    if builtins.any(input.shape[d] == 0 for d in dims):
-        if dim is None:
-            raise RuntimeError(
-                f"{graph_name.lower()}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
-            )
-        if dim == ():
-            raise RuntimeError(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
-            )
-        raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
-    return reduce(OPS[graph_name], input, dims, keepdim, name, input.dtype, saves=0b11, back="share_back" if graph_name[0] == "A" else "share_back_all")
-
-
-OPS = {"Amax": amax_op, "Amin": structural("amin_op", "Amin")(amax_op.derivative),
-       "Max": structural("max_full", "Max")(amax_op.derivative), "Min": structural("min_full", "Min")(amax_op.derivative)}
-OPS["Max"].graph_name, OPS["Min"].graph_name = "MaxBackward1", "MinBackward1"
-
-
-@function(method=True)
-def amax(input, dim=(), keepdim=False, *, out=None):
-    """The maximum over dims; ties share the gradient."""
-    return into(out, extremum("amax", input, dim, keepdim, "Amax"), "amax")
-
-
-@function(method=True)
-def amin(input, dim=(), keepdim=False, *, out=None):
-    """The minimum over dims; ties share the gradient."""
-    return into(out, extremum("amin", input, dim, keepdim, "Amin"), "amin")
-
-
-def return_type(name, *fields):
-    """A named tuple that prints as torch's return types do."""
-    kind = collections.namedtuple(name, fields)
-
-    class Result(kind):
-        __slots__ = ()
-
-        def __repr__(self):
-            return f"tapegrad.return_types.{name}(\n" + ",\n".join(f"{f}={v!r}" for f, v in zip(fields, self, strict=True)) + ")"
-
-    Result.__name__ = Result.__qualname__ = name
-    return Result
-
-
-MaxResult, MinResult = return_type("max", "values", "indices"), return_type("min", "values", "indices")
-
-
-@structural("pick_along", "Max")
-def pick_along(node, g, *_):
-    """A value picked by index along a dim: the gradient goes to the element picked."""
-    from tapegrad.creation import zeros
-
-    a = node.attributes
-    index = node.outputs[1]
-    if not a.keepdim:
-        g, index = g.unsqueeze(a.dim), index.unsqueeze(a.dim)
-    return zeros(a.shape, dtype=g.dtype).scatter(a.dim, index, g) if a.shape else g.reshape(())
-
-
-@transformable("along")
-def with_indices(name, graph_name, result, input, dim, keepdim, pick):
-    """(values, indices) along one dim by a NumPy index function."""
-    from tapegrad.creation import from_array
-
-    dim = wrap_dim(dim, real_order(name, input).ndim)
-    if input.ndim and input.shape[dim] == 0:
-        raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
-    lie = rows.of(input, (dim,) if input.ndim else ())
-    if rows.usable(input, lie):
-        d = input.dtype
-
-        def make():
-            outputs = [(lie.reduced(keepdim), d.code), (lie.reduced(keepdim), dtypes.int64.code)]
-            return rows.plan(pick_along, input, lie, name, outputs, back="pick_back" if d.is_floating_point else "", reads=("index",), saves=0b100,
-                             differentiable=1 if d.is_floating_point else 0, result_type=result, dim=dim, keepdim=keepdim, shape=tuple(input.shape),
-                             graph_name=graph_name)
-
-        return plans.run(pick_along, [input], (name, dim, keepdim), make)
-    array = input.detach()._array()
-    if input.ndim == 0:
-        index = np.zeros((), np.int64)
-        values = array
-    else:
-        index = np.expand_dims(pick(dtypes.from_stored(array, input.dtype), dim), dim)
-        values = np.take_along_axis(array, index, dim)
-        if not keepdim:
-            index, values = index.squeeze(dim), values.squeeze(dim)
-    outputs = from_array(values, input.dtype), from_array(index, dtypes.int64)
-    plan = plans.Parameters(pick_along, dim=dim, keepdim=keepdim, shape=tuple(input.shape), graph_name=graph_name)
-    record(pick_along, [input], outputs, plan, saves=0b100, differentiable=1)
-    return result(*outputs)
-
-
-def first_nan_or(pick, array, dim):
-    """torch's extrema: a NaN wins, the first one."""
-    if array.dtype.kind == "f":
-        nan = np.isnan(array)
-        if nan.any():
-            return np.where(nan.any(dim), nan.argmax(dim), pick(array, dim))
-    return pick(array, dim)
-
-
-def max_or_min(name, full, binary, result, pick, input, args, kwargs):
-    from tapegrad import dispatch
-    from tapegrad.ops.registry import BY_NAME
-
-    dim = args[0] if args else kwargs.pop("dim", kwargs.pop("axis", kwargs.pop("other", None)))
-    keepdim = args[1] if len(args) > 1 else kwargs.pop("keepdim", False)
-    out = kwargs.pop("out", None)
-    if kwargs or len(args) > 2:
-        raise TypeError(f"{name}() received an invalid combination of arguments")
-    if hasattr(dim, "_slot"):
-        return dispatch.call(BY_NAME[binary], input, dim, out=out)
-    if dim is None:
-        return into(out, extremum("a" + name, input, None, False, full))
-    found = with_indices(name, full + "Backward0", result, input, dim, keepdim, lambda a, d: first_nan_or(pick, a, d))
-    if out is not None:
-        return result(*(into(o, r) for o, r in zip(out, found, strict=True)))
-    return found
-
-
-@function(method=True)
-def max(input, *args, **kwargs):
-    """max(input): the largest element.  max(input, dim): (values, indices).  max(input, other): elementwise."""
-    return max_or_min("max", "Max", "maximum", MaxResult, np.argmax, tensor_argument("max", input), args, kwargs)
-
-
-@function(method=True)
-def min(input, *args, **kwargs):
-    """min(input): the smallest element.  min(input, dim): (values, indices).  min(input, other): elementwise."""
-    return max_or_min("min", "Min", "minimum", MinResult, np.argmin, tensor_argument("min", input), args, kwargs)
-
-
+# --- truth ----------------------------------------------------------------------------------------------------------
 @structural("arg_op")
 def arg_op(node, g):
     """argmax, argmin, any, all: nothing to differentiate."""
     return (None,)
-
-
-def index_of_sample(level, f, name, pick, input, dim, keepdim):
-    """The batch rule of argmax and argmin: without a dim each sample is flattened."""
-    if dim is not None:
-        return level.rule("along")(level, f, name, pick, input, dim, keepdim)
-    flat = level.front(input).reshape(level.size, input.numel())
-    found = f(name, pick, flat, 1, False)
-    return level.wrap(found.reshape(level.size, *(1,) * input.ndim) if keepdim else found)
-
-
-@transformable(index_of_sample)
-def arg_extremum(name, pick, input, dim, keepdim):
-    from tapegrad.creation import from_array
-
-    if input.dtype is dtypes.bool_:
-        raise RuntimeError(f"{name}(): does not support bool input")
-    array = real_order(name, input)._values()
-    if array.size == 0 and (dim is None or input.shape[wrap_dim(dim, input.ndim)] == 0):
-        raise IndexError(
-            f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
-            if dim is None else f"{name}(): Expected reduction dim {dim} to have non-zero size."
-        )
-    dims = dims_of(dim, input.ndim)
-    lie = rows.of(input, dims)
-    if rows.usable(input, lie) and (dim is not None or input.is_contiguous()):
-        make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), dtypes.int64.code)], differentiable=0)  # noqa: E731
-        return plans.run(arg_op, [input], (name, dims, keepdim), make)
-    if dim is None:
-        index = first_nan_or(pick, array.reshape(-1), 0)
-        return from_array(np.asarray(index, np.int64).reshape((1,) * input.ndim if keepdim else ()), dtypes.int64)
-    dim = wrap_dim(dim, input.ndim)
-    if input.ndim == 0:
-        return from_array(np.zeros((), np.int64), dtypes.int64)
-    index = np.asarray(first_nan_or(pick, array, dim), np.int64)
-    return from_array(np.expand_dims(index, dim) if keepdim else index, dtypes.int64)
-
-
-@function(method=True)
-@stored()
-def argmax(input, dim=None, keepdim=False):
-    """The index of the largest element (the first of ties)."""
-    return arg_extremum("argmax", np.argmax, tensor_argument("argmax", input), dim, keepdim)
-
-
-@function(method=True)
-@stored()
-def argmin(input, dim=None, keepdim=False):
-    """The index of the smallest element (the first of ties)."""
-    return arg_extremum("argmin", np.argmin, tensor_argument("argmin", input), dim, keepdim)
 
 
 @transformable("over")
@@ -453,216 +241,6 @@ def truth(name, test):
 
 
 any, all = truth("any", np.any), truth("all", np.all)
-
-
-# --- composed of other ops ------------------------------------------------------------------------------------------
-@structural("logsumexp_op", "Logsumexp")
-def logsumexp_op(node, g):
-    """logsumexp: the gradient times the softmax."""
-    x, out = node.inputs[0], restore_dims(node.outputs[0], node)
-    return restore_dims(g, node) * (x - out).exp().conj()
-
-
-@function(method=True)
-def logsumexp(input, dim, keepdim=False, *, out=None):
-    """log(sum(exp(input))) over `dim`, without overflow (the maximum is taken out first)."""
-    if input.dtype.category < dtypes.FLOAT:
-        input = input.to(dtypes.default_dtype())
-    return into(out, logsumexp_over(input, dims_of(dim, input.ndim), keepdim), "logsumexp")
-
-
-@transformable("over")
-def logsumexp_over(input, dims, keepdim):
-    """`logsumexp` over normalised dims."""
-    from tapegrad import modes
-
-    lie = rows.of(input, dims)
-    if rows.usable(input, lie):
-        make = lambda: rows.plan(  # noqa: E731
-            logsumexp_op, input, lie, "logsumexp", [(lie.reduced(keepdim), input.dtype.code)], back="logsumexp_back", reads=("source", "out"),
-            saves=0b11, cost=4, shape=lie.shape, dims=dims, keepdim=keepdim,
-        )
-        return plans.run(logsumexp_op, [input], (dims, keepdim), make)
-    with modes.no_grad():
-        x = widened(input)
-        if x.numel() == 0:
-            result = x.exp().sum(dims, keepdim).log()
-        else:
-            top = x.real.amax(dims, True)
-            top = top.masked_fill(top.abs() == builtins.float("inf"), 0)
-            result = (x - top).exp().sum(dims, True).log() + top
-            result = result.reshape(reduced_shape(tuple(x.shape), dims, keepdim)).detach()
-        result = result.to(input.dtype)
-    record(logsumexp_op, [input], [result], plans.Parameters(logsumexp_op, shape=tuple(input.shape), dims=dims, keepdim=keepdim), saves=0b11)
-    return result
-
-
-@structural("var_op", "Var")
-def var_op(node, g):
-    """var: 2 / (n - correction) times the centred input."""
-    a = node.attributes
-    x = node.inputs[0]
-    centred = x - x.mean(a.dims, True)
-    scale = 2.0 / (a.count - a.correction) if a.count - a.correction > 0 else builtins.float("nan") if a.count == a.correction else builtins.float("inf")
-    return restore_dims(g, node) * scale * centred
-
-
-@structural("std_op", "Std")
-def std_op(node, g):
-    """std: the variance's gradient over twice the result; 0 where the result is 0."""
-    a = node.attributes
-    x, out = node.inputs[0], restore_dims(node.outputs[0], node)
-    g = (restore_dims(g, node) / (out * 2)).masked_fill(out == 0, 0)
-    scale = 2.0 / (a.count - a.correction) if a.count - a.correction > 0 else builtins.float("nan")
-    return g * scale * (x - x.mean(a.dims, True))
-
-
-def spread(op, name, input, args, kwargs, root):
-    dim = kwargs.pop("dim", kwargs.pop("axis", None))
-    correction, keepdim = kwargs.pop("correction", 1), kwargs.pop("keepdim", False)
-    unbiased = kwargs.pop("unbiased", None)
-    args = list(args)
-    if args and isinstance(args[0], builtins.bool):
-        unbiased = args.pop(0)
-    elif args:
-        dim = args.pop(0)
-        if args:
-            unbiased = args.pop(0)
-        if args:
-            keepdim = args.pop(0)
-    if unbiased is not None:
-        correction = builtins.int(unbiased)
-    correction = 1 if correction is None else correction
-    if kwargs:
-        raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
-    if input.dtype.category < dtypes.FLOAT:
-        raise RuntimeError("std and var only support floating point and complex dtypes")
-    return spread_over(op, name, input, dims_of(dim, input.ndim), keepdim, correction, root)
-
-
-@transformable("over")
-def spread_over(op, name, input, dims, keepdim, correction, root):
-    """The variance over normalised dims, or its root."""
-    from tapegrad import modes
-
-    count = 1
-    for d in dims:
-        count *= input.shape[d]
-    lie = rows.of(input, dims)
-    if rows.usable(input, lie) and count > correction:
-        make = lambda: rows.plan(  # noqa: E731
-            op, input, lie, name, [(lie.reduced(keepdim), input.dtype.code)], back=name + "_back", reads=("source", "out") if root else ("source",),
-            saves=0b11 if root else 0b01, args=(rows.bits(count - correction),), shape=lie.shape, dims=dims, keepdim=keepdim, count=count,
-            correction=correction,
-        )
-        return plans.run(op, [input], (dims, keepdim, correction), make)
-    with modes.no_grad():
-        x = widened(input)
-        centred = x - x.mean(dims, True)
-        rest = builtins.max(count - correction, 0)
-        total = (centred * centred.conj()).real.sum(dims, keepdim)
-        result = total / rest if rest else total * builtins.float("nan") if count <= correction and builtins.bool(count == correction) else total / 0.0
-        if root:
-            result = result.sqrt()
-        result = result.to(input.dtype.to_real())
-    plan = plans.Parameters(op, shape=tuple(input.shape), dims=dims, keepdim=keepdim, count=count, correction=correction)
-    record(op, [input], [result], plan, saves=0b11 if root else 0b01)
-    return result
-
-
-@function(method=True)
-def var(input, *args, out=None, **kwargs):
-    """The variance over `dim`, divided by n - correction (1)."""
-    return into(out, spread(var_op, "var", tensor_argument("var", input), args, kwargs, False), "var")
-
-
-@function(method=True)
-def std(input, *args, out=None, **kwargs):
-    """The standard deviation over `dim`, with n - correction (1) in the divisor."""
-    return into(out, spread(std_op, "std", tensor_argument("std", input), args, kwargs, True), "std")
-
-
-@function()
-def var_mean(input, *args, **kwargs):
-    """(var, mean)."""
-    dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], builtins.bool) else None)
-    keepdim = kwargs.get("keepdim", args[2] if len(args) > 2 else False)
-    return var(input, *args, **kwargs), input.mean(dim, keepdim)
-
-
-@function()
-def std_mean(input, *args, **kwargs):
-    """(std, mean)."""
-    dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], builtins.bool) else None)
-    keepdim = kwargs.get("keepdim", args[2] if len(args) > 2 else False)
-    return std(input, *args, **kwargs), input.mean(dim, keepdim)
-
-
-@structural("norm_op", "LinalgVectorNorm")
-def norm_op(node, g):
-    """The p-norm; the gradient at a zero norm is 0, ties of the infinity norm share it."""
-    a = node.attributes
-    p = a.ord
-    x, out, g = node.inputs[0], restore_dims(node.outputs[0], node), restore_dims(g, node)
-    if p == 0:
-        return x * 0
-    if p == 1:
-        return x.sgn() * g
-    if p == 2:
-        return (x / out).masked_fill(out == 0, 0) * g
-    if p in (builtins.float("inf"), -builtins.float("inf")):
-        mask = (x.abs() == out).to(g.dtype)
-        return x.sgn() * (g * mask / mask.sum(a.dims, True))
-    if p < 1:
-        scaled = (x.sgn() * x.abs() ** (p - 1)).masked_fill(x == 0, 0)
-        return scaled * g * out ** (1 - p)
-    if p < 2:
-        scale = (g * out ** (1 - p)).masked_fill(out == 0, 0)
-        return x.sgn() * x.abs() ** (p - 1) * scale
-    return x * x.abs() ** (p - 2) * (g / out ** (p - 1)).masked_fill(out == 0, 0)
-
-
-def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
-    """(sum(|x|**p))**(1/p) over `dim`; the order p may be 0 (how many are nonzero) and +-inf."""
-    tensor_argument("linalg.vector_norm", x)
-    if dtype is not None:
-        x = x.to(dtype)
-    if x.dtype.category < dtypes.FLOAT:
-        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
-    p = ord.item() if hasattr(ord, "_slot") else builtins.float(ord)
-    return into(out, norm_over(x, p, dims_of(dim, x.ndim), keepdim), "vector_norm")
-
-
-@transformable("over")
-def norm_over(x, p, dims, keepdim):
-    """The p-norm over normalised dims."""
-    from tapegrad import modes
-
-    lie = rows.of(x, dims)
-    if p in (1, 2) and rows.usable(x, lie):
-        name = f"norm_{int(p)}"
-        make = lambda: rows.plan(  # noqa: E731
-            norm_op, x, lie, name, [(lie.reduced(keepdim), x.dtype.code)], back=name + "_back", reads=("source", "out") if p == 2 else ("source",),
-            saves=0b11, ord=p, shape=lie.shape, dims=dims, keepdim=keepdim,
-        )
-        return plans.run(norm_op, [x], (p, dims, keepdim), make)
-    with modes.no_grad():
-        a = widened(x).abs()
-        if p == builtins.float("inf"):
-            value = a.amax(dims, keepdim) if a.numel() else a.sum(dims, keepdim)
-        elif p == -builtins.float("inf"):
-            value = a.amin(dims, keepdim)
-        elif p == 0:
-            value = (a != 0).to(a.dtype).sum(dims, keepdim)
-        elif p == 1:
-            value = a.sum(dims, keepdim)
-        elif p == 2:
-            value = (a * a).sum(dims, keepdim).sqrt()
-        else:
-            value = (a**p).sum(dims, keepdim) ** (1 / p)
-        value = value.to(x.dtype.to_real())
-    record(norm_op, [x], [value], plans.Parameters(norm_op, ord=p, shape=tuple(x.shape), dims=dims, keepdim=keepdim), saves=0b11)
-    return value
 
 
 @method()

@@ -8,9 +8,10 @@ from tapegrad import dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
-from tapegrad.ops.outputs import stored
+from tapegrad.ops.extrema import pick_along
+from tapegrad.ops.outputs import into, return_type, stored
 from tapegrad.ops.public import function
-from tapegrad.ops.reductions import into, pick_along, return_type, sum_dtype
+from tapegrad.ops.reductions import sum_dtype
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 

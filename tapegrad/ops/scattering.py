@@ -9,9 +9,8 @@ from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.indexing import along, check_index_shape, gather, index_array, where
-from tapegrad.ops.outputs import stored
+from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import METHODS, function
-from tapegrad.ops.reductions import into
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 

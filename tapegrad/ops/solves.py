@@ -12,8 +12,8 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import lapack
 from tapegrad.ops import plan as plans
 from tapegrad.ops.matrix_checks import broadcast_batches, check_info, column_major, floating, matrix, same_dtype, square, values, with_out
+from tapegrad.ops.outputs import return_type
 from tapegrad.ops.public import function
-from tapegrad.ops.reductions import return_type
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import Unhandled, transformable
 

@@ -10,9 +10,12 @@ from tapegrad import creation, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.extrema import extremum
 from tapegrad.ops.indexing import where
+from tapegrad.ops.norms import vector_norm
+from tapegrad.ops.outputs import into, return_type
 from tapegrad.ops.public import METHODS, function
-from tapegrad.ops.reductions import dims_of, extremum, into, restore_dims, return_type, vector_norm
+from tapegrad.ops.reductions import dims_of, restore_dims
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 

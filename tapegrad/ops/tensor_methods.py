@@ -10,9 +10,9 @@ from tapegrad.autograd.node import record
 from tapegrad.engine import layout
 from tapegrad.ops import indexing, joining, moves, rows, scans, views
 from tapegrad.ops import plan as plans
-from tapegrad.ops.outputs import stored
+from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import function, method
-from tapegrad.ops.reductions import into, widened
+from tapegrad.ops.reductions import widened
 from tapegrad.ops.registry import structural
 
 
