@@ -11,7 +11,7 @@ import ctypes
 import tapegrad as tg
 from tapegrad import core, geometry
 from tapegrad.ops import plan as plans
-from tapegrad.ops.views import view_op
+from tapegrad.ops.reshaping import view_op
 
 words = lambda address, count: (ctypes.c_int64 * count).from_address(address)
 doubles = lambda address, count: (ctypes.c_double * count).from_address(address)

@@ -148,7 +148,7 @@ def public_functions() -> dict:
     from tapegrad.ops.public import FUNCTIONS
 
     core.start()
-    found = {n: f for n, f in FUNCTIONS.items() if not getattr(f, "__module__", "").endswith(("creation", "random"))}
+    found = {n: f for n, f in FUNCTIONS.items() if not {"creation", "random"} & set(getattr(f, "__module__", "").split("."))}
     found |= {"linalg." + n: getattr(tg.linalg, n) for n in tg.linalg.__all__}
     found |= {op.name: getattr(tg, op.name) for op in install.elementwise_ops() if op.function and hasattr(tg, op.name)}
     return {n: f for n, f in sorted(found.items()) if n not in UNORDERED | REFUSED}

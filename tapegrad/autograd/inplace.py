@@ -354,30 +354,31 @@ def drop_leading_ones(source, target):
 
 def put_into(target, advanced, values, accumulate) -> None:
     """target[index tensors] = values, recorded."""
-    from tapegrad.ops import indexing
+    from tapegrad.ops import index_writes
+    from tapegrad.ops.indexing import arrays_of
 
     check_writable(target, [values])
     values = dispatch.convert(values, target.dtype)
-    if not accumulate and not is_recorded(target, [values]) and indexing.put_by_kernel(target, advanced, values):
+    if not accumulate and not is_recorded(target, [values]) and index_writes.put_by_kernel(target, advanced, values):
         refresh_flag(target)
         return
     array = target._array()
     recorded = is_recorded(target, [values])
     base = target.detach().clone() if recorded else None
     source = values.detach()._array()
-    place = indexing.arrays_of(advanced, target.shape)
+    place = arrays_of(advanced, target.shape)
     wanted = array[place].shape
     while source.ndim > len(wanted) and source.shape[0] == 1:
         source = source[0]
-    indexing.put_array(array, advanced, target.shape, source, accumulate, target.dtype)
+    index_writes.put_array(array, advanced, target.shape, source, accumulate, target.dtype)
     del base
     core.bump_version(target._slot, 1)
     if not recorded:
         refresh_flag(target)
         return
     holder = core.wrap(core.share_slot(target))
-    plan = plans.Parameters(indexing.index_put_op, indices=tuple(advanced), accumulate=accumulate, values_shape=tuple(values.shape))
-    record(indexing.index_put_op, [target, values], [holder], plan)
+    plan = plans.Parameters(index_writes.index_put_op, indices=tuple(advanced), accumulate=accumulate, values_shape=tuple(values.shape))
+    record(index_writes.index_put_op, [target, values], [holder], plan)
     settle_target(target, holder)
 
 

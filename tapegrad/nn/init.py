@@ -56,7 +56,7 @@ def zeros_(tensor):
 def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
     """Normal, drawn again until the values lie in [a, b]."""
     from tapegrad import creation
-    from tapegrad.ops.indexing import where
+    from tapegrad.ops.choosing import where
 
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(

@@ -21,7 +21,8 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
-from tapegrad.ops.views import tensor_argument, unsafe_view
+from tapegrad.ops.reshaping import unsafe_view
+from tapegrad.ops.views import tensor_argument
 
 SMALL = 600  # multiply-adds below which plain loops beat the call of BLAS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 from tapegrad import dtypes, geometry, modes
 from tapegrad.engine.layout import AS_IS, SWEEP_APPLY, SWEEP_PYTHON
@@ -123,7 +124,7 @@ def nll(x, target, weight, reduction, ignore_index, dim, graph_name):
 
     def make():
         shape, weighted = tuple(x.shape), weight is not None
-        args = (shape[dim], product(shape[dim + 1 :]), ignore_index, target.numel())
+        args = (shape[dim], math.prod(shape[dim + 1 :]), ignore_index, target.numel())
         packs = [moves.pack(t) for t in tensors]
         back = plans.Plan(nll_op, [(geometry.geometry(shape), d.code)], kernel=kernel(BACK, reduction, weighted, d, kind), n=1, args=args,
                           cost=2 * x.numel(), operands=(1, *range(3, 2 + len(tensors))), packs=[AS_IS, *packs[1:]])
@@ -138,10 +139,3 @@ def nll(x, target, weight, reduction, ignore_index, dim, graph_name):
         raise IndexError(f"Target {target[~known][0].item()} is out of bounds.")
 
     return plans.run(nll_op, tensors, (reduction, ignore_index, dim), make, refused)
-
-
-def product(sizes) -> int:
-    n = 1
-    for size in sizes:
-        n *= size
-    return n

@@ -7,6 +7,7 @@ picked along adjacent dims of a tensor is (outer, the dims indexed, inner); inde
 from __future__ import annotations
 
 import functools
+import math
 
 from tapegrad import dtypes, geometry
 from tapegrad.engine.layout import AS_IS, SWEEP_APPLY, SWEEP_PYTHON, SWEEP_VIEW
@@ -183,18 +184,11 @@ class Picked:
         shape = tuple(x.shape)
         self.sizes = shape[first : first + len(indices)]
         self.common = geometry.broadcast_shapes(*(tuple(i.shape) for i in indices))
-        self.outer, self.count, self.inner, self.total = map(product, (shape[:first], self.common, shape[first + len(indices) :], self.sizes))
+        self.outer, self.count, self.inner, self.total = map(math.prod, (shape[:first], self.common, shape[first + len(indices) :], self.sizes))
         self.shape = (*shape[:first], *self.common, *shape[first + len(indices) :])
         self.args = (self.outer, self.count, self.inner, len(indices), self.total, *self.sizes)
         self.packs = [seen(i, self.common) for i in indices]
         self.cost = 2 * self.outer * self.count * self.inner
-
-
-def product(sizes) -> int:
-    n = 1
-    for size in sizes:
-        n *= size
-    return n
 
 
 def seen(x, shape: tuple) -> int:
@@ -261,8 +255,8 @@ def along_dim(op, name, x, dim: int, index, source, refused, **parameters):
     def make():
         steps = list(geometry.contiguous_strides(shape))
         step, steps[dim] = steps[dim], 0
-        args = (len(shape), product(shape), shape[dim], step, *sizes, *steps)
-        n = product(sizes) // sizes[-1] if product(sizes) else 0
+        args = (len(shape), math.prod(shape), shape[dim], step, *sizes, *steps)
+        n = math.prod(sizes) // sizes[-1] if math.prod(sizes) else 0
         own, picked = geometry.geometry(shape), geometry.geometry(sizes)
         same = lambda k, g, **others: plans.Plan(op, [(g, d.code)], kernel=kernel(k, d, kind), args=args, operands=(1, 3), packs=[AS_IS, moves.pack(index)], **others)  # noqa: E731
         rules = ()
@@ -273,7 +267,7 @@ def along_dim(op, name, x, dim: int, index, source, refused, **parameters):
             rules = [base, (SWEEP_PYTHON, 0), (SWEEP_APPLY, same("gather", picked, n=n))]
         packs = [moves.pack(x), moves.pack(index), *([] if source is None else [moves.pack(source)])]
         return plans.Plan(op, [(picked if source is None else own, d.code)], kernel=kernel(name, d, kind), n=n, args=args, rules=rules, packs=packs,
-                          cost=4 * product(sizes) if source is None else 0, saves=0b10, differentiable=-1 if d.differentiable else 0, dim=dim, shape=shape,
+                          cost=4 * math.prod(sizes) if source is None else 0, saves=0b10, differentiable=-1 if d.differentiable else 0, dim=dim, shape=shape,
                           source=source is not None, **parameters)
 
     return plans.run(op, [x, index] if source is None else [x, index, source], (name, dim), make, refused)

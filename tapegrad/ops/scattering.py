@@ -8,7 +8,8 @@ from tapegrad import creation, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
-from tapegrad.ops.indexing import along, check_index_shape, gather, index_array, where
+from tapegrad.ops.choosing import where
+from tapegrad.ops.gathering import along, check_index_shape, gather, index_array
 from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import METHODS, function
 from tapegrad.ops.registry import structural

@@ -334,7 +334,7 @@ def det_op(node, g):
     if singular.all():
         return cofactors_of_singular(a, g)
     # Each matrix by its own formula: the other sees a matrix that it can do.
-    from tapegrad.ops.indexing import where
+    from tapegrad.ops.choosing import where
 
     chosen = creation.from_array(singular)
     wide = chosen.unsqueeze(-1).unsqueeze(-1)
@@ -433,7 +433,7 @@ def slogdet_legacy(input):
 @function(method=True)
 def logdet(input):
     """The logarithm of the determinant; nan where it is negative."""
-    from tapegrad.ops.indexing import where
+    from tapegrad.ops.choosing import where
 
     square("logdet", input)
     sign, logarithm = slogdet(input)

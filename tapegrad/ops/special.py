@@ -60,7 +60,7 @@ def code(text: str):
 @functools.cache
 def namespace() -> dict:
     """What derivative formulas may call: the rows by name, and tensor functions."""
-    from tapegrad.ops.indexing import where
+    from tapegrad.ops.choosing import where
     from tapegrad.ops.registry import BY_NAME
 
     space = {name: functools.partial(call, op) for name, op in ROWS.items()}

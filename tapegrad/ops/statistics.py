@@ -10,8 +10,8 @@ from tapegrad import creation, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.choosing import where
 from tapegrad.ops.extrema import extremum
-from tapegrad.ops.indexing import where
 from tapegrad.ops.norms import vector_norm
 from tapegrad.ops.outputs import into, return_type
 from tapegrad.ops.public import METHODS, function

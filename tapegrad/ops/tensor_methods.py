@@ -8,12 +8,13 @@ from tapegrad import core, creation, dtypes, geometry
 from tapegrad.autograd import hooks, inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
-from tapegrad.ops import indexing, joining, moves, rows, scans, views
+from tapegrad.ops import choosing, gathering, joining, moves, permuting, reshaping, rows, scans
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.reductions import widened
 from tapegrad.ops.registry import structural
+from tapegrad.ops.views import wrap_dim
 
 
 @structural("clone_op", "Clone")
@@ -106,10 +107,10 @@ def masked_fill_(self, mask, value):
     return _masked_fill_(self, mask, value)
 
 
-_masked_fill_ = inplace.by_function(indexing.masked_fill)
+_masked_fill_ = inplace.by_function(choosing.masked_fill)
 
 for _name, _function in (
-    ("scatter", indexing.scatter), ("scatter_add", indexing.scatter_add), ("index_add", indexing.index_add), ("cumsum", scans.cumsum),
+    ("scatter", gathering.scatter), ("scatter_add", gathering.scatter_add), ("index_add", gathering.index_add), ("cumsum", scans.cumsum),
     ("cumprod", scans.cumprod), ("tril", joining.tril), ("triu", joining.triu),
 ):
     method(name=_name + "_")(inplace.by_function(_function))
@@ -145,7 +146,7 @@ def inplace_view(tensor, view) -> None:
     core.bump_version(tensor._slot, 1)
 
 
-for _name, _function in (("unsqueeze_", views.unsqueeze), ("squeeze_", views.squeeze), ("transpose_", views.transpose), ("t_", views.t)):
+for _name, _function in (("unsqueeze_", reshaping.unsqueeze), ("squeeze_", reshaping.squeeze), ("transpose_", permuting.transpose), ("t_", permuting.t)):
     _reshaping(_name, _function)
 
 
@@ -387,7 +388,7 @@ def comparable(name, x, dim):
 def run_softmax(x, dim):
     from tapegrad import modes
 
-    dim = views.wrap_dim(dim, x.ndim)
+    dim = wrap_dim(dim, x.ndim)
     found = by_rows(softmax_op, x, dim, "softmax")
     if found is not None:
         return found
@@ -412,7 +413,7 @@ def log_softmax(input, dim, dtype=None):
     x = input if dtype is None else input.to(dtype)
     from tapegrad import modes
 
-    dim = views.wrap_dim(dim, x.ndim)
+    dim = wrap_dim(dim, x.ndim)
     found = by_rows(log_softmax_op, x, dim, "log_softmax")
     if found is not None:
         return found

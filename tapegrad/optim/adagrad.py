@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegrad import creation, modes
+from tapegrad import creation, dtypes, modes
 from tapegrad.optim import update
 from tapegrad.optim.optimizer import Optimizer, check_lr, check_options, number
 
@@ -32,7 +32,7 @@ class Adagrad(Optimizer):
 
     def _start(self, p) -> None:
         state = self.state[p]
-        state["step"] = creation.tensor(0.0, dtype=creation.dtypes.default_dtype())
+        state["step"] = creation.tensor(0.0, dtype=dtypes.default_dtype())
         state["sum"] = creation.full_like(p.detach(), self.defaults["initial_accumulator_value"])
 
     def step(self, closure=None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegrad import creation, modes
+from tapegrad import creation, dtypes, modes
 from tapegrad.optim import update
 from tapegrad.optim.optimizer import Optimizer, check_lr, check_options, number
 from tapegrad.tensor import Tensor
@@ -57,7 +57,7 @@ class Adam(Optimizer):
                 continue
             state = self.state[p]
             if not state:
-                state["step"] = creation.tensor(0.0, dtype=creation.dtypes.default_dtype())
+                state["step"] = creation.tensor(0.0, dtype=dtypes.default_dtype())
                 state["exp_avg"], state["exp_avg_sq"] = update.zeros(p), update.zeros(p)
                 if group["amsgrad"]:
                     state["max_exp_avg_sq"] = update.zeros(p)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegrad import creation, modes
+from tapegrad import creation, dtypes, modes
 from tapegrad.optim import update
 from tapegrad.optim.optimizer import Optimizer, check_lr, number
 
@@ -41,7 +41,7 @@ class RMSprop(Optimizer):
                 continue
             state = self.state[p]
             if not state:
-                state["step"] = creation.tensor(0.0, dtype=creation.dtypes.default_dtype())
+                state["step"] = creation.tensor(0.0, dtype=dtypes.default_dtype())
                 state["square_avg"] = update.zeros(p)
                 if momentum > 0:
                     state["momentum_buffer"] = update.zeros(p)

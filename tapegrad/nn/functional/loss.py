@@ -9,8 +9,8 @@ from tapegrad import creation, dtypes, geometry
 from tapegrad.nn.functional.activation import logsigmoid
 from tapegrad.nn.functional.distance import pairwise_distance
 from tapegrad.ops import losses, nll
+from tapegrad.ops.choosing import where
 from tapegrad.ops.composite import composite
-from tapegrad.ops.indexing import where
 from tapegrad.ops.transformable import plain
 
 

@@ -1,0 +1,244 @@
+"""Tensors from Python data (numbers, nested sequences) and from NumPy arrays, copied or shared."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import warnings
+
+import numpy as np
+
+from tapegrad import dtypes
+from tapegrad.creation.elements import (
+    MAXIMUM,
+    Number,
+    check_dtype,
+    convert_number,
+    cpp_name,
+    finish,
+    from_array,
+    made,
+    share,
+    unsupported,
+    zero_dim,
+)
+from tapegrad.dtypes import BY_NUMPY
+from tapegrad.dtypes import dtype as Dtype
+from tapegrad.ops.public import function
+
+
+@function(tensors=False)
+def from_numpy(array):
+    """A tensor that shares memory with a NumPy array; the array stays alive as long as the tensor.
+
+    >>> import numpy as np, tapegrad as tg
+    >>> a = np.zeros(2)
+    >>> t = tg.from_numpy(a)
+    >>> a[0] = 7
+    >>> t
+    tensor([7., 0.], dtype=tapegrad.float64)
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    d = BY_NUMPY.get(array.dtype)
+    if d is None:
+        raise unsupported(array)
+    if any(s < 0 for s in array.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently supported. "
+            "(You can probably work around this by making a copy of your array  with array.copy().) "
+        )
+    if any(s % d.itemsize for s in array.strides):
+        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate the memory.")
+    return share(array, array.ctypes.data, tuple(array.shape), tuple(s // d.itemsize for s in array.strides), d)
+
+
+@function()
+def from_dlpack(ext_tensor, *, device=None, copy=None):
+    """A tensor that shares memory with anything that speaks the DLPack protocol (`__dlpack__`); `copy=True` copies."""
+    if copy:
+        return from_array(np.from_dlpack(ext_tensor))
+    return from_numpy(np.from_dlpack(ext_tensor))
+
+
+# --- Python data -----------------------------------------------------------------------------------------------------
+def infer_dtype(data) -> Dtype:
+    """torch's inference: the widest of bool, int64, default float that the leaves need."""
+    best = None
+    stack = [data]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, (list, tuple)):
+            stack.extend(item)
+            continue
+        d = item.dtype if hasattr(item, "_slot") else None
+        if d is None:
+            if isinstance(item, (np.ndarray, np.generic)):
+                d = BY_NUMPY.get(item.dtype)
+                if d is None:
+                    raise unsupported(np.asarray(item))
+            else:
+                d = dtypes.of_number(item)
+        best = d if best is None else dtypes.promote_types(best, d)
+    return best or dtypes.default_dtype()
+
+
+def check_nested(data) -> tuple:
+    """The shape of nested sequences; torch's errors for ragged ones and for strings."""
+    shape, level = [], data
+    while isinstance(level, (list, tuple)) or (hasattr(level, "__len__") and hasattr(level, "__getitem__") and not hasattr(level, "shape")):
+        if isinstance(level, str):
+            raise ValueError("too many dimensions 'str'")
+        shape.append(len(level))
+        if len(shape) > 128:
+            raise ValueError(f"too many dimensions '{type(data).__name__}'")
+        if not len(level):
+            return tuple(shape)
+        level = level[0]
+    if hasattr(level, "shape"):
+        shape.extend(level.shape)
+
+    def verify(item, depth):
+        if depth == len(shape):
+            if isinstance(item, (list, tuple)):
+                raise TypeError(f"must be real number, not {type(item).__name__}")
+            return
+        if hasattr(item, "shape") and depth + item.ndim == len(shape):
+            if tuple(item.shape) != tuple(shape[depth:]):
+                raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {item.shape[0] if item.ndim else 0})")
+            return
+        if not hasattr(item, "__len__"):
+            raise TypeError("not a sequence")
+        if len(item) != shape[depth]:
+            raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(item)})")
+        for child in item:
+            verify(child, depth + 1)
+
+    verify(data, 0)
+    return tuple(shape)
+
+
+def plain_data(data):
+    """Nested data with tensors replaced by numbers or arrays."""
+    if hasattr(data, "_slot"):
+        return data.item() if data.ndim == 0 else data.detach()._values()
+    if isinstance(data, (list, tuple)):
+        return [plain_data(item) for item in data]
+    return data
+
+
+@function()
+def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
+    """A leaf tensor with a copy of `data` (numbers, nested sequences, arrays, tensors).
+
+    The dtype is inferred: bool, int64, or the default floating-point dtype; arrays keep theirs.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([[1., 2.], [3., 4.]], requires_grad=True)
+    tensor([[1., 2.],
+            [3., 4.]], requires_grad=True)
+    """
+    from tapegrad.device import check as check_device
+
+    check_device(device)
+    d = check_dtype(dtype, "tensor")
+    if hasattr(data, "_slot"):
+        warnings.warn(
+            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+            "sourceTensor.detach().clone().requires_grad_(True), rather than tapegrad.tensor(sourceTensor).",
+            UserWarning,
+            stacklevel=2,
+        )
+        result = data.detach().clone() if d is None else data.detach().to(d, copy=True)
+        return finish(result, requires_grad)
+    t = build(data, d)
+    return made(t, requires_grad) if type(data) in (list, tuple, *Number) else finish(t, requires_grad)
+
+
+def build(data, d: Dtype | None):
+    if isinstance(data, np.ndarray):
+        return from_array(data) if d is None or BY_NUMPY.get(data.dtype) is d else from_array(cast(data, d), d)
+    if isinstance(data, np.generic):
+        return build(np.asarray(data), d)
+    if isinstance(data, Number):
+        d = d or dtypes.of_number(data)
+        return zero_dim(constructor_number(data, d), d)
+    if isinstance(data, str):
+        raise TypeError("new(): invalid data type 'str'")
+    if isinstance(data, range) or (hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (list, tuple))):
+        if hasattr(data, "__array__"):
+            return build(np.asarray(data), d)
+        data = [data[k] for k in range(len(data))]
+    if not isinstance(data, (list, tuple)):
+        if hasattr(data, "__array__"):
+            return build(np.asarray(data), d)
+        raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+    shape = check_nested(data)
+    d = d or infer_dtype(data)
+    values = plain_data(data)
+    if d.category == dtypes.INTEGER:
+        values = truncate(values, d)
+    if d.category == dtypes.FLOAT and holds_complex(values):
+        raise TypeError("must be real number, not complex")
+    try:
+        if d.category == dtypes.BOOL:
+            array = np.array(values).astype(builtins.bool)
+        else:
+            with np.errstate(over="ignore"):
+                array = dtypes.to_stored(np.array(values, np.float64 if d.is_floating_point else np.complex128), d) if d.reduced else np.array(values, d.numpy)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"new(): invalid data ({error})") from None
+    except OverflowError:
+        if d.is_floating_point:
+            raise OverflowError("int too large to convert to float") from None
+        raise RuntimeError(f"value cannot be converted to type {cpp_name(d)} without overflow") from None
+    return from_array(array.reshape(shape), d)
+
+
+def truncate(values, d):
+    if isinstance(values, list):
+        return [truncate(v, d) for v in values]
+    if isinstance(values, np.ndarray):
+        return cast(values, d)
+    return constructor_number(values, d)
+
+
+def holds_complex(values) -> bool:
+    if isinstance(values, list):
+        return any(map(holds_complex, values))
+    return isinstance(values, (builtins.complex, np.complexfloating))
+
+
+def constructor_number(value, d):
+    """`convert_number` with the texts of `tensor`, which lets floats overflow to infinity in half precision."""
+    if isinstance(value, builtins.complex) and d.category in (dtypes.INTEGER, dtypes.FLOAT):
+        raise TypeError("must be real number, not complex" if d.is_floating_point else "'complex' object cannot be interpreted as an integer")
+    if d.reduced:
+        return value
+    if d is dtypes.float32 and isinstance(value, builtins.float) and abs(value) > MAXIMUM[d.name]:
+        return math.copysign(math.inf, value)
+    try:
+        return convert_number(value, d, d.name)
+    except OverflowError:
+        raise ValueError("Overflow when unpacking long long") from None
+
+
+def cast(array: np.ndarray, d: Dtype) -> np.ndarray:
+    return dtypes.to_stored(array, d)
+
+
+@function()
+def as_tensor(data, dtype=None, device=None):
+    """`data` as a tensor: itself if it is one of that dtype, sharing memory with an array where that is possible."""
+    from tapegrad.device import check as check_device
+
+    check_device(device)
+    d = check_dtype(dtype, "as_tensor")
+    if hasattr(data, "_slot"):
+        return data if d is None or data.dtype is d else data.to(d)
+    if isinstance(data, np.ndarray) and data.dtype in BY_NUMPY and d in (None, BY_NUMPY[data.dtype]):
+        return from_numpy(data)
+    return build(data, d)
+
+
+function(name="asarray")(as_tensor)

@@ -1,0 +1,166 @@
+"""Tensors of zeros, ones, any one number, or of what memory holds; of sizes given, or like another tensor."""
+
+from __future__ import annotations
+
+import builtins
+
+from tapegrad import core, dtypes, geometry
+from tapegrad.creation.elements import check_dtype, convert_number, empty_of, finish, made, scalar, stored_number
+from tapegrad.engine import layout
+from tapegrad.ops.public import function
+
+
+# --- the arguments of factories --------------------------------------------------------------------------------------
+def size_of(name: str, args: tuple) -> tuple:
+    """The shape from (2, 3) or ((2, 3),); torch's errors for bad sizes."""
+    if len(args) == 1 and isinstance(args[0], (list, tuple)):
+        args = tuple(args[0])
+    shape = []
+    for k, size in enumerate(args):
+        if hasattr(size, "_slot") and size.ndim == 0 and size.dtype.category <= dtypes.INTEGER:
+            size = size.item()
+        if isinstance(size, builtins.bool) or not hasattr(size, "__index__"):
+            raise TypeError(
+                f"{name}(): argument 'size' (position 1) must be tuple of ints, but found element of type {type(size).__name__} at pos {k}"
+            )
+        size = size.__index__()
+        if size < 0:
+            if name == "zeros":
+                raise RuntimeError(f"{name}: Dimension size must be non-negative.")
+            raise RuntimeError(f"Trying to create tensor with negative dimension {size}: {[int(s) for s in args]}")
+        shape.append(size)
+    if len(shape) > geometry.MAX_NDIM:
+        raise RuntimeError(f"{name}: tensors have at most {geometry.MAX_NDIM} dims (got {len(shape)})")
+    numel = 1
+    for size in shape:
+        numel *= size
+    if numel >= 2**62:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={shape}")
+    return tuple(shape)
+
+
+def only_size(name: str, size: tuple, named: dict) -> tuple:
+    """The sizes, given one by one, as a tuple or by keyword; other keywords are refused."""
+    if not named:
+        if not size:
+            raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
+        return size
+    if size or named.keys() != {"size"}:
+        extra = next(iter(named))
+        raise TypeError(f"{name}() got multiple values for argument 'size'" if extra == "size" else f"{name}() got an unexpected keyword argument '{extra}'")
+    return (named["size"],)
+
+
+def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=None) -> None:
+    """Refuse what the keywords of a factory must not be."""
+    if device is not None:
+        from tapegrad.device import check as check_device
+
+        check_device(device)
+    if layout is not None and str(layout) != "tapegrad.strided":
+        raise TypeError(f"{name}(): argument 'layout' must be torch.layout, not {type(layout).__name__}")
+    if not isinstance(pin_memory, builtins.bool):
+        raise TypeError(f"{name}(): argument 'pin_memory' must be bool, not {type(pin_memory).__name__}")
+    if out is not None and dtype is not None and hasattr(out, "_slot") and check_dtype(dtype, name) is not out.dtype:
+        raise RuntimeError(f"dtype {check_dtype(dtype, name).scalar_name} does not match dtype of out parameter ({out.dtype.scalar_name})")
+
+
+def made_in(out, requires_grad, make):
+    """The `out=` of a factory: what `make` gives for the dtype of `out`, stored in it."""
+    from tapegrad.dispatch import write_out
+
+    write_out(make(out.dtype), out)
+    return out.requires_grad_() if requires_grad else out
+
+
+# --- filled tensors --------------------------------------------------------------------------------------------------
+def filled(name, size, value, dtype, device, requires_grad, out=None, like=None, layout=None, pin_memory=False):
+    check_options(name, device, layout, pin_memory, dtype, out)
+    d = check_dtype(dtype, name) or dtypes.default_dtype()
+    shape = size_of(name, size)
+    if out is not None:
+        from tapegrad.dispatch import write_out
+
+        return write_out(filled(name, shape, value, dtype or out.dtype, device, False), out)
+    t = empty_of(shape, d)
+    if value is not None:
+        fill(t, value)
+    return made(t, requires_grad, filled=True, like=like) if value is not None else finish(t, requires_grad)
+
+
+def fill(t, value) -> None:
+    """Write one number everywhere."""
+    d = t.dtype
+    value = convert_number(value, d)
+    if t.numel() <= 64:
+        t._array()[...] = stored_number(value, d)
+    else:
+        core.assign(t, scalar(value, d))
+
+
+@function(tensors=False)
+def zeros(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
+    """A tensor of zeros.  `zeros(2, 3)` or `zeros((2, 3))`."""
+    return filled("zeros", only_size("zeros", size, named), 0, dtype, device, requires_grad, out, layout=layout, pin_memory=pin_memory)
+
+
+@function(tensors=False)
+def ones(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
+    """A tensor of ones."""
+    return filled("ones", only_size("ones", size, named), 1, dtype, device, requires_grad, out, layout=layout, pin_memory=pin_memory)
+
+
+@function(tensors=False)
+def empty(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, memory_format=None, **named):
+    """An uninitialised tensor."""
+    return filled("empty", only_size("empty", size, named), None, dtype, device, requires_grad, out, layout=layout, pin_memory=pin_memory)
+
+
+@function()
+def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """A tensor filled with `fill_value`, of its dtype (bool, int64 or the default float)."""
+    if hasattr(fill_value, "_slot"):
+        dtype = dtype or fill_value.dtype
+        fill_value = fill_value.item()
+    d = check_dtype(dtype, "full") or dtypes.of_number(fill_value)
+    return filled("full", (size,) if not isinstance(size, (tuple, list)) else (tuple(size),), fill_value, d, device, requires_grad, out)
+
+
+def like(name, value):
+    def make(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
+        if not hasattr(input, "_slot"):
+            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        from tapegrad.device import check as check_device
+
+        check_device(device)
+        t = empty_of(tuple(input.shape), check_dtype(dtype, name) or input.dtype, dense_strides(input))
+        if value is not None:
+            fill(t, value)
+        return made(t, requires_grad, filled=True, like=input) if value is not None else finish(t, requires_grad)
+
+    make.__doc__ = f"A tensor of the shape, dtype and stride order of `input`, {'uninitialised' if value is None else f'filled with {value}'}."
+    make.__name__ = make.__qualname__ = name
+    return function(name=name, batch="leading")(make)
+
+
+DENSE, CONTIGUOUS = layout.DENSE, layout.CONTIGUOUS
+
+
+def dense_strides(t) -> tuple | None:
+    """The strides of `t` if it is dense, else None (row-major)."""
+    g = core.get_field(t._slot, core.GEOMETRY)
+    flags = geometry.flags_of(g)
+    if flags & DENSE and not flags & CONTIGUOUS:
+        return geometry.strides[g]
+    return None
+
+
+zeros_like, ones_like, empty_like = like("zeros_like", 0), like("ones_like", 1), like("empty_like", None)
+
+
+@function(batch="leading")
+def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+    """A tensor of the shape and dtype of `input` filled with `fill_value`."""
+    t = empty_of(tuple(input.shape), check_dtype(dtype, "full_like") or input.dtype, dense_strides(input))
+    fill(t, fill_value.item() if hasattr(fill_value, "_slot") else fill_value)
+    return made(t, requires_grad, filled=True, like=input)

@@ -1,0 +1,133 @@
+"""Choosing element by element: by a mask (where, masked_fill, masked_select), by what is not zero, by bounds (clamp)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import dtypes, geometry
+from tapegrad.ops import checks
+from tapegrad.ops.outputs import into
+from tapegrad.ops.public import function, method
+from tapegrad.ops.views import tensor_argument
+
+
+def refuse_nonzero(level, f, *args, **kwargs):
+    raise RuntimeError(
+        "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over aten::nonzero. Please file an issue at "
+        "https://github.com/pytorch/pytorch/issues if you need this feature."
+    )
+
+
+def select_where(level, f, input, mask, *, out=None):
+    """The batch rule of masked_select: one mask for all samples."""
+    if level.follows(mask):
+        raise RuntimeError(
+            "vmap: Attempted to vmap over `mask` in torch.masked_select(self, mask) We cannot support this because for each batch this would "
+            "return a differently shaped Tensor. Please file an issue at https://github.com/pytorch/pytorch/issues if you need this feature."
+        )
+    return f.__wrapped__(input, mask)
+
+
+@function(method=True, batch=refuse_nonzero)
+def nonzero(input, *, out=None, as_tuple=False):
+    """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
+    from tapegrad.creation import from_array
+
+    array = tensor_argument("nonzero", input).detach()._values()
+    if not isinstance(as_tuple, bool):
+        raise TypeError(f"nonzero(): argument 'as_tuple' must be bool, not {type(as_tuple).__name__}")
+    if as_tuple:
+        return tuple(from_array(p.astype(np.int64, copy=False), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
+    return into(out, from_array(np.argwhere(array).astype(np.int64, copy=False), dtypes.int64), "nonzero")
+
+
+@function(method=True)
+def argwhere(input):
+    """`nonzero`."""
+    return nonzero(input)
+
+
+@function(method=True, batch=select_where)
+def masked_select(input, mask, *, out=None):
+    """The elements where `mask` is True, as a vector."""
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    shape = geometry.broadcast_shapes(tuple(mask.shape), tuple(input.shape))
+    return into(out, input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)], "masked_select")
+
+
+@function(method=True)
+def masked_fill(input, mask, value):
+    """`value` where `mask` is True, `input` elsewhere."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    check_mask("masked_fill", input, mask, value)
+    op, values = BY_NAME["masked_fill"], [mask, input, value]
+    tensors = dispatch.promoted(op, values, input.dtype)
+    result = dispatch.finish(op, tensors)
+    dispatch.note(op, values, tensors, result)
+    return result
+
+
+def check_mask(name, input, mask, value):
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"{name}_ only supports boolean masks, but got mask with dtype {mask.dtype.short}")
+    if hasattr(value, "_slot") and value.ndim:
+        raise RuntimeError(f"{name}_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+
+
+@function()
+def where(condition, input=None, other=None, *, out=None):
+    """`input` where `condition` holds, else `other`; with one argument the positions that hold (`nonzero(as_tuple=True)`)."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    tensor_argument("where", condition, 1, "condition")
+    if condition.dtype is not dtypes.bool_ and condition.dtype is not dtypes.uint8:
+        raise RuntimeError(
+            f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.scalar_name}"
+        )
+    if condition.dtype is dtypes.uint8:
+        condition = condition.to(dtypes.bool_)
+    return dispatch.call(BY_NAME["where"], condition, input, other, out=out)
+
+
+@method(name="where")
+def where_method(self, condition, other):
+    """`self` where `condition` holds, else `other`."""
+    return where(condition, self, other)
+
+
+@function(method=True)
+def clamp(input, min=None, max=None, *, out=None):
+    """Elements limited to [min, max]; either bound may be None, a number or a tensor."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    checks.no_complex_clamp(None, [input])
+    if min is None and max is None:
+        raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
+    if min is None:
+        return dispatch.call(BY_NAME["clamp_max"], input, max, out=out)
+    if max is None:
+        return dispatch.call(BY_NAME["clamp_min"], input, min, out=out)
+    return dispatch.call(BY_NAME["clamp_both"], input, min, max, out=out)
+
+
+@method()
+def clamp_(self, min=None, max=None):
+    """`clamp` in place."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
+    checks.no_complex_clamp(None, [self])
+    if min is None and max is None:
+        raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
+    if min is None:
+        return dispatch.call_inplace(BY_NAME["clamp_max"], self, max)
+    if max is None:
+        return dispatch.call_inplace(BY_NAME["clamp_min"], self, min)
+    return dispatch.call_inplace(BY_NAME["clamp_both"], self, min, max)
