@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad.engine.native.deferred import CALLS, LEAST, TILE
+from tapegrad.engine.native.deferred import LEAST
+from tapegrad.engine.native.tiles import CALLS, TILE
 
 SIZES = (LEAST, LEAST + 1, LEAST + 3 * TILE - 5)
 PROGRAMS = {
@@ -17,6 +18,8 @@ PROGRAMS = {
     "reversed in the middle": lambda x, y, c: ((x.flip(0) * y).exp() * x).sum(),
     "a row against a column": lambda x, y, c: (x.reshape(-1, 1)[:300] * y[:100]).exp().sum() + (x * y).sum(),
     "two sizes": lambda x, y, c: ((x * y).sum() * (y[: LEAST - 1] * x[1:LEAST]).exp()).sum(),
+    "a repeated element added to others": lambda x, y, c: (x * x * 0.5 + x).sum() + (y + y).sum(),
+    "values that live for one tile": lambda x, y, c: (((x * 0.5).sin() * 2.0).exp() * y).sqrt().log().tanh().sum(),
     "in place": lambda x, y, c: (x * 1.0).mul_(y).sin_().mul_(x).sum(),
 }
 
@@ -70,3 +73,12 @@ def test_memory_is_given_back(rng):
         step()
     after = tg.memory.statistics()
     assert {k: after[k] for k in ("bytes_live", "slots_live", "entries_live")} == {k: before[k] for k in ("bytes_live", "slots_live", "entries_live")}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64", "complex128"])
+def test_elements_of_every_size(dtype, threads):
+    x = tg.linspace(0.5, 1.5, LEAST + 77, dtype=getattr(tg, dtype), requires_grad=True)
+    whole = lambda v: (((v * 0.5).sin() * v).exp() * v).abs().float().sum()
+    (found,) = tg.autograd.grad(whole(x), x)
+    parts = [tg.autograd.grad(whole(part), part)[0] for part in x.detach().split(5000) for part in [part.requires_grad_()]]
+    assert tg.equal(found, tg.cat(parts))

@@ -136,7 +136,7 @@ def _prepare_state() -> None:
     put("free_lists", allocate(256 * 8))
     put("stack", allocate(4096 * 8))
     put("stack_room", 4096)
-    put("deferred", allocate(8192))
+    put("deferred", allocate(layout.DEFERRED_BYTES))
     put("leaves", allocate(256 * 8))
     put("leaves_room", 256)
     put("graveyard", allocate(256 * 8))

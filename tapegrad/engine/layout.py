@@ -233,6 +233,7 @@ CALL = Struct(
 CALL_ROWS = 1 << 13
 METHODS = 256  # room for methods that the cache serves
 
+DEFERRED_BYTES = 8192  # the block of noted passes: native/tiles.py
 BLOCK = 512  # elements that are gathered, computed and scattered at a time when an operand is not DIRECT
 STATE = Struct(
     "State",

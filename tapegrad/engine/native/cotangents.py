@@ -4,7 +4,7 @@
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import CAPTURED, CONTIGUOUS, DIRECT, FLOAT32, FLOAT64, HOOKED, LEAF_GRAD, REQUIRES_GRAD, SCALAR
+from tapegrad.engine.layout import CAPTURED, CONTIGUOUS, DIRECT, FLOAT32, FLOAT64, HOOKED, LEAF_GRAD, REQUIRES_GRAD, SCALAR, STRIDED
 from tapegrad.engine.native.capi import raw_realloc
 from tapegrad.engine.native.deferred import cotangent_slot, defer, flush, retire
 from tapegrad.engine.native.elementwise import (
@@ -99,8 +99,13 @@ def accumulate(s, g):
     yours = slot_row(st.slots, g)
     shape = geometry_row(st.geometries, mine.geometry)
     if st.deferred_n != 0:
-        if mine.geometry == yours.geometry and shape.flags & CONTIGUOUS and shape.numel == st.deferred_n and mine.dtype == yours.dtype:
-            return defer_sum(s, old, g)
+        if mine.dtype == yours.dtype and shape.numel == st.deferred_n:
+            status = defer_sum(s, old, g)
+            if status != NEEDS_PYTHON:
+                return status
+            mine = slot_row(st.slots, old)
+            yours = slot_row(st.slots, g)
+            shape = geometry_row(st.geometries, mine.geometry)
         flush()
     if shape.flags & CONTIGUOUS and exclusive(st, mine):
         if add_into(old, g) == 0:
@@ -131,24 +136,52 @@ def accumulate(s, g):
 
 @native("iiii")
 def defer_sum(s, old, g):
-    """`accumulate` as a deferred pass: the sum goes where nobody else looks, or to a slot of its own."""
+    """`accumulate` as a deferred pass; NEEDS_PYTHON if the two are not both in order or one repeated element.
+
+    The sum goes where nobody else looks, or to a slot of its own.
+    """
     st = the_state()
     dtype = slot_row(st.slots, old).dtype
+    geometry = slot_row(st.slots, old).geometry
     kernel = kernel_of(st.add, 0, dtype)
     if kernel == 0:
         return PYTHON_ERROR
+    plan = 0
+    if slot_row(st.slots, g).geometry != geometry or geometry_row(st.geometries, geometry).flags & CONTIGUOUS == 0:
+        plan = find_broadcast(geometry, slot_row(st.slots, g).geometry, 0)
+        if plan == 0:
+            return PYTHON_ERROR
+        cast = broadcast_row(plan, 0)
+        geometry = cast.output
+        strided = broadcast_get(cast, "mode", 0) == STRIDED or broadcast_get(cast, "mode", 1) == STRIDED
+        if strided or cast.n != st.deferred_n or geometry_row(st.geometries, geometry).flags & CONTIGUOUS == 0:
+            return NEEDS_PYTHON
     total = old
-    if not exclusive(st, slot_row(st.slots, old)):
+    if slot_row(st.slots, total).geometry != geometry or not exclusive(st, slot_row(st.slots, total)):
         total = g
-        if not exclusive(st, slot_row(st.slots, g)):
-            total = cotangent_slot(slot_row(st.slots, old).geometry, dtype)
+        if slot_row(st.slots, total).geometry != geometry or not exclusive(st, slot_row(st.slots, total)):
+            total = cotangent_slot(geometry, dtype)
             if total == 0:
                 return OUT_OF_MEMORY
-    words = six_words()
-    store_i64(words, slot_row(st.slots, total).data)
-    store_i64(words + 8, slot_row(st.slots, old).data)
-    store_i64(words + 16, slot_row(st.slots, g).data)
-    defer(kernel, words, 3, st.deferred_n, 8)
+    target = slot_row(st.slots, total).data
+    first = slot_row(st.slots, old).data
+    second = slot_row(st.slots, g).data
+    if plan == 0:
+        words = six_words()
+        store_i64(words, target)
+        store_i64(words + 8, first)
+        store_i64(words + 16, second)
+        defer(kernel, words, 3, st.deferred_n, 8)
+    else:
+        cast = broadcast_row(plan, 0)
+        size = load_i64(st.itemsize + dtype * 8)
+        words = many_words()
+        store_i64(words, kernel)
+        store_i64(words + 8, 3)
+        set_operand(words, 0, target, DIRECT, 0, size)
+        set_operand(words, 1, first, broadcast_get(cast, "mode", 0), 0, size)
+        set_operand(words, 2, second, broadcast_get(cast, "mode", 1), 0, size)
+        defer(address_of_run_blocks(), words, 14, st.deferred_n, 8)
     slot_row(st.slots, s).cotangent = total
     if total != old:
         retire(old)

@@ -7,44 +7,26 @@ cache, before it goes to the next, and splits the tiles among the threads.  Ever
 cotangents that are let go of are retired (and used again for new ones), and saved values of swept entries are given up afterwards.
 """
 
-from tapegrad.engine.native.capi import call_kernel
 from tapegrad.engine.native.elementwise import run_kernel
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.pointers import (
-    I64,
-    VOID,
-    buffer_row,
-    copy_bytes,
-    least,
-    load_i64,
-    slot_row,
-    store_i64,
-    symbol_address,
-    the_state,
-)
+from tapegrad.engine.native.pointers import buffer_row, copy_bytes, load_i64, slot_row, store_i64, the_state
 from tapegrad.engine.native.tables import drop, free_saved, new_slot
+from tapegrad.engine.native.tiles import (
+    CALL_SIZE,
+    CALLS,
+    COUNT,
+    PLACE_COUNT,
+    RETIRED,
+    RETIRED_ROOM,
+    SCRATCH_COUNT,
+    SPENT,
+    SPENT_ROOM,
+    WORDS,
+    address_of_run_deferred,
+    keep_in_scratch,
+)
 
-TILE = 2048  # elements: a dozen float64 operands fit in a core's second-level cache
 LEAST = 1 << 14  # elements from which passes are deferred
-CALL_SIZE = 256  # a noted call: the kernel, then its argument words
-CALLS, RETIRED_ROOM, SPENT_ROOM = 16, 48, 16
-RETIRED = CALLS * CALL_SIZE  # byte offset of the retired slots in the block at `state.deferred`
-SPENT = RETIRED + RETIRED_ROOM * 8  # and of the entries whose saved values are to be given up
-COUNT = SPENT + SPENT_ROOM * 8
-address_of_run_deferred = symbol_address("tg_run_deferred", VOID, I64, I64, I64)
-
-
-@native("viii")
-def run_deferred(block, start, stop):
-    """Run the noted calls over elements start .. stop; has the signature of a kernel, so it can be launched on threads."""
-    count = load_i64(block + COUNT)
-    i = start
-    while i < stop:
-        end = least(i + TILE, stop)
-        for k in range(count):
-            call = block + k * CALL_SIZE
-            call_kernel(load_i64(call), call + 8, i, end)
-        i = end
 
 
 @native("viiiii")
@@ -58,6 +40,7 @@ def defer(kernel, words, count, n, cost):
         flush()
     call = st.deferred + st.deferred_count * CALL_SIZE
     store_i64(call, kernel)
+    store_i64(call + WORDS, count)
     copy_bytes(call + 8, words, count * 8)
     st.deferred_count = st.deferred_count + 1
     st.deferred_cost = st.deferred_cost + cost
@@ -69,15 +52,22 @@ def flush():
     st = the_state()
     if st.deferred_count == 0:
         return
-    store_i64(st.deferred + COUNT, st.deferred_count)
-    run_kernel(address_of_run_deferred(), st.deferred, st.deferred_n, st.deferred_cost, 0)
+    block = st.deferred
+    store_i64(block + COUNT, st.deferred_count)
+    store_i64(block + PLACE_COUNT, 0)
+    store_i64(block + SCRATCH_COUNT, 0)
+    for k in range(st.retired_count):
+        slot = slot_row(st.slots, load_i64(block + RETIRED + k * 8))
+        if unseen(st, slot):
+            keep_in_scratch(block, slot.data, load_i64(st.itemsize + slot.dtype * 8))
+    run_kernel(address_of_run_deferred(), block, st.deferred_n, st.deferred_cost, 0)
     st.deferred_count = 0
     st.deferred_cost = 0
     for k in range(st.retired_count):
-        drop(load_i64(st.deferred + RETIRED + k * 8))
+        drop(load_i64(block + RETIRED + k * 8))
     st.retired_count = 0
     for k in range(st.spent_count):
-        free_saved(load_i64(st.deferred + SPENT + k * 8))
+        free_saved(load_i64(block + SPENT + k * 8))
     st.spent_count = 0
 
 
@@ -118,6 +108,15 @@ def spend(e):
     st.spent_count = st.spent_count + 1
 
 
+@native("iSL")
+def unseen(st, slot):
+    """Whether nobody but the list of retired slots holds this one or its memory, all of which it takes up."""
+    if slot.handles != 1 or slot.saves != 0 or slot.edges != 0 or slot.entry >= 0:
+        return False
+    buffer = buffer_row(st.buffers, slot.buffer)
+    return buffer.references == 1 and buffer.memory == slot.data and buffer.size_class >= 0
+
+
 @native("iii")
 def cotangent_slot(geometry, dtype):
     """A slot with one handle for a cotangent that a noted call writes: a retired one of the same kind or a new one; 0 without memory."""
@@ -126,12 +125,10 @@ def cotangent_slot(geometry, dtype):
     while k >= 0:
         s = load_i64(st.deferred + RETIRED + k * 8)
         slot = slot_row(st.slots, s)
-        if slot.geometry == geometry and slot.dtype == dtype and slot.handles == 1 and slot.saves == 0 and slot.edges == 0 and slot.entry < 0:
-            buffer = buffer_row(st.buffers, slot.buffer)
-            if buffer.references == 1 and buffer.memory == slot.data and buffer.size_class >= 0:
-                st.retired_count = st.retired_count - 1
-                store_i64(st.deferred + RETIRED + k * 8, load_i64(st.deferred + RETIRED + st.retired_count * 8))
-                return s
+        if slot.geometry == geometry and slot.dtype == dtype and unseen(st, slot):
+            st.retired_count = st.retired_count - 1
+            store_i64(st.deferred + RETIRED + k * 8, load_i64(st.deferred + RETIRED + st.retired_count * 8))
+            return s
         k = k - 1
     s = new_slot(geometry, dtype)
     if s:

@@ -130,16 +130,24 @@ def _state(builder, arguments):
 the_state = Primitive("the_state", StatePointer, (), _state)  # the address of the symbol `tg_state`, bound when the object is loaded
 
 
-def _loader(kind: str) -> Primitive:
+def _pointer(builder, address, kind: str):
+    """`base + offset` as a pointer of a kind: LLVM vectorises loops over offsets from a pointer, not over sums of integers."""
     pointer = _IR[kind].as_pointer()
+    if getattr(address, "opname", None) != "add":
+        return builder.inttoptr(address, pointer)
+    base, offset = address.operands
+    place = builder.gep(builder.inttoptr(base, ir.IntType(8).as_pointer()), [offset])
+    return builder.bitcast(place, pointer)
+
+
+def _loader(kind: str) -> Primitive:
     result = F64 if kind in ("f64", "f32") else I64
-    return Primitive(f"load_{kind}", result, (I64,), lambda b, a: _load(b, b.inttoptr(a[0], pointer), kind))
+    return Primitive(f"load_{kind}", result, (I64,), lambda b, a: _load(b, _pointer(b, a[0], kind), kind))
 
 
 def _storer(kind: str) -> Primitive:
-    pointer = _IR[kind].as_pointer()
     value = F64 if kind in ("f64", "f32") else I64
-    return Primitive(f"store_{kind}", VOID, (I64, value), lambda b, a: _store(b, b.inttoptr(a[0], pointer), a[1], kind))
+    return Primitive(f"store_{kind}", VOID, (I64, value), lambda b, a: _store(b, _pointer(b, a[0], kind), a[1], kind))
 
 
 load_i64, load_i32, load_u8, load_f64, load_f32 = map(_loader, ("i64", "i32", "u8", "f64", "f32"))
