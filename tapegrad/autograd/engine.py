@@ -6,15 +6,16 @@ create_graph the same marked entries are visited in the same order, but their de
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 
 from tapegrad import core, geometry, modes
-from tapegrad.autograd import anomaly_mode, inplace, saved
+from tapegrad.autograd import accumulate, anomaly_mode, nesting, saved
 from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
 from tapegrad.ops import formulas
-from tapegrad.ops.plan import Plan
 from tapegrad.ops.registry import BY_CODE, Elementwise
 
 
@@ -33,18 +34,29 @@ def cotangent_sum(op, slot, g):
     return g
 
 
-_running: list = []  # the sweeps under way that Python drives, innermost last, and whether they have captured slots
+_running: list[Sweep] = []  # the sweeps under way that Python drives, innermost last; one thread has them all
+_numbers = itertools.count()
+
+
+def current_task() -> int:
+    """A number of the backward pass that this thread is in, -1 outside of all."""
+    return _running[-1].number if _running and _running[-1].thread == threading.get_ident() else -1
+
+
+def is_checkpoint_valid() -> bool:
+    """Whether the passes under way accumulate in all leaves, so that a derivative may call `backward` for its part."""
+    return not any(sweep.capturing for sweep in _running)
 
 
 def will_run(slot: int) -> bool:
     """Whether the sweep under way has yet to find (or to hand to its hooks) the gradient of `slot`."""
-    sweep, capturing = _running[-1] if _running else (None, False)
+    sweep = _running[-1] if _running else None
     e = core.get_field(slot, core.ENTRY)
     if e >= 0:
         if sweep is not None and e == sweep.at:  # another output of the entry whose hooks are running
             return bool(core.get_field(slot, core.COTANGENT)) or slot in sweep.cotangents
         return e <= core.sweep_entry.value and core.last_mark(e + 1) == e
-    if capturing and not core.get_field(slot, core.FLAGS) & layout.CAPTURED:
+    if sweep is not None and sweep.capturing and not core.get_field(slot, core.FLAGS) & layout.CAPTURED:
         return False
     if core.get_field(slot, core.COTANGENT) or (sweep is not None and slot in sweep.cotangents):
         return True
@@ -61,6 +73,8 @@ class Sweep:
 
     def __init__(self, retain: bool, create: bool):
         self.retain, self.create = retain, create
+        self.number, self.thread = next(_numbers), threading.get_ident()
+        self.capturing = False  # it returns gradients, or accumulates in chosen tensors only
         self.anomaly = anomaly_mode.is_anomaly_enabled()
         self.in_python = create or self.anomaly  # derivatives run on Tensors, entry by entry
         self.captured: list[int] = []
@@ -74,12 +88,9 @@ class Sweep:
         while not depth:  # one sweep at a time: another thread's goes first
             time.sleep(0.0001)
             depth = core.claim_sweep()
-        outer = depth > 1 and (core.sweep_entry.value, core.sweep_retain.value, core.leaves())
-        outer_marks = self._put_marks_away() if depth > 1 else []
-        outer_state = self._put_cotangents_away(outer_marks, outer[2]) if outer else []
-        if outer:
-            core.leaves_count.value = 0
-        _running.append((self, captured is not None))
+        outer = nesting.put_away(_running) if depth > 1 else None
+        self.capturing = captured is not None
+        _running.append(self)
         before = modes.set_bits(modes.GRAD, self.create)
         threads = core.threads.value
         if before & modes.SERIAL:
@@ -113,12 +124,8 @@ class Sweep:
             core.threads.value = threads
             self._release_captured()
             core.end_sweep()
-            if outer:
-                core.sweep_entry.value, core.sweep_retain.value = outer[0], outer[1]
-                self._restore_leaves(outer[2])
-                self._restore_cotangents(outer_state)
-                for e in outer_marks:
-                    core.set_mark(e)
+            if outer is not None:
+                nesting.put_back(outer)
 
     def reaches_others(self, roots, captured) -> bool:
         """Whether `roots` depend on a leaf, or on anything above `captured`, that requires grad besides the slots `captured`."""
@@ -127,53 +134,6 @@ class Sweep:
         self.found = False
         self.run(roots, [None] * len(roots), captured, probe=True)
         return self.found
-
-    # --- nesting: a backward inside a hook or a custom Function ---------------------------------------------------------
-    @staticmethod
-    def _put_marks_away() -> list[int]:
-        # Entries made since the outer sweep began lie above its position and have no place in the table of marks yet.
-        marks, e = [], core.last_mark(core.sweep_entry.value + 1)
-        while e >= 0:
-            marks.append(e)
-            core.clear_mark(e)
-            e = core.last_mark(e)
-        return marks
-
-    @staticmethod
-    def _put_cotangents_away(marks, leaves) -> list:
-        """What the outer sweeps keep in slots: gradients still to be handed on, and which slots are captured."""
-        slots = {*leaves, *(slot for sweep, _ in _running for slot in sweep.captured)}
-        for e in marks:
-            first = core.entry_field(e, core.ENTRY_INPUTS)
-            slots.update(core.operand_slot(e, first + k) for k in range(core.entry_field(e, core.ENTRY_NOUT)))
-        kept = []
-        for slot in slots - {0}:
-            flags, g = core.get_field(slot, core.FLAGS), core.get_field(slot, core.COTANGENT)
-            if g or flags & layout.CAPTURED:
-                kept.append((slot, g, flags & layout.CAPTURED))
-                core.set_field(slot, core.COTANGENT, 0)
-                core.set_field(slot, core.FLAGS, flags & ~layout.CAPTURED)
-        return kept
-
-    @staticmethod
-    def _restore_cotangents(kept) -> None:
-        for slot, g, captured in kept:
-            left = core.get_field(slot, core.COTANGENT)
-            core.set_field(slot, core.COTANGENT, g)
-            core.set_field(slot, core.FLAGS, core.get_field(slot, core.FLAGS) | captured)
-            if left:
-                core.drop(left)
-
-    @staticmethod
-    def _restore_leaves(slots) -> None:
-        import ctypes
-
-        from tapegrad.engine.bind import state_cell
-
-        table = (ctypes.c_int64 * max(len(slots), 1)).from_address(state_cell("leaves").value)
-        for k, slot in enumerate(slots):
-            table[k] = slot
-        core.leaves_count.value = len(slots)
 
     @staticmethod
     def _meets_other_leaves(roots) -> bool:
@@ -222,7 +182,7 @@ class Sweep:
     def _deposit_captured(self, slots, gradients) -> None:
         for slot, g in dict(zip(slots, gradients, strict=True)).items():
             if g is not None and core.get_field(slot, core.ENTRY) < 0:
-                self._store_grad(slot, g)
+                accumulate.store_grad(slot, g, self.create)
 
     # --- the compiled sweep ---------------------------------------------------------------------------------------------
     def _sweep(self, roots, gradients) -> None:
@@ -243,7 +203,7 @@ class Sweep:
 
     def resume(self, status: int, before: int) -> None:
         """Take over a plain backward that compiled code began: it came to a barrier, a failure, or leaves that Python must see to."""
-        _running.append((self, False))
+        _running.append(self)
         try:
             self._go_on(status)
             self._deposit()
@@ -329,7 +289,7 @@ class Sweep:
             g = hooking.run(payload.hooks[k], g)
         tensor = payload.retained[k]() if k in payload.retained else None
         if tensor is not None:
-            retain_into(tensor, g, self.create)
+            accumulate.retain_into(tensor, g, self.create)
         return g
 
     def derivative(self, e, op, payload, gs):
@@ -412,14 +372,14 @@ class Sweep:
     def _deposit(self) -> None:
         if self.in_python:
             for slot in self.order:
-                self._store_grad(slot, self._leaf_hooks(slot, self.cotangents[slot]))
+                accumulate.store_grad(slot, self._leaf_hooks(slot, self.cotangents[slot]), self.create)
             return
         if core.deposit():
             for slot in core.leaves():
                 g = core.wrap(core.get_field(slot, core.COTANGENT))
                 core.drop(core.get_field(slot, core.COTANGENT))
                 core.set_field(slot, core.COTANGENT, 0)
-                self._store_grad(slot, self._leaf_hooks(slot, g))
+                accumulate.store_grad(slot, self._leaf_hooks(slot, g), self.create)
             core.leaves_count.value = 0
 
     def _leaf_hooks(self, slot, g):
@@ -430,64 +390,6 @@ class Sweep:
             return hooking.run(leaf._hooks, g)
         with anomaly_mode.evaluating(nodes.gradient_node(slot)):
             return hooking.run(leaf._hooks, g)
-
-    def _store_grad(self, slot, g) -> None:
-        """What AccumulateGrad does at a leaf: its node's hooks, `.grad`, the hooks after it."""
-        node = nodes.hooked_leaf(slot)
-        if node is not None and node.prehooks:
-            (g,) = hooking.run_on_node(node.prehooks, [g])
-        if g is not None:
-            self._add_grad(slot, g)
-        leaf = nodes.leaf_object(slot)
-        if leaf is not None and leaf._post_hooks:
-            with modes.no_grad():
-                hooking.run_after_accumulation(leaf._post_hooks, leaf)
-        if node is not None and node.posthooks:
-            hooking.run_on_node(node.posthooks, [], (g,))
-
-    def _add_grad(self, slot, g) -> None:
-        held = core.get_field(slot, core.GRAD)
-        if held == 0:
-            g = own_copy(slot, g, self.create)
-            core.hold(g._slot)
-            core.set_field(slot, core.GRAD, g._slot)
-        else:
-            old = core.wrap(held)
-            if self.create or old.requires_grad:
-                g = old + g
-                core.hold(g._slot)
-                core.set_field(slot, core.GRAD, g._slot)
-                core.drop(held)
-            else:
-                old.add_(g)
-
-
-def own_copy(slot, g, create: bool):
-    """The gradient as a tensor that shares memory with nothing, laid out like the leaf where that is dense."""
-    layout_of = core.get_field(slot, core.GEOMETRY)
-    if not geometry.flags_of(layout_of) & layout.DENSE:
-        layout_of = geometry.geometry(tuple(geometry.shapes[layout_of]))
-    fresh = core.new_slot(layout_of, core.get_field(g._slot, core.DTYPE))
-    result = core.wrap(fresh)
-    core.assign(result, g)
-    if create and g.requires_grad:
-        nodes.record(inplace.copy_op, [g], [result], Plan(inplace.copy_op, [], graph_name="CopyBackwards"))
-    return result
-
-
-def retain_into(tensor, g, create: bool) -> None:
-    """Keep the gradient of a non-leaf tensor that asked for it."""
-    slot = tensor._slot
-    held = core.get_field(slot, core.GRAD)
-    kept = g if create else g.detach()
-    if held:
-        kept = core.wrap(held) + kept
-    elif not create:
-        kept = kept.clone()
-    core.hold(kept._slot)
-    core.set_field(slot, core.GRAD, kept._slot)
-    if held:
-        core.drop(held)
 
 
 def call_node(node, gs) -> tuple:

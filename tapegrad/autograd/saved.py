@@ -204,11 +204,12 @@ class SavedTensor:
     """A tensor kept for a backward pass, with the version that it had; or what the pack hook made of it.
 
     `place` is the operand of the entry that it is, if any.  An output of the entry itself is held weakly: the tape has its value.
+    `linked`: unpacked from a hook, it is in the place in the graph that it had, though it is no operand.
     """
 
-    __slots__ = ("tensor", "version", "place", "packed", "unpack_hook", "freed", "__weakref__")
+    __slots__ = ("tensor", "version", "place", "packed", "unpack_hook", "freed", "link", "__weakref__")
 
-    def __init__(self, tensor, place: int | None = None, output: bool = False):
+    def __init__(self, tensor, place: int | None = None, output: bool = False, linked: bool = False):
         self.place, self.freed = place, False
         self.packed = self.unpack_hook = None
         self.version = None if tensor is None else core.version_of(tensor._slot)
@@ -216,14 +217,15 @@ class SavedTensor:
         if pair is not None and tensor is not None:
             self.tensor = None
             self.packed, self.unpack_hook = call_pack(pair[0], tensor), pair[1]
+            self.link = nodes.SlotReference(tensor._slot) if linked else None
         else:
-            self.tensor = weakref.ref(tensor) if output else tensor
+            self.tensor, self.link = weakref.ref(tensor) if output else tensor, None
 
     def unpack(self, e: int | None = None):
         """The value; `e` is the entry that saved it."""
         if self.freed:
             raise RuntimeError(FREED)
-        slot = core.operand_slot(e, self.place) if e is not None and self.place is not None else 0
+        slot = core.operand_slot(e, self.place) if e is not None and self.place is not None else 0 if self.link is None else self.link._slot
         if self.unpack_hook is not None:
             return linked(call_unpack(self.unpack_hook, self.packed), slot)
         if self.version is None:

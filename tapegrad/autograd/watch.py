@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+
 from tapegrad import core, modes
 from tapegrad.autograd import anomaly_mode, saved
+
+
+class _Observers(threading.local):
+    def __init__(self):
+        self.functions: list = []  # called with each new entry, while one of the modes is on
+
+
+_observers = _Observers()
+
+
+def observers() -> list:
+    """Functions that are called with each entry that this thread records while a watching mode is on."""
+    return _observers.functions
 
 
 def recorded(inputs, outputs) -> None:
@@ -12,6 +27,8 @@ def recorded(inputs, outputs) -> None:
     if e < 0:
         return
     word = modes.word()
+    for function in _observers.functions:
+        function(e)
     if word & modes.ANOMALY:
         anomaly_mode.remember(e)
     if word & modes.SAVED_HOOKS:
