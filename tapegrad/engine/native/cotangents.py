@@ -90,8 +90,13 @@ def accumulate(s, g):
         slot.cotangent = g
         if slot.flags & (LEAF_GRAD | CAPTURED):
             if st.leaves_count >= st.leaves_room:
+                table = raw_realloc(st.leaves, st.leaves_room * 16)
+                if table == 0:
+                    slot.cotangent = 0
+                    drop(g)
+                    return OUT_OF_MEMORY
+                st.leaves = table
                 st.leaves_room = st.leaves_room * 2
-                st.leaves = raw_realloc(st.leaves, st.leaves_room * 8)
             store_i64(st.leaves + st.leaves_count * 8, s)
             st.leaves_count = st.leaves_count + 1
         return DONE

@@ -173,8 +173,11 @@ def bury(owner):
     """Note a PyObject for release at the next quiet moment: releasing it now could run Python code on half-changed tables."""
     st = the_state()
     if st.graveyard_count >= st.graveyard_room:
+        table = raw_realloc(st.graveyard, st.graveyard_room * 16)
+        if table == 0:
+            return  # the object is never released, which harms less than anything else that could be done here
+        st.graveyard = table
         st.graveyard_room = st.graveyard_room * 2
-        st.graveyard = raw_realloc(st.graveyard, st.graveyard_room * 8)
     store_i64(st.graveyard + st.graveyard_count * 8, owner)
     st.graveyard_count = st.graveyard_count + 1
 

@@ -115,8 +115,11 @@ def push_work(s):
     st = the_state()
     depth = load_i64(st.stack)
     if depth + 2 >= st.stack_room:
+        table = raw_realloc(st.stack, st.stack_room * 16)
+        if table == 0:
+            return  # the slot is never freed
+        st.stack = table
         st.stack_room = st.stack_room * 2
-        st.stack = raw_realloc(st.stack, st.stack_room * 8)
     store_i64(st.stack + (depth + 1) * 8, s)
     store_i64(st.stack, depth + 1)
 
