@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 from tapegrad import creation
 from tapegrad.nn import functional as F
@@ -11,131 +12,144 @@ from tapegrad.nn.modules.module import Module
 from tapegrad.nn.parameter import Parameter
 
 
-class _InPlace(Module):
-    """What activations with an `inplace` switch share: their numbers and the switch, in the repr too."""
+class _Activation(Module):
+    """`function` of the input, then of what the attributes named in `options` hold; the repr shows these."""
 
-    shown: tuple[str, ...] = ()
+    function: Callable
+    options: tuple[str, ...] = ()
 
-    def _keep(self, inplace, **numbers):
-        for name, value in numbers.items():
-            setattr(self, name, value)
-        self.inplace = inplace
+    def forward(self, input):
+        """The function of the input."""
+        return self.function(input, *[getattr(self, name) for name in self.options])
 
     def extra_repr(self):
-        numbers = [f"{name}={getattr(self, name)}" for name in self.shown]
-        return ", ".join([*numbers, "inplace=True"] if self.inplace else numbers)
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.options)
+
+
+class _InPlace(_Activation):
+    """An activation that can write over its input."""
+
+    def __init__(self, inplace=False):
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input):
+        """The function of the input, over it if `inplace`."""
+        return self.function(input, *[getattr(self, name) for name in self.options], inplace=self.inplace)
+
+    def extra_repr(self):
+        numbers = super().extra_repr()
+        return ", ".join([numbers] * (numbers != "") + ["inplace=True"] * self.inplace)
+
+
+class _AlongDim(_Activation):
+    """A function of the elements along one dim; without `dim` functional chooses it, with a warning."""
+
+    options = ("dim",)
+
+    def __init__(self, dim=None):
+        super().__init__()
+        self.dim = dim
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.__dict__.setdefault("dim", None)
+
+    def forward(self, input):
+        """The function along `dim`."""
+        return self.function(input, self.dim, _stacklevel=5)
 
 
 class Threshold(_InPlace):
     """x where x > threshold, `value` elsewhere."""
 
-    shown = ("threshold", "value",)
+    function, options = staticmethod(F.threshold), ("threshold", "value")
 
     def __init__(self, threshold, value, inplace=False):
-        super().__init__()
-        self._keep(inplace, threshold=threshold, value=value)
-
-    def forward(self, input):
-        return F.threshold(input, self.threshold, self.value, inplace=self.inplace)
+        super().__init__(inplace)
+        self.threshold, self.value = threshold, value
 
 
 class ReLU(_InPlace):
     """max(x, 0)."""
 
-    def __init__(self, inplace=False):
-        super().__init__()
-        self._keep(inplace)
-
-    def forward(self, input):
-        return F.relu(input, inplace=self.inplace)
+    function = staticmethod(F.relu)
 
 
 class RReLU(_InPlace):
     """leaky_relu with slopes drawn from [lower, upper) in training."""
 
-    shown = ("lower", "upper")
+    options = ("lower", "upper")
 
     def __init__(self, lower=1.0 / 8, upper=1.0 / 3, inplace=False):
-        super().__init__()
-        self._keep(inplace, lower=lower, upper=upper)
+        super().__init__(inplace)
+        self.lower, self.upper = lower, upper
 
     def forward(self, input):
+        """The function of the input, over it if `inplace`."""
         return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
 
 
 class Hardtanh(_InPlace):
     """x limited to [min_val, max_val]."""
 
-    shown = ("min_val", "max_val")
+    function, options = staticmethod(F.hardtanh), ("min_val", "max_val")
 
     def __init__(self, min_val=-1.0, max_val=1.0, inplace=False, min_value=None, max_value=None):
-        super().__init__()
+        super().__init__(inplace)
         for old, new, value in (("min_value", "min_val", min_value), ("max_value", "max_val", max_value)):
             if value is not None:
                 warnings.warn(f"keyword argument `{old}` is deprecated and renamed to `{new}`", FutureWarning, stacklevel=2)
-        min_val = min_val if min_value is None else min_value
-        max_val = max_val if max_value is None else max_value
-        self._keep(inplace, min_val=min_val, max_val=max_val)
-        if max_val <= min_val:
-            raise AssertionError(f"max_val ({max_val}) must be greater than min_val ({min_val})")
-
-    def forward(self, input):
-        return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
+        self.min_val = min_val if min_value is None else min_value
+        self.max_val = max_val if max_value is None else max_value
+        if self.max_val <= self.min_val:
+            raise AssertionError(f"max_val ({self.max_val}) must be greater than min_val ({self.min_val})")
 
 
 class ReLU6(Hardtanh):
     """x limited to [0, 6]."""
 
-    shown = ()
-
     def __init__(self, inplace=False):
         super().__init__(0.0, 6.0, inplace)
 
+    def extra_repr(self):
+        return "inplace=True" if self.inplace else ""
 
-class Sigmoid(Module):
+
+class Sigmoid(_Activation):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, input):
-        return F.sigmoid(input)
+    function = staticmethod(F.sigmoid)
 
 
-class Tanh(Module):
+class Tanh(_Activation):
     """tanh(x)."""
 
-    def forward(self, input):
-        return F.tanh(input)
+    function = staticmethod(F.tanh)
 
 
-class LogSigmoid(Module):
+class LogSigmoid(_Activation):
     """log(sigmoid(x))."""
 
-    def forward(self, input):
-        return F.logsigmoid(input)
+    function = staticmethod(F.logsigmoid)
 
 
-class Softsign(Module):
+class Softsign(_Activation):
     """x / (1 + |x|)."""
 
-    def forward(self, input):
-        return F.softsign(input)
+    function = staticmethod(F.softsign)
 
 
-class Tanhshrink(Module):
+class Tanhshrink(_Activation):
     """x - tanh(x)."""
 
-    def forward(self, input):
-        return F.tanhshrink(input)
+    function = staticmethod(F.tanhshrink)
 
 
 class Hardsigmoid(_InPlace):
     """relu6(x + 3) / 6."""
 
-    def __init__(self, inplace=False):
-        super().__init__()
-        self._keep(inplace)
-
-    def forward(self, input):
-        return F.hardsigmoid(input, inplace=self.inplace)
+    function = staticmethod(F.hardsigmoid)
 
     def extra_repr(self):
         return ""
@@ -144,34 +158,19 @@ class Hardsigmoid(_InPlace):
 class SiLU(_InPlace):
     """x sigmoid(x)."""
 
-    def __init__(self, inplace=False):
-        super().__init__()
-        self._keep(inplace)
-
-    def forward(self, input):
-        return F.silu(input, inplace=self.inplace)
+    function = staticmethod(F.silu)
 
 
 class Mish(_InPlace):
     """x tanh(softplus(x))."""
 
-    def __init__(self, inplace=False):
-        super().__init__()
-        self._keep(inplace)
-
-    def forward(self, input):
-        return F.mish(input, inplace=self.inplace)
+    function = staticmethod(F.mish)
 
 
 class Hardswish(_InPlace):
     """x relu6(x + 3) / 6."""
 
-    def __init__(self, inplace=False):
-        super().__init__()
-        self._keep(inplace)
-
-    def forward(self, input):
-        return F.hardswish(input, inplace=self.inplace)
+    function = staticmethod(F.hardswish)
 
     def extra_repr(self):
         return ""
@@ -180,122 +179,94 @@ class Hardswish(_InPlace):
 class ELU(_InPlace):
     """x where x > 0, alpha (exp(x) - 1) elsewhere."""
 
-    shown = ("alpha",)
+    function, options = staticmethod(F.elu), ("alpha",)
 
     def __init__(self, alpha=1.0, inplace=False):
-        super().__init__()
-        self._keep(inplace, alpha=alpha)
-
-    def forward(self, input):
-        return F.elu(input, self.alpha, inplace=self.inplace)
+        super().__init__(inplace)
+        self.alpha = alpha
 
 
 class CELU(_InPlace):
     """x where x > 0, alpha (exp(x / alpha) - 1) elsewhere."""
 
-    shown = ("alpha",)
+    function, options = staticmethod(F.celu), ("alpha",)
 
     def __init__(self, alpha=1.0, inplace=False):
-        super().__init__()
-        self._keep(inplace, alpha=alpha)
-
-    def forward(self, input):
-        return F.celu(input, self.alpha, inplace=self.inplace)
+        super().__init__(inplace)
+        self.alpha = alpha
 
 
 class SELU(_InPlace):
     """elu with the constants of self-normalising networks."""
 
-    def __init__(self, inplace=False):
-        super().__init__()
-        self._keep(inplace)
-
-    def forward(self, input):
-        return F.selu(input, inplace=self.inplace)
+    function = staticmethod(F.selu)
 
 
 class LeakyReLU(_InPlace):
     """x where x > 0, negative_slope x elsewhere."""
 
-    shown = ("negative_slope",)
+    function, options = staticmethod(F.leaky_relu), ("negative_slope",)
 
     def __init__(self, negative_slope=0.01, inplace=False):
-        super().__init__()
-        self._keep(inplace, negative_slope=negative_slope)
-
-    def forward(self, input):
-        return F.leaky_relu(input, self.negative_slope, inplace=self.inplace)
+        super().__init__(inplace)
+        self.negative_slope = negative_slope
 
 
-class GLU(Module):
+class GLU(_Activation):
     """a sigmoid(b) of the halves a, b along `dim`."""
+
+    function, options = staticmethod(F.glu), ("dim",)
 
     def __init__(self, dim=-1):
         super().__init__()
         self.dim = dim
 
-    def forward(self, input):
-        return F.glu(input, self.dim)
+
+class _Shrink(_Activation):
+    options = ("lambd",)
+
+    def __init__(self, lambd=0.5):
+        super().__init__()
+        self.lambd = lambd
 
     def extra_repr(self):
-        return f"dim={self.dim}"
+        return f"{self.lambd}"
 
 
-class Hardshrink(Module):
+class Hardshrink(_Shrink):
     """x where |x| > lambd, 0 elsewhere."""
 
-    def __init__(self, lambd=0.5):
-        super().__init__()
-        self.lambd = lambd
-
-    def forward(self, input):
-        return F.hardshrink(input, self.lambd)
-
-    def extra_repr(self):
-        return f"{self.lambd}"
+    function = staticmethod(F.hardshrink)
 
 
-class Softshrink(Module):
+class Softshrink(_Shrink):
     """x moved by lambd towards 0."""
 
-    def __init__(self, lambd=0.5):
-        super().__init__()
-        self.lambd = lambd
-
-    def forward(self, input):
-        return F.softshrink(input, self.lambd)
-
-    def extra_repr(self):
-        return f"{self.lambd}"
+    function = staticmethod(F.softshrink)
 
 
-class Softplus(Module):
+class Softplus(_Activation):
     """log(1 + exp(beta x)) / beta."""
+
+    function, options = staticmethod(F.softplus), ("beta", "threshold")
 
     def __init__(self, beta=1.0, threshold=20.0):
         super().__init__()
-        self.beta = beta
-        self.threshold = threshold
-
-    def forward(self, input):
-        return F.softplus(input, self.beta, self.threshold)
-
-    def extra_repr(self):
-        return f"beta={self.beta}, threshold={self.threshold}"
+        self.beta, self.threshold = beta, threshold
 
 
-class GELU(Module):
+class GELU(_Activation):
     """x Phi(x), Phi the normal distribution function; approximate="tanh" replaces it by a formula with tanh."""
+
+    function, options = staticmethod(F.gelu), ("approximate",)
 
     def __init__(self, approximate="none"):
         super().__init__()
         self.approximate = approximate
 
     def forward(self, input):
+        """The function of the input."""
         return F.gelu(input, approximate=self.approximate)
-
-    def extra_repr(self):
-        return f"approximate={self.approximate!r}"
 
 
 class PReLU(Module):
@@ -318,58 +289,22 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
-class Softmax(Module):
+class Softmax(_AlongDim):
     """exp(x) / sum(exp(x)) along `dim`."""
 
-    def __init__(self, dim=None):
-        super().__init__()
-        self.dim = dim
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        self.__dict__.setdefault("dim", None)
-
-    def forward(self, input):
-        return F.softmax(input, self.dim, _stacklevel=5)
-
-    def extra_repr(self):
-        return f"dim={self.dim}"
+    function = staticmethod(F.softmax)
 
 
-class Softmin(Module):
+class Softmin(_AlongDim):
     """softmax of -x along `dim`."""
 
-    def __init__(self, dim=None):
-        super().__init__()
-        self.dim = dim
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        self.__dict__.setdefault("dim", None)
-
-    def forward(self, input):
-        return F.softmin(input, self.dim, _stacklevel=5)
-
-    def extra_repr(self):
-        return f"dim={self.dim}"
+    function = staticmethod(F.softmin)
 
 
-class LogSoftmax(Module):
+class LogSoftmax(_AlongDim):
     """log(softmax(x)) along `dim`."""
 
-    def __init__(self, dim=None):
-        super().__init__()
-        self.dim = dim
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        self.__dict__.setdefault("dim", None)
-
-    def forward(self, input):
-        return F.log_softmax(input, self.dim, _stacklevel=5)
-
-    def extra_repr(self):
-        return f"dim={self.dim}"
+    function = staticmethod(F.log_softmax)
 
 
 class Softmax2d(Module):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from tapegrad.nn import functional as F
-from tapegrad.nn import init
 from tapegrad.nn.functional.sizes import per_dim
-from tapegrad.nn.modules.linear import new_parameter
-from tapegrad.nn.modules.module import Module
+from tapegrad.nn.modules.weights import Projection
 
 
-class _Conv(Module):
+class _Conv(Projection):
     dims = 0
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
@@ -42,20 +38,7 @@ class _Conv(Module):
             around = [(p, p) for p in self.padding]
         self._reversed_padding_repeated_twice = [p for pair in around[::-1] for p in pair]
         rows = (in_channels, out_channels // groups) if transposed else (out_channels, in_channels // groups)
-        self.weight = new_parameter(*rows, *self.kernel_size, device=device, dtype=dtype)
-        if bias:
-            self.bias = new_parameter(out_channels, device=device, dtype=dtype)
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self):
-        """Draw the parameters anew."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
-            if fan_in:
-                init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        self._give_parameters((*rows, *self.kernel_size), (out_channels,) if bias else None, device, dtype)
 
     def forward(self, input):
         """The convolution of the input with the weight."""

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import math
 
-from tapegrad import creation
 from tapegrad.nn import functional as F
 from tapegrad.nn import init
 from tapegrad.nn.modules.module import Module
-from tapegrad.nn.parameter import Parameter
-
-
-def new_parameter(*shape, device=None, dtype=None):
-    """An uninitialised parameter."""
-    return Parameter(creation.empty(*shape, device=device, dtype=dtype))
+from tapegrad.nn.modules.weights import Projection, Weighted
 
 
 class Identity(Module):
@@ -27,7 +21,7 @@ class Identity(Module):
         return input
 
 
-class Linear(Module):
+class Linear(Projection):
     """x W^T + b, x: (..., in_features).  Parameters are uniform on [-1 / sqrt(in_features), 1 / sqrt(in_features)) at first.
 
     >>> import tapegrad as tg
@@ -38,20 +32,7 @@ class Linear(Module):
     def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.weight = new_parameter(out_features, in_features, device=device, dtype=dtype)
-        if bias:
-            self.bias = new_parameter(out_features, device=device, dtype=dtype)
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self):
-        """Draw the parameters anew."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
-            bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
-            init.uniform_(self.bias, -bound, bound)
+        self._give_parameters((out_features, in_features), (out_features,) if bias else None, device, dtype)
 
     def forward(self, input):
         """x W^T + b."""
@@ -61,18 +42,13 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class Bilinear(Module):
+class Bilinear(Weighted):
     """x1^T A x2 + b, x1: (..., in1_features), x2: (..., in2_features)."""
 
     def __init__(self, in1_features, in2_features, out_features, bias=True, device=None, dtype=None):
         super().__init__()
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
-        self.weight = new_parameter(out_features, in1_features, in2_features, device=device, dtype=dtype)
-        if bias:
-            self.bias = new_parameter(out_features, device=device, dtype=dtype)
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
+        self._give_parameters((out_features, in1_features, in2_features), (out_features,) if bias else None, device, dtype)
 
     def reset_parameters(self):
         """Draw the parameters anew."""

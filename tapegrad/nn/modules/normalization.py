@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from tapegrad import creation, dtypes, modes
 from tapegrad.nn import functional as F
-from tapegrad.nn import init
 from tapegrad.nn.modules.module import Module
-from tapegrad.nn.parameter import Parameter
+from tapegrad.nn.modules.weights import Affine, new_parameter
 
 
-class _Norm(Module):
+class _Norm(Affine):
     """Running statistics and affine parameters of batch and instance norm."""
 
     allowed: tuple[int, ...] = ()
@@ -17,12 +16,11 @@ class _Norm(Module):
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None, *, bias=True):
         super().__init__()
         self.num_features, self.eps, self.momentum, self.affine, self.track_running_stats = num_features, eps, momentum, affine, track_running_stats
-        for name, there in (("weight", affine), ("bias", affine and bias)):
-            self.register_parameter(name, Parameter(creation.empty(num_features, dtype=dtype)) if there else None)
-        self.register_buffer("running_mean", creation.zeros(num_features, dtype=dtype) if track_running_stats else None)
-        self.register_buffer("running_var", creation.ones(num_features, dtype=dtype) if track_running_stats else None)
+        placed = {"device": device, "dtype": dtype}
+        self.register_buffer("running_mean", creation.zeros(num_features, **placed) if track_running_stats else None)
+        self.register_buffer("running_var", creation.ones(num_features, **placed) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", creation.tensor(0, dtype=dtypes.int64) if track_running_stats else None)
-        self.reset_parameters()
+        self._give_parameters((num_features,) if affine else None, (num_features,) if affine and bias else None, device, dtype)
 
     def reset_running_stats(self):
         """Mean 0 and variance 1 again."""
@@ -32,12 +30,9 @@ class _Norm(Module):
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self):
-        """Weight 1 and bias 0 again."""
+        """Weight 1, bias 0 and the running statistics as they were at first."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        super().reset_parameters()
 
     def _check_input_dim(self, input):
         if input.ndim not in self.allowed:
@@ -119,7 +114,7 @@ class InstanceNorm3d(_InstanceNorm):
     allowed = (4, 5)
 
 
-class LayerNorm(Module):
+class LayerNorm(Affine):
     """`functional.layer_norm` with learnt weight and bias.
 
     >>> import tapegrad as tg
@@ -131,16 +126,8 @@ class LayerNorm(Module):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.register_parameter("weight", Parameter(creation.empty(self.normalized_shape, dtype=dtype)) if elementwise_affine else None)
-        self.register_parameter("bias", Parameter(creation.empty(self.normalized_shape, dtype=dtype)) if elementwise_affine and bias else None)
-        self.reset_parameters()
-
-    def reset_parameters(self):
-        """Weight 1 and bias 0 again."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        affine = self.normalized_shape if elementwise_affine else None
+        self._give_parameters(affine, affine if bias else None, device, dtype)
 
     def forward(self, input):
         """The input normalised over its last dims."""
@@ -151,19 +138,15 @@ class LayerNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={bias}"
 
 
-class RMSNorm(Module):
+class RMSNorm(Affine):
     """`functional.rms_norm` with a learnt weight."""
 
     def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None):
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.register_parameter("weight", Parameter(creation.ones(self.normalized_shape, dtype=dtype)) if elementwise_affine else None)
-
-    def reset_parameters(self):
-        """Weight 1 again."""
-        if self.weight is not None:
-            init.ones_(self.weight)
+        self.register_parameter("weight", new_parameter(*self.normalized_shape, device=device, dtype=dtype) if elementwise_affine else None)
+        self.reset_parameters()
 
     def forward(self, input):
         """The input over its root mean square."""
@@ -173,7 +156,7 @@ class RMSNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
-class GroupNorm(Module):
+class GroupNorm(Affine):
     """`functional.group_norm` with learnt weight and bias per channel."""
 
     def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None, bias=True):
@@ -181,15 +164,7 @@ class GroupNorm(Module):
         if num_channels % num_groups:
             raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self.register_parameter("weight", Parameter(creation.ones(num_channels, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(creation.zeros(num_channels, dtype=dtype)) if affine and bias else None)
-
-    def reset_parameters(self):
-        """Weight 1 and bias 0 again."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        self._give_parameters((num_channels,) if affine else None, (num_channels,) if affine and bias else None, device, dtype)
 
     def forward(self, input):
         """Groups of channels normalised."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tapegrad import modes
 from tapegrad.nn import functional as F
 from tapegrad.nn import init
-from tapegrad.nn.modules.linear import new_parameter
 from tapegrad.nn.modules.module import Module
+from tapegrad.nn.modules.weights import new_parameter
 from tapegrad.nn.parameter import Parameter
 
 
