@@ -17,6 +17,14 @@ OPTIMIZERS = {
     "adam decay": ("Adam", {"lr": 0.1, "weight_decay": 0.1, "amsgrad": True}), "adamw": ("AdamW", {"lr": 0.1, "betas": (0.8, 0.9)}),
     "adam up": ("Adam", {"lr": 0.1, "maximize": True}), "adagrad": ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2}),
     "rmsprop": ("RMSprop", {"lr": 0.1}), "rmsprop all": ("RMSprop", {"lr": 0.1, "momentum": 0.9, "centered": True, "weight_decay": 0.1}),
+    "adagrad fused": ("Adagrad", {"lr": 0.1, "fused": True}), "adadelta": ("Adadelta", {"lr": 0.5}),
+    "adadelta all": ("Adadelta", {"rho": 0.7, "weight_decay": 0.1, "foreach": True, "maximize": True}),
+    "adamax": ("Adamax", {"lr": 0.1}), "adamax all": ("Adamax", {"betas": (0.7, 0.8), "weight_decay": 0.1, "eps": 0.1, "maximize": True}),
+    "nadam": ("NAdam", {"lr": 0.1}), "nadam all": ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "momentum_decay": 0.1}),
+    "radam": ("RAdam", {"lr": 0.1, "betas": (0.9, 0.95)}), "radam all": ("RAdam", {"betas": (0.5, 0.9), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "asgd": ("ASGD", {"lr": 0.1}), "asgd all": ("ASGD", {"lambd": 0.1, "alpha": 0.5, "t0": 2, "weight_decay": 0.1}),
+    "rprop": ("Rprop", {"lr": 0.1}), "rprop all": ("Rprop", {"lr": 0.3, "etas": (0.3, 2.0), "step_sizes": (0.1, 0.5), "maximize": True}),
+    "adam fused": ("Adam", {"fused": True, "lr": 0.1}), "adamw foreach": ("AdamW", {"foreach": True, "amsgrad": True}),
     "lbfgs": ("LBFGS", {"lr": 0.5, "max_iter": 5}), "lbfgs search": ("LBFGS", {"line_search_fn": "strong_wolfe", "history_size": 2}),
 }  # fmt: skip
 
@@ -64,6 +72,64 @@ def test_as_torch(name, dtype):
         for key in set(a) & set(b):
             if hasattr(a[key], "shape") and "lbfgs" not in name:
                 np.testing.assert_allclose(support.value(a[key]), support.value(b[key]), rtol=1e-5 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if "fused" not in n])
+def test_complex_parameters_as_torch(name):
+    """Real and imaginary parts are optimized as elements of their own."""
+    torch = pytest.importorskip("torch")
+    kind, options = OPTIMIZERS[name]
+    results = []
+    for m in (tg, torch):
+        w = m.tensor([1 + 2j, -0.5 + 0.1j, 3j], dtype=m.complex128, requires_grad=True)
+        optimizer = getattr(m.optim, kind)([w], **options)
+
+        def closure(m=m, w=w, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (w - (1 - 1j)).abs().pow(2).sum() + (w * w).real.sin().sum()
+            loss.backward()
+            return loss
+
+        for _ in range(4):
+            optimizer.step(closure)
+        results.append(np.asarray(w.tolist()))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-6 if kind == "LBFGS" else 1e-9)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RAdam"])
+def test_differentiable_by_the_learning_rate_as_torch(name):
+    torch = pytest.importorskip("torch")
+    results = []
+    for m in (tg, torch):
+        lr = m.tensor(0.1, dtype=m.float64, requires_grad=True)
+        start = m.tensor([1.0, -2.0], dtype=m.float64, requires_grad=True)
+        p = start.clone()
+        p.grad = (3 * start).detach()
+        optimizer = getattr(m.optim, name)([p], lr=lr, differentiable=True)
+        for _ in range(2):
+            optimizer.step()
+        results.append([g.tolist() for g in m.autograd.grad(p.sum(), [lr, start])])
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-9, atol=1e-12)
+
+
+def test_options_that_cannot_be_carried_out():
+    p = tg.ones(2, requires_grad=True)
+    p.grad = tg.ones(2)
+    with pytest.raises(AssertionError, match="If capturable=True, params and state_steps must be on supported devices"):
+        tg.optim.RAdam([p], capturable=True).step()
+    with pytest.raises(AssertionError, match="_foreach ops don't support autograd"):
+        tg.optim.Adamax([p], foreach=True, differentiable=True).step()
+    with pytest.raises(RuntimeError, match="`fused=True` requires all the params to be floating point Tensors"):
+        z = tg.ones(2, dtype=tg.complex64, requires_grad=True)
+        z.abs().sum().backward()
+        tg.optim.Adam([z], fused=True).step()
+    with pytest.raises(ValueError, match="lr as a Tensor is not supported for capturable=False and foreach=True"):
+        tg.optim.Adam([p], lr=tg.tensor(0.1), foreach=True)
+    with pytest.raises(ValueError, match="Invalid eta values: 1.1, 1.2"):
+        tg.optim.Rprop([p], etas=(1.1, 1.2))
 
 
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if "lbfgs" not in n])

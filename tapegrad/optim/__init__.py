@@ -1,9 +1,9 @@
 """Optimizers and learning-rate schedules, as `torch.optim` has them."""
 
 from tapegrad.optim import lr_scheduler
-from tapegrad.optim.adagrad import Adagrad
-from tapegrad.optim.adam import Adam, AdamW
+from tapegrad.optim.adagrad import Adadelta, Adagrad
+from tapegrad.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from tapegrad.optim.lbfgs import LBFGS
 from tapegrad.optim.optimizer import Optimizer
-from tapegrad.optim.rmsprop import RMSprop
-from tapegrad.optim.sgd import SGD
+from tapegrad.optim.rmsprop import RMSprop, Rprop
+from tapegrad.optim.sgd import ASGD, SGD

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from tapegrad import modes
+from tapegrad.ops.complexes import view_as_real
 from tapegrad.ops.joining import cat
+from tapegrad.optim.byelement import check_lr
 from tapegrad.optim.line_search import strong_wolfe
-from tapegrad.optim.optimizer import Optimizer, check_lr, number
+from tapegrad.optim.optimizer import Optimizer, number
+
+
+def as_real(t):
+    """Real and imaginary parts as elements of their own."""
+    return view_as_real(t) if t.is_complex() else t
 
 
 class LBFGS(Optimizer):
@@ -26,11 +33,11 @@ class LBFGS(Optimizer):
         self._params = self.param_groups[0]["params"]
 
     def _gather_flat_grad(self):
-        return cat([p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in self._params], 0)
+        return cat([as_real(p.new_zeros(p.shape) if p.grad is None else p.grad).reshape(-1) for p in self._params], 0)
 
     def _add_grad(self, step_size, direction) -> None:
         at = 0
-        for p in self._params:
+        for p in map(as_real, self._params):
             p.add_(direction[at : at + p.numel()].view_as(p), alpha=step_size)
             at += p.numel()
 

@@ -254,20 +254,6 @@ def fitted(param, value, key=None):
     return value
 
 
-def check_lr(lr) -> None:
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    if not 0.0 <= lr:
-        raise ValueError(f"Invalid learning rate: {lr}")
-
-
-def check_options(fused, foreach, differentiable) -> None:
-    if fused and differentiable:
-        raise RuntimeError("`fused` does not support `differentiable`")
-    if fused and foreach:
-        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-
-
 def number(value):
     """A Python number of a number or one-element tensor."""
     return value.item() if isinstance(value, Tensor) else value

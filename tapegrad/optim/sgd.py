@@ -1,13 +1,14 @@
-"""Stochastic gradient descent, with momentum."""
+"""Stochastic gradient descent: SGD with momentum, ASGD with an average."""
 
 from __future__ import annotations
 
-from tapegrad import modes
+from tapegrad import creation, dtypes
 from tapegrad.optim import update
-from tapegrad.optim.optimizer import Optimizer, check_lr, check_options, number
+from tapegrad.optim.byelement import ByElement, check_lr, check_positive, gradient, rate
+from tapegrad.optim.optimizer import number
 
 
-class SGD(Optimizer):
+class SGD(ByElement):
     """p <- p - lr m with m <- momentum m + (1 - dampening) g, or p - lr g without momentum; nesterov looks ahead: g + momentum m.
 
     >>> import tapegrad as tg
@@ -21,41 +22,65 @@ class SGD(Optimizer):
     def __init__(self, params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, *, maximize=False, foreach=None,
                  differentiable=False, fused=None):
         check_lr(lr)
-        if momentum < 0.0:
-            raise ValueError(f"Invalid momentum value: {momentum}")
-        if weight_decay < 0.0:
-            raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+        check_positive(momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
         super().__init__(params, {
             "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize,
             "foreach": foreach, "differentiable": differentiable, "fused": fused,
         })
-        check_options(fused, foreach, differentiable)
-
-    def step(self, closure=None):
-        """Change every parameter by its gradient."""
-        with modes.set_grad_enabled(self.defaults["differentiable"]):
-            loss = self._loss(closure)
-            for group in self.param_groups:
-                self._step_group(group)
-        return loss
 
     def _step_group(self, group) -> None:
+        """There is no count of steps, and no state without momentum, whose first value is the first gradient, not dampened."""
         momentum, decay = number(group["momentum"]), number(group["weight_decay"])
-        numbers = {"lr": number(group["lr"]), "mu": momentum, "fresh": 1 - group["dampening"], "decay": decay}
-        shrink = "g = -g\n" * group["maximize"] + "g = g + p * decay\n" * (decay != 0)
-        start = shrink + ("m = g\n" + ("g = g + m * mu\n" if group["nesterov"] else "") if momentum else "") + "p = p - g * lr\n"
-        later = shrink + "m = m * mu + g * fresh\n" + ("g = g + m * mu\n" if group["nesterov"] else "g = m\n") + "p = p - g * lr\n"
+        numbers = {"lr": rate(group), "mu": momentum, "fresh": 1 - group["dampening"], "decay": decay}
+        ahead = "g = g + m * mu\n" if group["nesterov"] else "g = m\n" if momentum else ""
+        begin, end = gradient(group, decay), ahead + "p = p - g * lr\n"
+        start, later = begin + "m = g\n" * (momentum != 0) + end, begin + "m = m * mu + g * fresh\n" + end
         for p in group["params"]:
             grad = p.grad
             if grad is None:
                 continue
-            if not momentum:
-                update.run(start, {"p": p, "g": grad}, numbers, group["differentiable"])
-                continue
-            state = self.state[p]
-            first = state.get("momentum_buffer") is None
-            if first:
-                state["momentum_buffer"] = update.zeros(p)
-            update.run(start if first else later, {"p": p, "g": grad, "m": state["momentum_buffer"]}, numbers, group["differentiable"])
+            tensors, text = {"p": p, "g": grad}, start
+            if momentum:
+                state = self.state[p]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = update.zeros(p)
+                else:
+                    text = later
+                tensors["m"] = state["momentum_buffer"]
+            update.run(text, tensors, numbers, group["differentiable"])
+
+
+class ASGD(ByElement):
+    """p <- p (1 - lambd eta) - eta g, eta falling as lr / (1 + lambd lr step)^alpha; the state `ax` averages p from step t0 on.
+
+    After Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (1992).
+    """
+
+    def __init__(self, params, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0, foreach=None, maximize=False, differentiable=False,
+                 capturable=False):
+        check_lr(lr)
+        check_positive(weight_decay=weight_decay)
+        super().__init__(params, {
+            "lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "foreach": foreach, "maximize": maximize,
+            "differentiable": differentiable, "capturable": capturable,
+        })
+
+    def rule(self, group):
+        """The step, then the average a <- a (1 - mu) + p mu."""
+        decay = number(group["weight_decay"])
+        return gradient(group, decay) + "p = p * kept - g * eta\na = a * old + p * mu\n", {"decay": decay}, {"a": "ax"}
+
+    def first_state(self, p, group):
+        """Zeros; eta is lr, mu 1 at first."""
+        d = dtypes.default_dtype()
+        return {**super().first_state(p, group), "eta": creation.tensor(number(group["lr"]), dtype=d), "mu": creation.tensor(1.0, dtype=d)}
+
+    def advance(self, numbers, count, group, state):
+        """eta and mu of this step; those of the next go into the state."""
+        eta, mu = number(state["eta"]), number(state["mu"])
+        numbers.update(kept=1 - group["lambd"] * eta, eta=eta, old=1 - mu, mu=mu)
+        lr = number(group["lr"])
+        state["eta"].fill_(lr / (1 + group["lambd"] * lr * count) ** group["alpha"])
+        state["mu"].fill_(1 / max(1, count - group["t0"]))

@@ -19,6 +19,7 @@ from tapegrad.engine import layout
 from tapegrad.kernels import typed_constants
 from tapegrad.ops import formulas, loops
 from tapegrad.ops import plan as plans
+from tapegrad.ops.complexes import view_as_real
 from tapegrad.tensor import Tensor
 
 COMPILED = ("float32", "float64")
@@ -61,6 +62,8 @@ def run(text: str, tensors: dict, numbers: dict, differentiable: bool = False) -
     values = list(tensors.values())
     first = values[0]
     d = first.dtype
+    if d.is_complex:  # real and imaginary parts are elements of their own
+        return run(text, {name: view_as_real(t) for name, t in tensors.items()}, numbers, differentiable)
     g = core.get_field(first._slot, core.GEOMETRY)
     compiled = d.name in COMPILED and not differentiable and first.is_contiguous() and not modes.word() & modes.TRANSFORM
     if compiled and all(plain(g, d.code, t) for t in values):
@@ -73,6 +76,8 @@ def run(text: str, tensors: dict, numbers: dict, differentiable: bool = False) -
         return
     code, written = parsed(text, tuple(tensors))
     space = {**formulas.namespace(), **numbers, **tensors}
+    if differentiable:  # what a derivative needs of the old values must outlive their being written over
+        space.update((name, tensors[name].clone()) for name in written)
     exec(code, space)
     for name in written:
         tensors[name].copy_(space[name])
