@@ -220,29 +220,110 @@ def test_errors(name):
     assert str(caught.value) == text
 
 
-SCHEDULES = {
-    "StepLR": {"step_size": 2, "gamma": 0.5}, "MultiStepLR": {"milestones": [2, 5]}, "ExponentialLR": {"gamma": 0.9}, "ConstantLR": {"total_iters": 3},
-    "LinearLR": {"total_iters": 4}, "CosineAnnealingLR": {"T_max": 3, "eta_min": 0.01}, "LambdaLR": {"lr_lambda": lambda epoch: 0.95**epoch},
+SCHEDULES = {  # name: class and arguments
+    "step": ("StepLR", {"step_size": 2, "gamma": 0.5}), "milestones": ("MultiStepLR", {"milestones": [2, 5]}), "exponential": ("ExponentialLR", {"gamma": 0.9}),
+    "constant": ("ConstantLR", {"total_iters": 3}), "linear": ("LinearLR", {"total_iters": 4}), "cosine": ("CosineAnnealingLR", {"T_max": 3, "eta_min": 0.01}),
+    "lambda": ("LambdaLR", {"lr_lambda": lambda epoch: 0.95**epoch}), "factors": ("MultiplicativeLR", {"lr_lambda": [lambda epoch: 0.9, lambda epoch: 1 / epoch]}),
+    "polynomial": ("PolynomialLR", {"total_iters": 6, "power": 2.0}), "triangles": ("CyclicLR", {"base_lr": 0.1, "max_lr": [0.5, 0.7], "step_size_up": 2}),
+    "shrinking triangles": ("CyclicLR", {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 1, "step_size_down": 2, "mode": "triangular2"}),
+    "exponential triangles": ("CyclicLR", {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 3, "mode": "exp_range", "gamma": 0.9, "cycle_momentum": False}),
+    "scaled triangles": ("CyclicLR", {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 3, "scale_fn": lambda x: 1 / (1 + x), "scale_mode": "iterations"}),
+    "one cycle": ("OneCycleLR", {"max_lr": 0.5, "total_steps": 9}),
+    "three phases": ("OneCycleLR", {"max_lr": [0.5, 0.2], "epochs": 2, "steps_per_epoch": 6, "three_phase": True, "anneal_strategy": "linear"}),
+    "restarts": ("CosineAnnealingWarmRestarts", {"T_0": 2}), "longer restarts": ("CosineAnnealingWarmRestarts", {"T_0": 1, "T_mult": 2, "eta_min": 0.01}),
 }  # fmt: skip
+
+
+def groups(m):
+    """An optimizer with two groups."""
+    params = [m.ones(1, requires_grad=True) for _ in range(2)]
+    return m.optim.SGD([{"params": params[:1]}, {"params": params[1:], "lr": 0.1}], lr=0.3, momentum=0.9)
+
+
+def rates_of(schedule, steps, *arguments):
+    """What the schedule sets in so many steps: rates and momenta; its state goes over on the way."""
+    optimizer, values = schedule.optimizer, []
+    for n in range(steps):
+        optimizer.step()
+        schedule.step(*(a[n] for a in arguments))
+        values.append([schedule.get_last_lr(), [(group["lr"], group["momentum"]) for group in optimizer.param_groups]])
+        if n == steps // 2:
+            schedule.load_state_dict(copy.deepcopy(schedule.state_dict()))
+    return values
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_as_torch(name):
     torch = pytest.importorskip("torch")
-    rates = []
-    for m in (tg, torch):
-        optimizer = m.optim.SGD([m.ones(1, requires_grad=True)], lr=0.3)
-        schedule = getattr(m.optim.lr_scheduler, name)(optimizer, **SCHEDULES[name])
-        values = []
-        for _ in range(9):
-            optimizer.step()
-            schedule.step()
-            values += schedule.get_last_lr()
-        rates.append(values)
-        state = schedule.state_dict()
-        schedule.load_state_dict(state)
-    assert rates[0] == rates[1]
+    kind, options = SCHEDULES[name]
+    found, expected = (rates_of(getattr(m.optim.lr_scheduler, kind)(groups(m), **options), 9) for m in (tg, torch))
+    assert found == expected
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("options", [{"T_0": 2}, {"T_0": 2, "T_mult": 3}])
+def test_restarts_at_fractions_of_epochs_as_torch(options):
+    torch = pytest.importorskip("torch")
+    epochs = [0.3, 1.7, 2.0, 5.5, 7.25, 30]
+    found, expected = (rates_of(m.optim.lr_scheduler.CosineAnnealingWarmRestarts(groups(m), **options), 6, epochs) for m in (tg, torch))
+    assert found == expected
+
+
+@pytest.mark.torch
+def test_schedules_of_schedules_as_torch():
+    torch = pytest.importorskip("torch")
+
+    def compound(m, kind):
+        optimizer, s = groups(m), m.optim.lr_scheduler
+        parts = [s.ConstantLR(optimizer, 0.1, total_iters=2), s.ExponentialLR(optimizer, 0.9), s.StepLR(optimizer, 2)]
+        return s.SequentialLR(optimizer, parts, milestones=[2, 5]) if kind == "sequential" else s.ChainedScheduler(parts)
+
+    for kind in ("sequential", "chained"):
+        found, expected = (rates_of(compound(m, kind), 9) for m in (tg, torch))
+        assert found == expected
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("options", [
+    {"patience": 1}, {"mode": "max", "patience": 0, "cooldown": 2, "min_lr": [0.02, 0.05]}, {"patience": 0, "threshold": 0.2, "threshold_mode": "abs"},
+    {"mode": "max", "threshold": 0.1, "patience": 1, "factor": 0.5, "threshold_mode": "abs"}, {"eps": 0.05, "patience": 0},
+])  # fmt: skip
+def test_plateaus_as_torch(options):
+    torch = pytest.importorskip("torch")
+    losses = [1.0, 0.9, 0.95, 0.95, 0.95, 1.2, 0.5, 0.7, 0.7, 0.7, 0.71, 0.72]
+    found, expected = (rates_of(m.optim.lr_scheduler.ReduceLROnPlateau(groups(m), **options), 12, losses) for m in (tg, torch))
+    assert found == expected
+
+
+def test_a_rate_that_is_a_tensor_stays_that_tensor():
+    lr = tg.tensor(0.5, dtype=tg.float64)
+    optimizer = tg.optim.Adam([tg.ones(1, requires_grad=True)], lr=lr)
+    schedule = tg.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    for _ in range(2):
+        optimizer.step()
+        schedule.step(1.0)
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert lr.item() == pytest.approx(0.05)
+
+
+def test_schedules_say_what_is_wrong():
+    s, optimizer = tg.optim.lr_scheduler, groups(tg)
+    plain = tg.optim.Adagrad([tg.ones(1, requires_grad=True)])
+    with pytest.raises(ValueError, match="You must define either total_steps OR"):
+        s.OneCycleLR(optimizer, 0.1, epochs=2)
+    with pytest.raises(ValueError, match="optimizer must support momentum or beta1 with `cycle_momentum` option enabled"):
+        s.CyclicLR(plain, 0.1, 0.2)
+    with pytest.raises(ValueError, match="max_lr must have the same length as optimizer.param_groups. max_lr has 3 values, param_groups has 2."):
+        s.CyclicLR(optimizer, 0.1, [0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="SequentialLR expects all schedulers to belong to the same optimizer"):
+        s.SequentialLR(optimizer, [s.StepLR(plain, 1)], [])
+    with pytest.raises(ValueError, match="ChainedScheduler does not support `ReduceLROnPlateau`"):
+        s.ChainedScheduler([s.ReduceLROnPlateau(optimizer)])
+    with pytest.raises(TypeError, match="lr_lambda should be a function, but got int"):
+        s.MultiplicativeLR(optimizer, 3)
+    with pytest.raises(ValueError, match="Tried to step 3 times. The specified number of total steps is 2"):
+        rates_of(s.OneCycleLR(optimizer, 0.1, total_steps=2), 3)
 
 
 def test_a_schedule_before_the_optimizer_warns():
