@@ -6,6 +6,7 @@ A function under test is `f(m, *tensors)`, where `m` is tapegrad or torch.
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import tapegrad as tg
 from tapegrad import memory
@@ -24,6 +25,11 @@ def counts() -> dict:
     """Live slots, entries and bytes."""
     held = memory.statistics()
     return {name: held[name] for name in ("slots_live", "entries_live", "bytes_live")}
+
+
+def random_arrays(shapes, rng):
+    """Elements of either sign, none near zero, where many functions have kinks."""
+    return [np.asarray(rng.uniform(0.3, 1.5, s) * rng.choice([-1, 1], s)) for s in shapes]
 
 
 def leaf(m, array, requires_grad=True):
@@ -192,3 +198,23 @@ def refused(f, arrays, error):
     except Exception as other:
         raise AssertionError(f"torch raises {error!r}, tapegrad {other!r}") from other
     raise AssertionError(f"torch raises {error!r}, tapegrad nothing")
+
+
+def check_error_as_torch(call):
+    """`call(m)` raises in tapegrad what it raises in torch, in the same words."""
+    found, expected = (error_of(call, m) for m in (tg, torch))
+    assert found == expected
+
+
+def error_of(call, m):
+    """(type's name, text) of the exception that `call(m)` raises, with the library's own name left out of the text."""
+    with pytest.raises(Exception) as caught:
+        call(m)
+    return caught.type.__name__, str(caught.value).replace("tapegrad", "torch").replace("torch.Tensor", "Tensor").replace("torch Tensor", "Tensor")
+
+
+def check_error(call, kind, text):
+    """`call()` raises an exception of this type with exactly this text."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value) == text

@@ -245,7 +245,7 @@ def test_gradients_per_sample_of_a_module():
         assert per_sample[name].shape == (5, *p.shape) and not per_sample[name].requires_grad
         np.testing.assert_allclose(support.value(per_sample[name].sum(0)), support.value(p.grad), rtol=2e-5, atol=1e-6)
     before = net[0].weight
-    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\): nothing"):
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\): 'nothing'"):
         func.functional_call(net, {"nothing": x}, (x,), strict=True)
     assert net[0].weight is before
     stacked, _ = func.stack_module_state([net, net])

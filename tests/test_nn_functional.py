@@ -130,10 +130,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name):
-    call, kind, text = ERRORS[name]
-    with pytest.raises(kind) as caught:
-        call()
-    assert str(caught.value) == text
+    support.check_error(*ERRORS[name])
 
 
 def test_losses_warn_of_sizes_that_broadcast():

@@ -104,14 +104,10 @@ CASES = {
 }  # fmt: skip
 
 
-def arrays_of(shapes, rng):
-    return [np.asarray(rng.uniform(0.3, 1.5, s) * rng.choice([-1, 1], s)) for s in shapes]
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_against_differences(name, rng):
     f, shapes = CASES[name]
-    support.check_against_differences(f, arrays_of(shapes, rng), rng, smooth=False)
+    support.check_against_differences(f, support.random_arrays(shapes, rng), rng, smooth=False)
 
 
 @pytest.mark.torch
@@ -119,7 +115,7 @@ def test_against_differences(name, rng):
 @pytest.mark.parametrize("name", CASES)
 def test_against_torch(name, rng, torch):
     f, shapes = CASES[name]
-    support.check_against_torch(f, arrays_of(shapes, rng), rng, layout=False, second="cdist" not in name)
+    support.check_against_torch(f, support.random_arrays(shapes, rng), rng, layout=False, second="cdist" not in name)
 
 
 @pytest.mark.torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import support
 
@@ -66,14 +65,10 @@ for _name, (_index, _shape) in WRITES.items():
     CASES["write " + _name] = (_write(_index), [A, _shape])
 
 
-def arrays_of(shapes, rng):
-    return [np.asarray(rng.uniform(0.3, 1.5, s) * rng.choice([-1, 1], s)) for s in shapes]
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_against_differences(name, rng):
     f, shapes = CASES[name]
-    support.check_against_differences(f, arrays_of(shapes, rng), rng)
+    support.check_against_differences(f, support.random_arrays(shapes, rng), rng)
 
 
 @pytest.mark.torch
@@ -81,7 +76,7 @@ def test_against_differences(name, rng):
 @pytest.mark.parametrize("name", CASES)
 def test_against_torch(name, dtype, rng, torch):
     f, shapes = CASES[name]
-    arrays = [a.astype(dtype) for a in arrays_of(shapes, rng)]
+    arrays = [a.astype(dtype) for a in support.random_arrays(shapes, rng)]
     support.check_against_torch(f, arrays, rng, tolerance=1e-9 if dtype == "float64" else 2e-4)
 
 

@@ -17,7 +17,12 @@ def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = No
     """Call `module` with the parameters and buffers of a dict (or of several, with distinct names) in place of its own.
 
     args: a tuple of arguments, or a single one.  tie_weights: a tensor that the module has under several names is replaced under all of
-    them.  strict: the names must be exactly the module's.
+    them.  strict: the names must be exactly the module's.  A buffer that the call assigns goes into the dict.
+
+    >>> import tapegrad as tg
+    >>> m = tg.nn.Linear(2, 1)
+    >>> tg.func.functional_call(m, {"weight": tg.ones(1, 2), "bias": tg.zeros(1)}, tg.ones(1, 2))
+    tensor([[2.]])
     """
     if isinstance(parameter_and_buffer_dicts, dict):
         given = parameter_and_buffer_dicts
@@ -33,8 +38,13 @@ def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = No
         raise ValueError(
             f"Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got {type(parameter_and_buffer_dicts)}"
         )
-    with _with_parameters(module, dict(given), tie_weights, strict):
-        arguments = () if args is None else args if isinstance(args, tuple) else (args,)
+    return call_with(module, given, args, kwargs, tie_weights, strict)
+
+
+def call_with(module, given: dict, args, kwargs, tie_weights: bool, strict: bool):
+    """`module(*args, **kwargs)` with the tensors of `given` in place of its own; buffers that the call assigns are put into `given`."""
+    arguments = () if args is None else args if isinstance(args, tuple) else (args,)
+    with _with_parameters(module, given, tie_weights, strict):
         return module(*arguments, **(kwargs or {}))
 
 
@@ -50,55 +60,63 @@ def _all_names(module) -> dict[str, Tensor]:
 
 
 def _tied(given: dict, names: dict[str, Tensor]) -> dict:
+    """`given` with what it gives to one name of a tensor given to all its names."""
     groups: dict[int, list[str]] = {}
     for name, t in names.items():
         groups.setdefault(id(t), []).append(name)
     result = dict(given)
     for group in groups.values():
         values = {id(given[name]): given[name] for name in group if name in given}
-        if len(group) > 1 and len(values) > 1:
+        if len(values) > 1:
             raise ValueError(
                 "functional_call got multiple values for keys " + str(sorted(name for name in group if name in given)) + ", which are tied. "
                 "Consider using tie_weights=False"
             )
         for value in values.values():
-            result.update({name: value for name in group if name not in given})
+            result.update(dict.fromkeys(group, value))
     return result
+
+
+_ABSENT = object()
+
+
+def _place(module, path: str) -> tuple[dict, str]:
+    """The dict and the key in it of the tensor with this dotted name; a new name is an attribute."""
+    *owners, last = path.split(".")
+    for part in owners:
+        module = getattr(module, part)
+    for held in (getattr(module, "_parameters", {}), getattr(module, "_buffers", {})):
+        if last in held:
+            return held, last
+    return vars(module), last
 
 
 @contextlib.contextmanager
 def _with_parameters(module, given: dict, tie_weights: bool, strict: bool) -> Iterator[None]:
     names = _all_names(module)
-    values = _tied(given, names) if tie_weights else given
+    values = _tied(given, names) if tie_weights else dict(given)
     if strict:
-        missing, unexpected = sorted(set(names) - set(values)), sorted(set(values) - set(names))
-        texts = []
-        if unexpected:
-            texts.append(f"Unexpected key(s): {', '.join(unexpected)}.")
-        if missing:
-            texts.append(f"Missing key(s): {', '.join(missing)}.")
-        if texts:
-            raise RuntimeError(f"Error(s) in reparametrizing for {type(module).__name__}:\n\t" + "\n\t".join(texts))
+        listed = lambda keys: ", ".join(f"'{key}'" for key in sorted(keys))
+        unexpected, missing = set(values) - set(names), set(names) - set(values)
+        problems = [f"{what} key(s): {listed(keys)}." for what, keys in (("Unexpected", unexpected), ("Missing", missing)) if keys]
+        if problems:
+            raise RuntimeError(f"Error(s) in reparametrizing for {type(module).__name__}:\n\t" + "\n\t".join(problems))
     kept: list = []
     try:
         for name, value in values.items():
-            if name not in names:
-                continue
-            path, _, last = name.rpartition(".")
-            owner = module
-            for part in path.split(".") if path else ():
-                owner = getattr(owner, part)
-            place = next((d for d in (getattr(owner, "_parameters", None), getattr(owner, "_buffers", None)) if d is not None and last in d), None)
-            place = vars(owner) if place is None else place
-            kept.append((place, last, place[last]))
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{value} is not an instance of tapegrad.Tensor")
+            place, last = _place(module, name)
+            kept.append((name, place, last, place.get(last, _ABSENT)))
             place[last] = value
         yield
-        for (place, last, _), name in zip(kept, [n for n in values if n in names], strict=True):
-            if name in given:
-                given[name] = place[last]
     finally:
-        for place, last, before in reversed(kept):
-            place[last] = before
+        for name, place, last, before in reversed(kept):
+            assigned = place.pop(last, _ABSENT) if before is _ABSENT else place[last]
+            if before is not _ABSENT:
+                place[last] = before
+            if name in given and assigned is not _ABSENT:
+                given[name] = assigned
 
 
 def stack_module_state(models: Sequence) -> tuple[dict[str, Any], dict[str, Any]]:
