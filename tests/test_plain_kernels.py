@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 import pytest
-from support import derivatives, outputs_of
+from support import derivatives, outputs_of, random_arrays
 from test_structural import CASES
 
 import tapegrad as tg
@@ -55,7 +55,7 @@ def results(f, arrays, weights):
 @pytest.mark.parametrize("name", CASES)
 def test_interpreted_loops_agree_with_compiled_ones(name, rng, interpreted, monkeypatch):
     f, shapes = CASES[name]
-    arrays = support.random_arrays(shapes, rng)
+    arrays = random_arrays(shapes, rng)
     made, errors = interpreted
     weights = [rng.uniform(-1, 1, tuple(t.shape)) for t in outputs_of(f(tg, *[tg.tensor(a) for a in arrays]))]
     found = results(f, arrays, weights)
@@ -70,5 +70,5 @@ def test_the_table_reaches_the_loops(rng, interpreted):
     made, errors = interpreted
     for name in ("sum", "softmax", "matmul", "cumsum", "max dim"):
         f, shapes = CASES[name]
-        f(tg, *[tg.tensor(a) for a in support.random_arrays(shapes, rng)])
+        f(tg, *[tg.tensor(a) for a in random_arrays(shapes, rng)])
     assert len(made) >= 5 and not errors
