@@ -12,11 +12,14 @@ class Parameter(Tensor):
 
     def __new__(cls, data=None, requires_grad=True):
         from tapegrad import core, creation
+        from tapegrad.engine import layout
 
         if data is None:
             data = creation.empty(0)
         self = Tensor.__new__(cls)
-        core.move_handle(self, core.share_slot(data.detach()))
+        source = data.detach()
+        core.move_handle(self, core.share_slot(source))
+        core.set_field(self._slot, core.FLAGS, core.get_field(source._slot, core.FLAGS) & layout.INFERENCE)
         if requires_grad:
             self.requires_grad_()
         return self

@@ -243,8 +243,7 @@ class Tensor(Handle, metaclass=_TensorType):
         flags = core.get_field(self._slot, FLAGS)
         if flags & layout.VIEW and not flags & layout.REQUIRES_GRAD:
             base = self._base
-            return base is not None and not flags & layout.NO_GRAD_VIEW and core.get_field(base._slot, FLAGS) & layout.REQUIRES_GRAD != 0 \
-                and core.get_field(self._slot, core.VERSION) != core.version_of(self._slot)
+            return base is not None and self.dtype.differentiable and core.get_field(base._slot, FLAGS) & layout.REQUIRES_GRAD != 0
         return bool(flags & layout.REQUIRES_GRAD)
 
     @requires_grad.setter
@@ -276,7 +275,7 @@ class Tensor(Handle, metaclass=_TensorType):
             raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         from tapegrad.autograd import leaves
 
-        on = core.get_field(self._slot, FLAGS) & layout.REQUIRES_GRAD
+        on = core.get_field(self._slot, FLAGS) & layout.LEAF_GRAD
         if value:
             if not on:
                 leaves.switch_on(self)
@@ -515,7 +514,7 @@ class Tensor(Handle, metaclass=_TensorType):
         """The elements as a NumPy array over the same memory."""
         if force:
             return self.detach().numpy()
-        if self.requires_grad:
+        if self.requires_grad and modes.is_grad_enabled():
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         d = self.dtype
         if d.foreign:

@@ -340,11 +340,10 @@ def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
             core.bump_version(r.out._slot, 1)
             if recorded and r.differentiable:
                 inplace.settle_target(r.out, r.holder)
-    if recorded:
-        for r in views:
-            mark = layout.FUNCTION_VIEW if sum(x.differentiable for x in made) == 1 else layout.MULTI_VIEW
-            flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.NO_GRAD_VIEW
-            core.set_field(r.holder._slot, core.FLAGS, flags | mark)
+    for r in views:
+        mark = layout.FUNCTION_VIEW if sum(x.differentiable for x in made) == 1 else layout.MULTI_VIEW
+        flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.RESTRICTED
+        core.set_field(r.holder._slot, core.FLAGS, flags | mark)
     ctx._keep(inputs, [r.holder for r in made])
     results = [r.last or r for r in results]
     return [r.holder if isinstance(r.out, Tensor) and not r.dirty else r.out for r in results]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tapegrad import core, dispatch, geometry, modes
 from tapegrad.autograd import hooks
-from tapegrad.autograd.node import entry_name, record, stem
+from tapegrad.autograd.node import entry_name, record, register_leaf, stem
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
@@ -27,7 +27,12 @@ INFERENCE = (
 )
 
 
-RESTRICTED = layout.NO_GRAD_VIEW | layout.MULTI_VIEW | layout.FUNCTION_VIEW  # views that must not be changed in place
+RESTRICTED = layout.RESTRICTED
+AMBIGUOUS = (
+    " Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the "
+    "inplace either both inside the {0} block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be "
+    "tracked)."
+)
 WHY_RESTRICTED = {
     layout.MULTI_VIEW: (
         " This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified "
@@ -38,11 +43,8 @@ WHY_RESTRICTED = {
         "view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. This behavior "
         "is forbidden. You can fix this by cloning the output of the custom Function."
     ),
-    layout.NO_GRAD_VIEW: (
-        " Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the "
-        "inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace "
-        "to be tracked)."
-    ),
+    layout.NO_GRAD_VIEW: AMBIGUOUS.format("no_grad"),
+    layout.INFERENCE_VIEW: AMBIGUOUS.format("inference_mode"),
 }
 
 
@@ -50,11 +52,16 @@ def restricted_text(view, what: str) -> str:
     """Why the view, or its base (`what` "is being" or "... has been" modified), must not be changed in place."""
     flags = flags_of(view)
     e = core.get_field(view._slot, core.ENTRY)
-    if e >= 0:
-        name = stem(entry_name(e))
-        text = f"Output {view.output_nr} of {name} is a view and {what} modified inplace."
+    by_mode = flags & (layout.NO_GRAD_VIEW | layout.INFERENCE_VIEW)
+    output = f"Output {view.output_nr} of {stem(entry_name(e))} is a view" if e >= 0 else ""
+    if output and not by_mode:
+        text = f"{output} and {what} modified inplace."
     else:
-        text = f"A view was created in no_grad mode and {what} modified inplace with grad mode enabled."
+        text = f"{output} of a view which was created in" if output else "A view was created in"
+        if flags & layout.INFERENCE_VIEW:
+            text += f" inference mode and {what} modified inplace in normal mode."
+        else:
+            text += f" no_grad mode and {what} modified inplace with grad mode enabled."
     return text + next(reason for flag, reason in WHY_RESTRICTED.items() if flags & flag)
 
 
@@ -76,12 +83,12 @@ def check_writable(target, values=(), name="copy_") -> None:
         grad = flags & layout.REQUIRES_GRAD
         base = target._base
         recorded = grad or (base is not None and base.requires_grad) or any(getattr(v, "requires_grad", False) for v in values)
-        if flags & layout.LEAF_GRAD:
-            raise RuntimeError(LEAF)
         if flags & RESTRICTED and recorded:
             raise RuntimeError(restricted_text(target, "is being"))
         if base is not None and flags_of(base) & layout.LEAF_GRAD:
             raise RuntimeError(LEAF_VIEW)
+        if flags & layout.LEAF_GRAD:
+            raise RuntimeError(LEAF)
     if geometry.flags_of(core.get_field(target._slot, core.GEOMETRY)) & layout.OVERLAPS:
         raise RuntimeError(OVERLAP)
     if word & modes.GRAD and recorded and flags & layout.HOOKED and base is not None and base.grad_fn is not None:
@@ -122,8 +129,8 @@ def run_elementwise(op, target, values, d):
 
 
 def refresh_flag(target) -> None:
-    """After an unrecorded write through a view, the view itself is up to date."""
-    if flags_of(target) & layout.VIEW:
+    """After an unrecorded write through a view of what needs no gradient, the view itself is up to date."""
+    if flags_of(target) & layout.VIEW and not (target._base is not None and flags_of(target._base) & layout.REQUIRES_GRAD):
         core.set_field(target._slot, core.VERSION, core.version_of(target._slot))
 
 
@@ -150,6 +157,21 @@ def adopt_producer(result, holder) -> None:
     if e < 0:
         return
     record_move(result, holder)
+
+
+def become_view(target, view) -> None:
+    """Give `target` the sizes, the strides and the place in the graph of `view`, which is a view of it."""
+    before = flags_of(target)
+    kept = before & (RESTRICTED | layout.INFERENCE)
+    if before & layout.LEAF_GRAD:
+        kept |= layout.LEAF_GRAD | layout.REQUIRES_GRAD
+    flags = flags_of(view) & ~(RESTRICTED | layout.VIEW) | kept | before & layout.VIEW
+    core.set_field(view._slot, core.FLAGS, flags)
+    hooks.move(target, view._slot)
+    core.bump_version(target._slot, 1)
+    core.set_field(target._slot, core.VERSION, core.version_of(target._slot))
+    if kept & layout.LEAF_GRAD:
+        register_leaf(target)
 
 
 def record_move(result, holder) -> None:
@@ -268,13 +290,16 @@ def refresh_view(view) -> None:
     if base is None:
         core.set_field(view._slot, core.VERSION, version)
         return
-    if not base.requires_grad or base.grad_fn is None:
+    if not base.requires_grad:
         core.set_field(view._slot, core.VERSION, version)
         return
     if flags_of(view) & RESTRICTED:
         if not modes.word() & modes.GRAD:
             return  # nothing is recorded: its place in the graph is not asked for
         raise RuntimeError(restricted_text(view, "its base or another view of its base has been"))
+    if base.grad_fn is None:
+        core.set_field(view._slot, core.VERSION, version)
+        return
     take_again(view)
 
 

@@ -11,6 +11,7 @@ import weakref
 from typing import NamedTuple
 
 from tapegrad import core, dtypes
+from tapegrad.dispatch import refuse_inference
 from tapegrad.dtypes import BY_CODE as DTYPES
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
@@ -341,6 +342,8 @@ def gradient_node(slot: int):
         return None
     if core.get_field(slot, core.ENTRY) >= 0:
         return node_of(slot)
+    if not flags & layout.LEAF_GRAD:
+        return None  # a view made in no_grad mode: it requires grad because its base does
     found = _accumulators.get(slot)
     if found is None:
         found = _accumulators[slot] = AccumulateGrad(slot)
@@ -385,6 +388,9 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
         flags = saves * layout.SAVED_INPUT | layout.HAS_SAVED
     if type(attributes) is Parameters and keep_attributes(attributes, [t._slot for t in inputs]):
         flags |= layout.HAS_SAVED
+    for k, t in enumerate(inputs):
+        if core.get_field(t._slot, core.FLAGS) & layout.INFERENCE and (saves == -1 or saves >> k & 1):
+            refuse_inference([layout.INFERENCE])
     e = core.open_entry(op.code, len(inputs), len(outputs), flags)
     core.set_payload(e, attributes)
     for k, t in enumerate(inputs):

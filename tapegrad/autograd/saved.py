@@ -13,6 +13,7 @@ import weakref
 
 from tapegrad import core, modes
 from tapegrad.autograd import node as nodes
+from tapegrad.dispatch import refuse_inference
 from tapegrad.engine import layout
 from tapegrad.ops.registry import structural
 
@@ -102,6 +103,13 @@ def is_saved(e: int, k: int) -> bool:
     """Whether the tape keeps the value of operand `k` of entry `e`."""
     flags = core.entry_field(e, core.ENTRY_FLAGS)
     return bool(flags & layout.SAVED_ALL or (k < 24 and flags & layout.SAVED_INPUT << k))
+
+
+def check_inference(inputs, outputs) -> None:
+    """Raise if the entry that has just been recorded, if any, saves a tensor that was made in inference mode."""
+    e = core.get_field(outputs[0]._slot, core.ENTRY)
+    if e >= 0:
+        refuse_inference(core.get_field(t._slot, core.FLAGS) for k, t in enumerate(inputs) if is_saved(e, k))
 
 
 def torch_order(inputs: int, count: int) -> list[int]:
@@ -301,6 +309,7 @@ def keep_attributes(attributes, slots) -> bool:
     from tapegrad.tensor import Tensor
 
     def saved(t):
+        refuse_inference([core.get_field(t._slot, core.FLAGS)])
         return SavedTensor(t, slots.index(t._slot) if t._slot in slots else None)
 
     found = {}

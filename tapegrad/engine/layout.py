@@ -85,11 +85,13 @@ VIEW = 4  # shares its buffer with another tensor by a differentiable view
 WRAPPED = 8  # a Python number: weaker in type promotion
 HOOKED = 16  # has tensor hooks, retains its grad, or is captured: the sweep returns to Python for it
 INFERENCE = 32  # made in inference mode
-NO_GRAD_VIEW = 64  # a view made in no_grad mode of something that requires grad
+NO_GRAD_VIEW = 64  # a view made in no_grad mode, or of such a view
 MULTI_VIEW = 128  # one of several views made at once (unbind, split, chunk)
 SUBCLASS = 256  # the Python tensor is of a subclass: dispatch in Python
 TRACKED = 512  # carries a transform (dual number, batched): dispatch in Python
 FUNCTION_VIEW = 2048  # a view made inside a custom Function, or an input that one returned as it is
+INFERENCE_VIEW = 8192  # a view made in inference mode of a tensor that was not
+RESTRICTED = NO_GRAD_VIEW | MULTI_VIEW | FUNCTION_VIEW | INFERENCE_VIEW  # one at most: a view that must not be changed in place, and why
 CAPTURED = 1024  # an input of the sweep under way: its cotangent is kept for the caller
 
 BUFFER = Struct(

@@ -131,35 +131,44 @@ def view(op, x, key, make, multi=False, fresh=False):
         target = geometry.geometry(tuple(shape), tuple(steps))
         size = BY_CODE[d].itemsize
         shown = op.retype(BY_CODE[d]).code if op.retype else d
-        kind = 0 if fresh else VIEW | (layout.MULTI_VIEW if multi else 0)
-        plan = Plan(op, [(target, shown)], view=True, view_flags=kind, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
+        plan = Plan(op, [(target, shown)], view=True, view_flags=0 if fresh else VIEW | (layout.MULTI_VIEW if multi else 0), byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
                     make=make, key=key, **view_rule(op, BY_CODE[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
         plan = keep(place, plan, ((g, d),))
-    out = core.apply(plan.address, x)
+    flags, word = core.get_field(s, FLAGS), modes.word()
+    if flags & layout.INFERENCE:
+        with modes.no_grad():
+            out = core.apply(plan.address, x)
+    else:
+        out = core.apply(plan.address, x)
     note(plan, (x,), out)
-    if not fresh:
+    if not fresh and not flags & layout.INFERENCE:
         base = x._base
         out._base = x if base is None else base
         out._parent, out._plan = x, plan
-    flags = core.get_field(s, FLAGS)
-    word = modes.word()
-    extra = flags & layout.NO_GRAD_VIEW
-    if not word & modes.GRAD and flags & layout.REQUIRES_GRAD:
-        extra |= layout.NO_GRAD_VIEW
-    if flags & layout.INFERENCE:
-        extra |= layout.INFERENCE
-    if extra:
-        core.set_field(out._slot, FLAGS, core.get_field(out._slot, FLAGS) | extra)
+    if not word & modes.GRAD or flags & (layout.RESTRICTED | layout.INFERENCE):
+        core.set_field(out._slot, FLAGS, view_flags(core.get_field(out._slot, FLAGS), flags, word, fresh))
     if word & modes.WATCHED:
         _watch([x], [out])
     kind = type(x)
     return out if kind in PLAIN else adapt(out, kind)
 
 
+def view_flags(own: int, flags: int, word: int, fresh: bool) -> int:
+    """The flags of a view that by itself would have `own`, of a tensor with `flags` in the modes `word`."""
+    if flags & layout.INFERENCE:
+        return own & ~(VIEW | layout.RESTRICTED) | layout.INFERENCE  # such a tensor has no views, only memory in common
+    if fresh:
+        return own
+    if not word & modes.GRAD:
+        why = layout.INFERENCE_VIEW if word & modes.INFERENCE else layout.NO_GRAD_VIEW
+        return own & ~layout.RESTRICTED | why | flags & layout.REQUIRES_GRAD
+    return own if own & layout.RESTRICTED else own | flags & layout.RESTRICTED
+
+
 def together(x, views) -> tuple:
     """Views of `x` made at once (unbind, split), as the tuple that is returned; one plan stands for their plans."""
     parts = [v._plan for v in views]
-    if parts and type(x) in PLAIN:
+    if parts and None not in parts and type(x) in PLAIN:
         place = ("parts", *map(id, parts))
         plan = _cache.get(place)
         note(plan if plan is not None else keep(place, Plan(parts[0].op, [], parts=parts), parts[0].inputs), (x,), tuple(views))
@@ -316,12 +325,20 @@ def run(op, tensors, key, make, refused=None):
     if word & modes.INFERENCE and not plan.writes:
         for t in out if isinstance(out, tuple) else (out,):
             core.set_field(t._slot, FLAGS, core.get_field(t._slot, FLAGS) | layout.INFERENCE)
+    if word & modes.GRAD and any(core.get_field(t._slot, FLAGS) & layout.INFERENCE for t in tensors):
+        _refuse_inference(tensors, out if isinstance(out, tuple) else (out,))
     if word & modes.WATCHED:
         _watch(tensors, out if isinstance(out, tuple) else (out,))
     for t in tensors:
         if type(t) not in PLAIN:
             return adapt(out, type(t))
     return out
+
+
+def _refuse_inference(inputs, outputs) -> None:
+    from tapegrad.autograd import saved
+
+    saved.check_inference(inputs, outputs)
 
 
 def _watch(inputs, outputs) -> None:

@@ -263,3 +263,9 @@ def unsafe_chunk(input, chunks, dim=0):
 def unsafe_split(input, split_size, dim=0):
     """`split` into pieces that may be written to, because they are copies."""
     return tuple(x.clone() for x in input.split(split_size, dim))
+
+
+@function(method=True)
+def unsafe_split_with_sizes(input, split_sizes, dim=0):
+    """`split_with_sizes` into pieces that may be written to, because they are copies."""
+    return tuple(x.clone() for x in input.split_with_sizes(split_sizes, dim))

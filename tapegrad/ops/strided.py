@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import core, geometry
+from tapegrad import core, geometry, modes
+from tapegrad.autograd import inplace
 from tapegrad.creation import from_array
+from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -147,7 +149,7 @@ def untyped_storage(self):
 def resize_(self, *sizes, memory_format=None):
     """Other sizes in place, row-major: over the same memory if it suffices, else over larger memory that begins with the old elements."""
     size = ints("resize_", sizes)
-    if self.requires_grad:
+    if self.requires_grad and not self.is_inference():
         raise RuntimeError("cannot resize variables that require grad")
     if any(n < 0 for n in size):
         raise RuntimeError("numel: integer multiplication overflow")
@@ -155,16 +157,19 @@ def resize_(self, *sizes, memory_format=None):
     target = geometry.geometry(size)
     if tuple(self.shape) == size:
         return self
+    if core.get_field(slot, core.FLAGS) & layout.INFERENCE and not modes.is_inference_mode_enabled():
+        raise RuntimeError(inplace.INFERENCE)
     start, (address, nbytes) = self.storage_offset() * self.dtype.itemsize, storage_of(slot)
     if geometry.numels[target] * self.dtype.itemsize + start <= nbytes:
-        core.move_handle(self, core.view_slot(slot, target, 0))
-        core.bump_version(self._slot, 1)
+        inplace.become_view(self, core.wrap(core.view_slot(slot, target, 0)))
         return self
     import ctypes
 
     fresh = core.new_slot(target, self.dtype.code)
     ctypes.memmove(core.data_of(fresh), address + start, max(nbytes - start, 0))
-    core.move_handle(self, fresh)
+    version = core.version_of(slot)
+    inplace.become_view(self, core.wrap(fresh))
+    core.bump_version(self._slot, version)
     return self
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import core, creation, dtypes, geometry
-from tapegrad.autograd import hooks, inplace
+from tapegrad import core, creation, dtypes, geometry, modes
+from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
-from tapegrad.ops import choosing, gathering, joining, moves, permuting, reshaping, rows, scans
+from tapegrad.ops import choosing, gathering, joining, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import function, method
@@ -117,21 +117,19 @@ for _name, _function in (
 
 
 def _reshaping(name, function):
-    def run(self, *args):
+    def run(self, *args, **kwargs):
         plans.settled(self)
         inplace.check_writable(self)
-        if self._base is None:
-            inplace_view(self, function(self, *args))
-            return self
-        # A view stays a view of its base, by one more step: what it was so far lives on as the parent.
+        # What the tensor was so far lives on as the parent: a view stays a view of its base, by one more step.
         before = core.wrap(self._slot)
         before._base, before._parent, before._plan = self._base, self._parent, self._plan
-        view = function(before, *args)
+        with modes.set_grad_enabled(modes.is_grad_enabled() or not self.is_leaf):  # the graph must know the new shape
+            view = function(before, *args, **kwargs)
+            view = view if view is before else in_place_name(before, view)
         if view is not before:
-            hooks.move(self, view._slot)
-            self._parent, self._plan = before, view._plan
-            core.bump_version(self._slot, 1)
-            core.set_field(self._slot, core.VERSION, core.version_of(self._slot))
+            if self._base is not None:
+                self._parent, self._plan = before, view._plan
+            inplace.become_view(self, view)
         return self
 
     run.__name__ = run.__qualname__ = name
@@ -139,14 +137,26 @@ def _reshaping(name, function):
     return method(name=name)(run)
 
 
-def inplace_view(tensor, view) -> None:
-    """Give `tensor` the sizes and strides of a view of it."""
-    core.move_handle(tensor, view._slot)
-    core.set_field(tensor._slot, core.FLAGS, core.get_field(tensor._slot, core.FLAGS) & ~layout.VIEW)
-    core.bump_version(tensor._slot, 1)
+def in_place_name(x, view):
+    """The view taken again under the name that its node has as an in-place operation: TransposeBackward1, SqueezeBackward3."""
+    plan = view._plan
+    if plan is None:
+        return view
+    name = plan.graph_name or plan.op.backward_name
+    stem, number = name[:-1], int(name[-1])
+    name = f"{stem}{number + (3 if stem == 'SqueezeBackward' else 1)}"
+
+    def make(shape, steps):
+        *place, parameters = plan.make(shape, steps)
+        return (*place, parameters | {"graph_name": name})
+
+    return plans.view(plan.op, x, (plan.key, "in place"), make)
 
 
-for _name, _function in (("unsqueeze_", reshaping.unsqueeze), ("squeeze_", reshaping.squeeze), ("transpose_", permuting.transpose), ("t_", permuting.t)):
+for _name, _function in (
+    ("unsqueeze_", reshaping.unsqueeze), ("squeeze_", reshaping.squeeze), ("transpose_", permuting.transpose), ("t_", permuting.t),
+    ("swapaxes_", permuting.transpose), ("swapdims_", permuting.transpose), ("as_strided_", strided.as_strided),
+):  # fmt: skip
     _reshaping(_name, _function)
 
 

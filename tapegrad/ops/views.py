@@ -146,44 +146,59 @@ def narrow(input, dim, start, length):
     return sliced(input, dim, start, start + length, "SliceBackward0")
 
 
-def sliced(x, dim, start, stop, name, multi=False):
+def sliced(x, dim, start, stop, name):
     item = full_item(x.ndim, x.shape, dim, (start, stop, 1))
-    return plans.view(pick, x, (item, name), pick_make(item, name), multi)
+    return plans.view(pick, x, (item, name), pick_make(item, name))
 
 
 # --- several at once -------------------------------------------------------------------------------------------------
-@function(method=True)
-def split(tensor, split_size_or_sections, dim=0):
-    """Pieces of a size (the last may be smaller), or of the sizes listed, along `dim`."""
+def _sections_of_size(tensor, piece, dim) -> list:
+    """The sizes of pieces of `piece` elements along `dim`."""
+    size = tensor.shape[dim]
+    if piece < 0:
+        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={piece}")
+    if piece == 0 and size:
+        raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
+    return [min(piece, size - at) for at in range(0, size, piece)] if size else [0]
+
+
+def _checked_sections(tensor, sections, dim) -> list:
+    """The sizes that the caller has listed."""
+    size, sections = tensor.shape[dim], list(sections)
+    if any(s < 0 for s in sections):
+        raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={sections}")
+    if sum(sections) != size:
+        raise RuntimeError(
+            f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension {dim}), but got "
+            f"split_sizes={sections}"
+        )
+    return sections
+
+
+def _pieces(tensor, sections, dim, name) -> tuple:
+    """Views of `sections` elements each along `dim`."""
+    result, at = [], 0
+    for number, section in enumerate(sections):
+        item = full_item(tensor.ndim, tensor.shape, dim, (at, at + section, 1))
+        result.append(plans.view(pick, tensor, (item, name, number), pick_make(item, name, number=number), multi=True))
+        at += section
+    return plans.together(tensor, result)
+
+
+def _dim_to_split(tensor, dim) -> int:
     dim = wrap_dim(dim, tensor.ndim)
     if tensor.ndim == 0:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
-    size = tensor.shape[dim]
+    return dim
+
+
+@function(method=True)
+def split(tensor, split_size_or_sections, dim=0):
+    """Pieces of a size (the last may be smaller), or of the sizes listed, along `dim`."""
+    dim = _dim_to_split(tensor, dim)
     if isinstance(split_size_or_sections, (tuple, list)):
-        sections = list(split_size_or_sections)
-        if any(s < 0 for s in sections):
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={sections}"
-            )
-        if sum(sections) != size:
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension {dim}), but got "
-                f"split_sizes={sections}"
-            )
-        name = "SplitWithSizesBackward0"
-    else:
-        piece = split_size_or_sections
-        if piece < 0:
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={piece}")
-        if piece == 0 and size:
-            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
-        sections = [min(piece, size - at) for at in range(0, size, piece)] if size else [0]
-        name = "SplitBackward0"
-    result, at = [], 0
-    for section in sections:
-        result.append(sliced(tensor, dim, at, at + section, name, multi=True))
-        at += section
-    return plans.together(tensor, result)
+        return _pieces(tensor, _checked_sections(tensor, split_size_or_sections, dim), dim, "SplitWithSizesBackward0")
+    return _pieces(tensor, _sections_of_size(tensor, split_size_or_sections, dim), dim, "SplitBackward0")
 
 
 @function(method=True)
@@ -201,10 +216,7 @@ def chunk(input, chunks, dim=0):
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     dim = wrap_dim(dim, input.ndim)
     size = input.shape[dim]
-    piece = -(-size // chunks)
-    if size == 0:
-        return split(input, [0] * chunks, dim)
-    return split(input, piece, dim)
+    return split(input, -(-size // chunks), dim) if size else split(input, [0] * chunks, dim)
 
 
 @function(method=True)

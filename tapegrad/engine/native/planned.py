@@ -6,6 +6,7 @@ from tapegrad.engine.layout import (
     HAS_SAVED,
     NO_GRAD_VIEW,
     REQUIRES_GRAD,
+    RESTRICTED,
     RESULT_WORDS,
     SAVED_ALL,
     SAVED_INPUT,
@@ -262,10 +263,12 @@ def produce(address, slots, inputs, parent, written):
         result = wrap(s)
         if plan.shares != 0 and result != 0 and parent != 0:
             remember_view(result, parent, plan.payload)
+            slot = slot_row(st.slots, s)
             flags = slot_row(st.slots, load_i64(slots)).flags
-            if flags & NO_GRAD_VIEW or (flags & REQUIRES_GRAD and st.mode & GRAD == 0):
-                slot = slot_row(st.slots, s)
-                slot.flags = slot.flags | NO_GRAD_VIEW
+            if st.mode & GRAD == 0:
+                slot.flags = (slot.flags & ~RESTRICTED) | NO_GRAD_VIEW | (flags & REQUIRES_GRAD)
+            elif flags & RESTRICTED and slot.flags & RESTRICTED == 0:
+                slot.flags = slot.flags | (flags & RESTRICTED)
         return result
     result = py_type_alloc(plan.result_type if plan.result_type else st.tuple_type, plan.outputs)
     for k in range(plan.outputs):
