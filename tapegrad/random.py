@@ -225,8 +225,9 @@ def randint_like(input, low, high=None, *, dtype=None, requires_grad=False):
 
 
 @function(tensors=False)
-def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None):
+def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """Normal with tensor (or number) mean and standard deviation."""
+    check_options("normal", device, layout, pin_memory, dtype, out)
     if hasattr(std, "_slot") and std.dtype.is_complex:
         raise RuntimeError("normal expects standard deviation to be non-complex")
     if hasattr(mean, "_slot") or hasattr(std, "_slot"):
@@ -238,7 +239,7 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None):
             std = creation.full_like(mean, float(std))
         return normal_of_tensors(mean, std, generator, out)
     shape, d = size_of("normal", (size,)), float_dtype("normal", dtype)
-    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d, mean, std), shape, False, out, d), shape)
+    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d, mean, std), shape, requires_grad, out, d), shape)
 
 
 @of_tensors

@@ -8,11 +8,13 @@ the tangent is J t.  So whatever has a derivative has a tangent.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import weakref
 
 from tapegrad import core, dispatch, geometry, modes
 from tapegrad.engine import layout
-from tapegrad.engine.bind import Handle
+from tapegrad.engine.bind import Handle, state_cell
 from tapegrad.ops import formulas
 from tapegrad.ops import plan as plans
 from tapegrad.ops.transformable import Unhandled
@@ -175,6 +177,8 @@ class DualLevel(Level):
         if base is not None:
             chain = inplace.view_chain(target)
             base = self.own(base)
+            if self.follows(target):  # among the views of the base
+                return target
         value = Handle.__new__(type(target))
         core.move_handle(value, target._slot)
         for name in ("_base_object", "_parent_object", "_plan_object", "_hooks_dict", "_grad_object"):
@@ -190,6 +194,8 @@ class DualLevel(Level):
         target._level, target._value = self, value
         if base is None:
             target._given = zeros_like(value)
+            for view in views_of(target):
+                self.own(view)
         else:
             target._origin = (base, chain)
         return target
@@ -275,6 +281,17 @@ class DualLevel(Level):
                     value = self.wrap(value if recorded or own is not None else reverse.detached(value), tangent)
                 results.append(value)
         return tree_unflatten(results, shape)
+
+
+def views_of(base) -> list:
+    """The tensors that are views of `base`.  Nobody keeps a list of them: where its memory has other names, the collector knows who refers to it."""
+    layers, t = 1, base
+    while t._level is not None:
+        layers, t = layers + 1, t._value
+    row = state_cell("buffers").value + core.get_field(t._slot, core.BUFFER) * layout.BUFFER.size
+    if ctypes.c_int32.from_address(row + layout.BUFFER.offset["references"]).value <= layers:
+        return []
+    return [r for r in gc.get_referrers(base) if isinstance(r, Tensor) and r._base is base]
 
 
 def has_tangent(t) -> bool:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 
 from tapegrad.ops.transformable import ACTIVE
+from tapegrad.transforms.batching import UNBATCHED_TARGET
 from tapegrad.transforms.wrappers import Level, levels
 
 ERROR = (
@@ -94,9 +95,17 @@ def in_place(f: Callable) -> Callable:
             run(self._value, *args, **kwargs)
             self._set_tangent(self._tangent * 0)
             return self
+        args, kwargs = tuple(_value(a) for a in args), {name: _value(a) for name, a in kwargs.items()}
         level = innermost()
         if level is None:
             return f(self, *args, **kwargs)
+        if any(level.follows(a) for a in (*args, *kwargs.values())):
+            if level.randomness == "same":
+                raise RuntimeError(SAME)
+            if not level.follows(self):
+                raise RuntimeError(UNBATCHED_TARGET)
+            rank = self.ndim
+            args, kwargs = tuple(level.aligned(a, rank) for a in args), {name: level.aligned(a, rank) for name, a in kwargs.items()}
         with without(level):
             if not level.follows(self):
                 if level.randomness == "different":

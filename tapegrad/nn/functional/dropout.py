@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from tapegrad import creation, modes
+from tapegrad import creation, modes, random
 
 ALPHA = 1.7580993408473766  # minus what a dropped element of a self-normalising network becomes
 
@@ -24,7 +24,7 @@ def _drop(input, p, training, inplace, feature=False, alpha=False):
         shape = (*input.shape[:2], *[1] * (input.ndim - 2)) if feature else tuple(input.shape)
         if feature and input.ndim < 2:
             raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-        noise = creation.empty(*shape, dtype=input.dtype).bernoulli_(1 - p)
+        noise = random.bernoulli(creation.empty(*shape, dtype=input.dtype), 1 - p)
     if not alpha:
         noise.div_(1 - p)
         return input.mul_(noise) if inplace else input * noise
