@@ -359,6 +359,9 @@ def store_out(op: Elementwise, tensors, out):
 def check_out(name, tensors, out):
     if not isinstance(out, tensor_type()):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    level = level_of((out, *tensors)) if ACTIVE else None
+    if level is not None:
+        level.refuse_out(name)
     refuse_overlap(out, tensors)
     if modes.is_grad_enabled() and (out.requires_grad or any(t.requires_grad for t in tensors if isinstance(t, tensor_type()))):
         raise RuntimeError(

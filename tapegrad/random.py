@@ -9,7 +9,7 @@ from tapegrad.creation import check_dtype, check_options, only_size, size_of
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.generator import Generator as _Stream
 from tapegrad.ops.public import function, method
-from tapegrad.transforms.randomness import each_sample, in_place, of_tensors
+from tapegrad.transforms.randomness import each_sample, in_place, of_tensors, refuse_out
 
 BOUNDS = "check_random_bounds handles only integral, floating-point and boolean types"
 DEFAULT_SEED = 67280421310721  # torch's, until manual_seed or seed is called
@@ -135,6 +135,8 @@ def normal_elements(stream, n, d, mean=0.0, std=1.0, *args):
 
 
 def finished(array, shape, requires_grad, out=None, d=None):
+    if out is not None:
+        refuse_out()
     t = creation.from_array(np.asarray(array).reshape(shape), d or BY_NUMPY[array.dtype])
     if out is not None:
         from tapegrad.dispatch import write_out

@@ -252,11 +252,13 @@ class Tensor(Handle, metaclass=_TensorType):
 
     def requires_grad_(self, requires_grad=True):
         """Switch recording for a leaf; returns the tensor."""
+        if not isinstance(requires_grad, bool):
+            raise TypeError(f"requires_grad_(): argument 'requires_grad' (position 1) must be bool, not {type(requires_grad).__name__}")
         self._change_requires_grad(requires_grad, "only Tensors of floating point dtype can require gradients")
         return self
 
     def _change_requires_grad(self, value, refusal):
-        if not isinstance(value, (bool, int)):
+        if not isinstance(value, bool):
             raise RuntimeError("requires_grad must be a bool")
         if ACTIVE:
             from tapegrad.transforms import wrappers
@@ -376,6 +378,9 @@ class Tensor(Handle, metaclass=_TensorType):
         """Keep the gradient of this non-leaf in `.grad` during backward."""
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+        from tapegrad.transforms import wrappers
+
+        wrappers.refuse_inside(wrappers.unsupported("retain_grad"))
         if self.is_leaf or self.retains_grad:
             return
         from tapegrad.autograd import hooks
@@ -609,6 +614,10 @@ class Tensor(Handle, metaclass=_TensorType):
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
         return bool(self.item())
 
+    def is_nonzero(self):
+        """Whether a one-element tensor is not zero."""
+        return bool(self)
+
     def _number(self):
         if self.numel() != 1:
             raise ValueError("only one element tensors can be converted to Python scalars")
@@ -637,7 +646,7 @@ class Tensor(Handle, metaclass=_TensorType):
         return int(self.item())
 
     def __contains__(self, element):
-        return bool((self == element).any())
+        return (self == element).any().item()
 
     def __hash__(self):
         return id(self)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tapegrad.func.batched import vmap
-from tapegrad.func.reverse import basis, check_outputs, chosen, jacrev, replaced
+from tapegrad.func.reverse import basis, check_outputs, chosen, jacrev, only_tensors, refuse_complex, replaced
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import reverse
 from tapegrad.transforms.forward import DualLevel
@@ -64,6 +64,7 @@ def jvp_of(func: Callable, primals: Any, tangents: Any, argnums: Any, strict: bo
             if not (isinstance(result, tuple) and len(result) == 2):
                 raise RuntimeError(f"{JVP}: output of function f should be a tuple: (output, aux) if has_aux is True")
             result, aux = result
+            only_tensors(aux)
             aux = tree_map(level.value, aux)
         leaves, shape = tree_flatten(result)
         check_outputs(leaves, JVP)
@@ -97,6 +98,7 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False, *, randomnes
 
     @functools.wraps(func)
     def wrapper(*args):
+        refuse_complex("jacfwd", args, "inputs")
         points, spec = tree_flatten(args if argnums is None else chosen(args, argnums))
         units = tree_unflatten(next(basis(points)), spec)
 
@@ -110,6 +112,7 @@ def jacfwd(func: Callable, argnums: Any = 0, has_aux: bool = False, *, randomnes
             result, aux = result
             aux = tree_map(lambda t: t[0], aux)
         products, shape = tree_flatten(result)
+        refuse_complex("jacfwd", products, "outputs")
         blocks = []
         for product in products:
             pieces = product.movedim(0, -1).split([x.numel() for x in points], -1)

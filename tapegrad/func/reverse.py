@@ -14,7 +14,7 @@ from tapegrad.func.batched import chunk_sizes, vmap
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import reverse
 from tapegrad.transforms.wrappers import GradLevel
-from tapegrad.utils._pytree import sketch, tree_flatten, tree_map, tree_unflatten
+from tapegrad.utils._pytree import sketch, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 
 # --- argument numbers -----------------------------------------------------------------------------------------------
@@ -78,9 +78,9 @@ class Differentiation:
     def release(self, tree: Any) -> Any:
         """Outputs for the outside: without their graph, unless they depend on something there that requires grad."""
 
+        only_tensors(tree)
+
         def one(t):
-            if not isinstance(t, Tensor):
-                raise RuntimeError(f"Expected tensors, got unsupported type {type(t)}")
             kept = self.connected and (self.outer or reverse.depends_on_others([t], self.points))
             return t if kept else reverse.detached(t)
 
@@ -95,6 +95,20 @@ def _auxiliary(result: Any, call: str) -> tuple:
     if not (isinstance(result, tuple) and len(result) == 2):
         raise RuntimeError(f"{call}: output of function f should be a tuple: (output, aux) if has_aux is True")
     return result
+
+
+def refuse_complex(name: str, tree: Any, what: str) -> None:
+    """Jacobians are of real functions."""
+    for k, t in enumerate(tree_leaves(tree)):
+        if isinstance(t, Tensor) and t.is_complex():
+            raise RuntimeError(f"{name}: Expected all {what} to be real but received complex tensor at flattened input idx: {k}")
+
+
+def only_tensors(tree: Any) -> None:
+    """Raise for an auxiliary output that is no tensor."""
+    for t in tree_leaves(tree):
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"Expected tensors, got unsupported type {type(t)}")
 
 
 def check_outputs(output: list, api: str) -> None:
@@ -131,6 +145,8 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
                     f"grad_and_value(f)(*args): Expected f(*args) to return a scalar Tensor, got tensor with {result.ndim} dims. Maybe you wanted "
                     "to use the vjp or jacrev APIs instead?"
                 )
+            if result.is_complex():
+                raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {result.dtype}")
             value = work.release(result)
             aux = work.release(aux) if has_aux else None
             create = work.connected and (work.outer or result.requires_grad and reverse.depends_on_others([result], work.points))
@@ -199,6 +215,9 @@ def vjp_of(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple
 
     def vjp_fn(cotangents, retain_graph=True, create_graph=None):
         given, structure = tree_flatten(cotangents)
+        for v in given:
+            if v is not None and not isinstance(v, Tensor):
+                raise TypeError(f"gradients can be either Tensors or None, but got {type(v).__name__}")
         if structure != spec:
             raise RuntimeError(
                 "Expected pytree structure of cotangents to be the same as pytree structure of outputs to the function. cotangents: "
@@ -248,8 +267,10 @@ def jacrev(func: Callable, argnums: Any = 0, *, has_aux: bool = False, chunk_siz
     def wrapper(*args):
         from tapegrad.ops.joining import cat
 
+        refuse_complex("jacrev", args, "inputs")
         output, pull, *aux = vjp_of(func, args, argnums, has_aux)
         outputs, out_spec = tree_flatten(output)
+        refuse_complex("jacrev", outputs, "outputs")
         points, in_spec = tree_flatten(chosen(args, argnums))
         columns: list[list] = [[] for _ in points]
         for part in basis(outputs, chunk_size):

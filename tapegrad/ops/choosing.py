@@ -8,14 +8,20 @@ from tapegrad import dtypes, geometry
 from tapegrad.ops import checks
 from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function, method
+from tapegrad.ops.transformable import transformable
 from tapegrad.ops.views import tensor_argument
 
 
-def refuse_nonzero(level, f, *args, **kwargs):
-    raise RuntimeError(
-        "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over aten::nonzero. Please file an issue at "
-        "https://github.com/pytorch/pytorch/issues if you need this feature."
-    )
+def dynamic_shape(name: str):
+    """The batch rule of operations whose results' shapes depend on values: there is none."""
+
+    def rule(level, f, *args, **kwargs):
+        raise RuntimeError(
+            f"vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over aten::{name}. Please file an issue at "
+            "https://github.com/pytorch/pytorch/issues if you need this feature."
+        )
+
+    return rule
 
 
 def select_where(level, f, input, mask, *, out=None):
@@ -28,7 +34,7 @@ def select_where(level, f, input, mask, *, out=None):
     return f.__wrapped__(input, mask)
 
 
-@function(method=True, batch=refuse_nonzero)
+@function(method=True, batch=dynamic_shape("nonzero"))
 def nonzero(input, *, out=None, as_tuple=False):
     """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
     from tapegrad.creation import from_array
@@ -77,6 +83,12 @@ def check_mask(name, input, mask, value):
         raise RuntimeError(f"{name}_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
 
 
+@transformable(batch=dynamic_shape("where"))
+def positions(condition):
+    """Where `condition` holds, a vector per dim."""
+    return nonzero(condition, as_tuple=True)
+
+
 @function()
 def where(condition, input=None, other=None, *, out=None):
     """`input` where `condition` holds, else `other`; with one argument the positions that hold (`nonzero(as_tuple=True)`)."""
@@ -84,7 +96,7 @@ def where(condition, input=None, other=None, *, out=None):
     from tapegrad.ops.registry import BY_NAME
 
     if input is None and other is None:
-        return nonzero(condition, as_tuple=True)
+        return positions(condition)
     tensor_argument("where", condition, 1, "condition")
     if condition.dtype is not dtypes.bool_ and condition.dtype is not dtypes.uint8:
         raise RuntimeError(

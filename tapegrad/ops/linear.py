@@ -121,7 +121,11 @@ def product_of_samples(left: int, right: int):
 
     def rule(level, f, a, b, *, out=None):
         if a.ndim != left or b.ndim != right:
-            return f.__wrapped__(a, b)  # raises
+            raise RuntimeError(
+                "Got wrong shapes for dot" if left == right == 1 else
+                f"Shape mismatch: Got incorrect dims for {f.__name__}(a, b). a has dim {a.ndim}and b has dim {b.ndim}but expected them to have dim "
+                f"{left} and dim {right}"
+            )
         a, b = level.front(a), level.front(b)
         if left == 1:
             a = a.unsqueeze(-2)

@@ -7,6 +7,7 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.choosing import dynamic_shape
 from tapegrad.ops.extrema import pick_along
 from tapegrad.ops.outputs import into, return_type
 from tapegrad.ops.public import function
@@ -16,7 +17,7 @@ from tapegrad.ops.views import tensor_argument, wrap_dim
 
 
 def both(result, out):
-    return result if out is None else type(result)(*(into(o, r) for o, r in zip(out, result, strict=True)))
+    return result if out is None else type(result)(*(into(o, r, type(result).__name__) for o, r in zip(out, result, strict=True)))
 
 
 def picked(graph_name, result, x, dim, keepdim, index):
@@ -210,7 +211,7 @@ def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear", ou
 
 
 # --- sets -----------------------------------------------------------------------------------------------------------
-@function(method=True)
+@function(method=True, batch=dynamic_shape("_unique2"))
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The distinct elements in order (slices of `dim`), with what asks for each element's place among them and for counts."""
     array = input.detach()._values()
@@ -235,7 +236,7 @@ def outcome(input, values, inverse, counts, return_inverse, return_counts):
     return tuple(result) if len(result) > 1 else result[0]
 
 
-@function(method=True)
+@function(method=True, batch=dynamic_shape("unique_consecutive"))
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
     """The elements (slices of `dim`) that differ from the one before."""
     array = input.detach()._values()

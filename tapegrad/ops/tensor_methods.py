@@ -40,7 +40,7 @@ def clone(input, *, memory_format=None):
     return result if type(input) in plans.PLAIN else plans.adapt(result, type(input))
 
 
-@method(batch="leading", linear="self")
+@method(batch="in_order", linear="self")
 def contiguous(self, memory_format=None):
     """The tensor itself if it is in row-major order, else a copy that is."""
     if self.is_contiguous():

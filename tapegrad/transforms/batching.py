@@ -36,6 +36,8 @@ def logical_geometry(g: int, bdim: int) -> int:
 class Batched(Wrapper):
     """A tensor of a vmap level."""
 
+    _kind = "BatchedTensorImpl"
+
     def item(self):
         raise Unhandled if in_body() else RuntimeError(NO_ITEM)
 
@@ -45,6 +47,10 @@ class Batched(Wrapper):
     def tolist(self):
         self.numpy()
 
+    @property
+    def data(self):
+        raise RuntimeError("accessing `data` under vmap transform is not allowed")
+
     def __repr__(self, *, tensor_contents=None):
         inner = "\n".join("    " + line for line in repr(self._value).split("\n"))
         return f"BatchedTensor(lvl={self._level.depth}, bdim={self._bdim}, value=\n{inner}\n)"
@@ -53,7 +59,9 @@ class Batched(Wrapper):
         return self._level.wrap(self._value.detach(), self._bdim)
 
     def is_contiguous(self, memory_format=None):
-        return self.movedim_physical().is_contiguous()
+        if memory_format is not None and memory_format.name != "contiguous_format":
+            raise RuntimeError("NYI: querying is_contiguous inside of vmap for memory_format other than torch.contiguous_format")
+        return super().is_contiguous()
 
     def movedim_physical(self):
         """The value with the batch in front."""
@@ -131,7 +139,7 @@ class VmapLevel(Level):
             for _ in range(len(grown) - x.ndim):
                 value = value.unsqueeze(1)
             return view_of(self.wrap(value.expand(self.size, *grown)), x, op, key, make_view)
-        if op.retype and value.stride(0) % 2:  # samples that do not begin at a whole element of the dtype shown
+        if op.retype and value.stride(0) % (op.retype(value.dtype).itemsize / value.dtype.itemsize):  # samples that do not begin at a whole element of the dtype shown
             value = value.contiguous()
         result = self.wrap(plans.view(op, value, ("batch", key), batched_view(op, make_view, value.dtype), multi))
         return view_of(result, x, op, key, make_view)
@@ -140,6 +148,9 @@ class VmapLevel(Level):
     def batched_view(op, make_view):
         """`make_view` for samples behind a batch dim."""
         return batched_view(op, make_view)
+
+    def refuse_out(self, name: str):
+        raise RuntimeError(f"Batching rule not implemented for aten::{name}.out; the fallback path doesn't work on out= or view ops.")
 
     def store(self, target, result):
         """Write `result` over `target`, in the memory below."""
@@ -372,4 +383,9 @@ def spread_list(level, f, op, tensors, *args):
     return wrapped(level, f(op, [level.spread(t) for t in tensors], *args))
 
 
-RULES = {"spread_list": spread_list, "first_leading": first_leading, "matrices": matrices, "over": over, "along": along, "leading": leading, "sequence": sequence}
+def in_order(level, f, self, memory_format=None):
+    """contiguous: of the samples."""
+    return self if self.is_contiguous(memory_format) else level.wrap(f(level.front(self)))
+
+
+RULES = {"in_order": in_order, "spread_list": spread_list, "first_leading": first_leading, "matrices": matrices, "over": over, "along": along, "leading": leading, "sequence": sequence}

@@ -8,6 +8,7 @@ the tangent is J t.  So whatever has a derivative has a tangent.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import gc
 import weakref
@@ -20,7 +21,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.transformable import Unhandled
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import batching
-from tapegrad.transforms.wrappers import Level, Wrapper, make, run_body, view_of
+from tapegrad.transforms.wrappers import NO_STORAGE, Level, Wrapper, in_body, make, run_body, view_of
 from tapegrad.utils._pytree import tree_flatten, tree_unflatten
 
 
@@ -68,11 +69,37 @@ class Dual(Wrapper):
     def tolist(self):
         return self._value.tolist()
 
+    def _stored(self):
+        """The value, whose memory the user may see if forward mode was entered by hand."""
+        if self._level.public and not in_body():
+            raise RuntimeError(NO_STORAGE)
+        return self._value
+
     def numpy(self, *, force=False):
-        return self._value.numpy(force=force)
+        return self._stored().numpy(force=force)
 
     def data_ptr(self):
-        return self._value.data_ptr()
+        return self._stored().data_ptr()
+
+    def _refuse_storage(self, *args):
+        if self._level.public:
+            super()._refuse_storage()
+
+    def untyped_storage(self):
+        self._refuse_storage()
+        return self._value.untyped_storage()
+
+    def __copy__(self):
+        self._refuse_storage()
+        return copy.copy(self._value)
+
+    def __deepcopy__(self, memo):
+        self._refuse_storage()
+        return copy.deepcopy(self._value, memo)
+
+    def __reduce_ex__(self, protocol):
+        self._refuse_storage()
+        return self._value.__reduce_ex__(protocol)
 
     def storage_offset(self):
         return self._value.storage_offset()
@@ -87,7 +114,8 @@ class Dual(Wrapper):
         return text if not self._level.alive else f"{text[:-1]}, tangent={self._tangent!r})"
 
     def detach(self):
-        return self._level.wrap(self._value.detach(), self._tangent.detach())
+        """The value alone: tangents end here, as gradients do."""
+        return self._value.detach()
 
     requires_grad = property(lambda self: self._value.requires_grad or self._tangent.requires_grad, Wrapper._refuse_grad)
     is_leaf = property(lambda self: self._value.is_leaf)
@@ -137,6 +165,9 @@ class DualLevel(Level):
         result._value = value
         result._origin = (x, [(op, key, make_view)])
         return view_of(result, x, op, key, make_view)
+
+    def refuse_out(self, name: str):
+        raise NotImplementedError(f"Trying to use forward AD with {name}_out that does not support it because it is an out= function")
 
     # --- in place ---------------------------------------------------------------------------------------------------
     def prepared(self, target, value):

@@ -25,6 +25,14 @@ DIFFERENT = (
 _done: list[Level] = []  # levels that the draw under way has dealt with
 
 
+def refuse_out() -> None:
+    """Random numbers are not drawn into given memory in a vmap."""
+    if any(level.kind == "vmap" for level in levels()):
+        raise RuntimeError(
+            "vmap: We do not support calling out variants of random operations inside of vmap. Please use non-out variants as a workaround"
+        )
+
+
 def innermost():
     """The vmap level that decides about a draw, None if there is none (left); its refusal."""
     level = next((level for level in reversed(levels()) if level.kind == "vmap" and level not in _done), None)

@@ -28,15 +28,23 @@ NO_BRANCH = (
     "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. We don't support that yet, please file an issue at "
     "https://github.com/pytorch/pytorch/issues ."
 )
-NO_REQUIRES_GRAD = (
-    "You are attempting to call Tensor.requires_grad_() (or perhaps using torch.autograd.functional.* APIs) inside of a function being "
-    "transformed by a functorch transform. This is unsupported, please attempt to use the functorch transforms (e.g. grad, vjp, jacrev, jacfwd, "
-    "hessian) or call requires_grad_() outside of a function being transformed instead."
-)
+
+
+def unsupported(method: str, note: str = "") -> str:
+    """The text that refuses a Tensor method in a function that is being transformed."""
+    return (
+        f"You are attempting to call Tensor.{method}() {note}inside of a function being transformed by a functorch transform. This is unsupported, "
+        f"please attempt to use the functorch transforms (e.g. grad, vjp, jacrev, jacfwd, hessian) or call {method}() outside of a function being "
+        "transformed instead."
+    )
+
+
+NO_REQUIRES_GRAD = unsupported("requires_grad_", "(or perhaps using torch.autograd.functional.* APIs) ")
 NO_BACKWARD = (
     "backward() called inside a functorch transform. This is not supported, please use functorch.grad or functorch.vjp instead or call backward() "
     "outside of functorch transforms."
 )
+NO_SAVED_HOOKS = "torch.func.{grad, vjp, jacrev, hessian} don't yet support saved tensor hooks. Please open an issue with your use case."
 NO_STORAGE = "Cannot access data pointer of Tensor that doesn't have storage"
 
 
@@ -137,6 +145,8 @@ class Level:
 
     def call(self, f, args, kwargs):
         """The transformable function `f` on operands of this level."""
+        if kwargs.get("out") is not None:
+            self.refuse_out(f.__name__)
         if f.writes:
             from tapegrad.transforms import writes
 
@@ -150,6 +160,10 @@ class Level:
         return writes.elementwise(self, op, target, values)
 
     def compute(self, f, args, kwargs):
+        raise NotImplementedError
+
+    def refuse_out(self, name: str):
+        """Raise for an `out=` that is, or would hold, a tensor of this level."""
         raise NotImplementedError
 
     def prepared(self, target, value):
@@ -168,6 +182,19 @@ class GradLevel(Level):
     """A reverse-mode transform: no wrappers, but what depends on the nesting asks for it."""
 
     kind = "grad"
+    _hooks_refused: str | None = None  # the refusal of saved-tensor hooks around it
+
+    def __enter__(self):
+        from tapegrad.autograd import saved
+
+        self._hooks_refused = saved.refuse_hooks(NO_SAVED_HOOKS)
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        from tapegrad.autograd import saved
+
+        super().__exit__(*exception)
+        saved.refuse_hooks(self._hooks_refused, even_active=False)
 
 
 class Wrapper(Tensor):
@@ -182,7 +209,7 @@ class Wrapper(Tensor):
         return self._slot
 
     def numpy(self, *, force=False):
-        raise RuntimeError("Cannot access data pointer of Tensor that doesn't have storage")
+        raise Unhandled if in_body() else RuntimeError(NO_STORAGE)
 
     def data_ptr(self):
         raise RuntimeError(NO_STORAGE)
@@ -190,8 +217,12 @@ class Wrapper(Tensor):
     def storage_offset(self):
         return 0
 
-    def __deepcopy__(self, memo):
-        return self.clone()
+    _kind = "TensorWrapper"  # torch's name for such a tensor
+
+    def _refuse_storage(self, *args):
+        raise NotImplementedError(f"Cannot access storage of {self._kind}")
+
+    __copy__ = __deepcopy__ = __reduce_ex__ = untyped_storage = _refuse_storage
 
     @property
     def data(self):

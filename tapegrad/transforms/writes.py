@@ -83,5 +83,11 @@ def set_item(level, target, index, value):
     return target
 
 
-WRITERS: dict[str, Callable] = {"copy_": copy_, "fill_": fill_, "zero_": zero_, "__setitem__": set_item}
+def resize_(level, target, *sizes, memory_format=None):
+    if level.kind == "jvp":
+        raise RuntimeError("cannot resize variables that has a forward grad")
+    raise RuntimeError("Batching rule not implemented for aten::resize_; the fallback path doesn't work on out= or view ops.")
+
+
+WRITERS: dict[str, Callable] = {"resize_": resize_, "copy_": copy_, "fill_": fill_, "zero_": zero_, "__setitem__": set_item}
 
