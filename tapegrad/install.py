@@ -148,6 +148,13 @@ def resume(status: int, before: int) -> None:
     Sweep(False, False).resume(status, before)
 
 
+def resume_gradients(status: int, before: int, inputs: tuple) -> tuple:
+    """Go on with an `autograd.grad` that compiled code began."""
+    from tapegrad.autograd.engine import Sweep
+
+    return tuple(Sweep(False, False).resume(status, before, [x._slot for x in inputs]))
+
+
 def hang_attributes(engine) -> None:
     """The attributes and small methods of Tensor in compiled form; Python's own complete what these do not know."""
     for name in bind.GETTERS:
@@ -177,6 +184,7 @@ def start(engine) -> None:
         ("check_failed", check_failed),
         ("slow_backward", Tensor.backward),
         ("resume_backward", resume),
+        ("resume_gradients", resume_gradients),
     ):
         _kept.append(callable_)
         bind.state_cell(field).value = id(callable_)

@@ -322,3 +322,47 @@ def test_a_call_that_returns_its_argument_does_not_repeat_what_was_done_to_it(wr
         other = tg.tensor([3.0, 4.0])
         look(other)
         assert other.tolist() == [3.0, 4.0]
+
+
+def test_grad_that_begins_in_compiled_code_and_goes_on_in_python():
+    x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    w = tg.tensor(2.0, requires_grad=True)
+    middle = x * w
+    seen = []
+    hooked = middle.exp()
+    hooked.register_hook(lambda g: seen.append(g) or g * 2)
+    loss = hooked.sort().values.sum()
+    first, second, third = tg.autograd.grad(loss, [middle, x, middle], retain_graph=True)
+    assert tg.equal(first, 2 * middle.exp()) and tg.equal(third, first) and tg.equal(second, 2 * w * middle.exp())
+    assert len(seen) == 1 and x.grad is None and w.grad is None
+    loss.backward()  # nothing of the call before is left in the tape
+    assert tg.allclose(x.grad, 2 * w * middle.exp()) and middle.retains_grad is False
+    with pytest.raises(RuntimeError, match="a second time"):
+        tg.autograd.grad(loss, x)
+
+
+def test_grad_that_fails_midway_leaves_nothing_behind():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    z = y.exp()
+    loss = (z * z).sum()
+    with tg.no_grad():
+        z.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        tg.autograd.grad(loss, [x, y])
+    other = (y * x).sum()
+    assert tg.equal(tg.autograd.grad(other, x, retain_graph=True)[0], 4 * x)
+    other.backward()
+    assert tg.equal(x.grad, 4 * x)
+
+
+def test_grad_of_a_vector_weighed_by_a_gradient():
+    x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    weights = tg.tensor([1.0, 0.0, -1.0])
+    assert tg.autograd.grad(x * x, x, weights)[0].tolist() == [2.0, 0.0, -6.0]
+    assert tg.autograd.grad(x * x, x, tg.ones(6)[::2])[0].tolist() == [2.0, 4.0, 6.0]
+    with pytest.raises(RuntimeError, match="Mismatch in shape"):
+        tg.autograd.grad(x * x, x, tg.ones(2))
+    with pytest.raises(RuntimeError, match="not have been used"):
+        tg.autograd.grad((x * x).sum(), [x, tg.ones(2, requires_grad=True)])
+    assert weights.tolist() == [1.0, 0.0, -1.0]

@@ -14,6 +14,7 @@ from tapegrad.tensor import Tensor
 
 __all__ = ["backward", "grad", "Function", "Variable", "no_grad", "enable_grad", "set_grad_enabled", "inference_mode"]
 
+UNUSED = "The differentiated Tensor at index {} appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior."
 NO_GRAD_FN = "element 0 of tensors does not require grad and does not have a grad_fn"
 
 
@@ -162,6 +163,14 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     allow_unused = materialize_grads if allow_unused is None else allow_unused
+    if type(outputs) is Tensor and not (create_graph or is_grads_batched or materialize_grads or ACTIVE) and only_inputs:
+        found = _plain_gradients(outputs, inputs, grad_outputs, retain_graph)
+        if found is not None:
+            if not allow_unused:
+                for k, g in enumerate(found):
+                    if g is None:
+                        raise RuntimeError(UNUSED.format(k))
+            return found
     outs = _outputs(outputs)
     wanted = _inputs(inputs, "grad()")
     if not only_inputs:
@@ -188,10 +197,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     for k, g in enumerate(result):
         if g is None:
             if not allow_unused:
-                raise RuntimeError(
-                    f"The differentiated Tensor at index {k} appears to not have been used in the graph. Set allow_unused=True if this is the "
-                    "desired behavior."
-                )
+                raise RuntimeError(UNUSED.format(k))
             if materialize_grads:
                 from tapegrad.creation import zeros_like
 
@@ -201,6 +207,15 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         elif not create_graph and g.requires_grad:
             result[k] = g.detach()
     return dict(zip(inputs, result, strict=True)) if type(inputs) is dict else tuple(result)
+
+
+def _plain_gradients(output, inputs, gradient, retain):
+    """`grad` of one tensor in compiled code: a tuple with None for what is not met; None if anything asks for more than the plain case."""
+    kind = type(inputs)
+    wanted = (inputs,) if kind is Tensor else inputs if kind is tuple else tuple(inputs) if kind is list else ()
+    if type(gradient) in (tuple, list) and len(gradient) == 1:
+        (gradient,) = gradient
+    return core.gradients(output, gradient, wanted, bool(retain)) if wanted and type(gradient) in (Tensor, type(None)) else None
 
 
 def _grad_batched(outputs, inputs, gradients, retain, create_graph, allow_unused, materialize_grads):
@@ -225,10 +240,7 @@ def _grad_wrapped(outputs, inputs, gradients, create_graph, allow_unused) -> lis
     found = reverse.pull(list(outputs), list(inputs), seeds, bool(create_graph))
     unused = next((k for k, g in enumerate(found) if g is None), None)
     if unused is not None and not allow_unused:
-        raise RuntimeError(
-            f"The differentiated Tensor at index {unused} appears to not have been used in the graph. Set allow_unused=True if this is the "
-            "desired behavior."
-        )
+        raise RuntimeError(UNUSED.format(unused))
     return found
 
 

@@ -201,15 +201,24 @@ class Sweep:
                 saved.release(status - 1)
             status = core.sweep()
 
-    def resume(self, status: int, before: int) -> None:
-        """Take over a plain backward that compiled code began: it came to a barrier, a failure, or leaves that Python must see to."""
+    def resume(self, status: int, before: int, captured=None):
+        """Take over a plain pass that compiled code began: it came to a barrier, a failure, or leaves that Python must see to.
+
+        With `captured` (slots), return their gradients.
+        """
+        self.capturing = captured is not None
+        if captured is not None:
+            self.captured = list(dict.fromkeys(captured))
         _running.append(self)
         try:
             self._go_on(status)
+            if captured is not None:
+                return self._collect(captured)
             self._deposit()
         finally:
             _running.pop()
             modes.restore(before)
+            self._release_captured()
             core.end_sweep()
 
     def _check(self, status: int) -> None:

@@ -204,6 +204,7 @@ EXPORTS = {
     "accumulate": "ii:i",
     "check_saved": "i:i",
     "sweep": ":i",
+    "gradients": "oooi:o",
     "sweep_elementwise": "i:i",
     "finish_entry": "i:v",
     "free_saved": "i:v",

@@ -325,6 +325,7 @@ STATE = Struct(
     base_offset="i64",
     slow_backward="i64",  # Python's Tensor.backward
     resume_backward="i64",  # Python callable that goes on with a sweep from a barrier
+    resume_gradients="i64",  # the same for autograd.grad
     power="i64",  # op codes of pow and of the first of the powers with a fixed exponent
     power_first="i64",
     multiply="i64",  # op code of multiplication

@@ -5,10 +5,12 @@ hooks use), and the tests hold the two against each other.
 """
 
 from tapegrad.engine.layout import (
+    CAPTURED,
     FLOAT32,
     FLOAT64,
     FUNCTION,
     GRAD,
+    HOOKED,
     LEAF_GRAD,
     REQUIRES_GRAD,
     SWEEP_EMBED,
@@ -16,7 +18,7 @@ from tapegrad.engine.layout import (
     SWEEP_REDUCE,
     SWEEP_VIEW,
 )
-from tapegrad.engine.native.capi import py_decref, py_incref, py_long_from_i64, py_vectorcall
+from tapegrad.engine.native.capi import py_decref, py_incref, py_long_from_i64, py_type_alloc, py_vectorcall
 from tapegrad.engine.native.cotangents import (
     DONE,
     NEEDS_PYTHON,
@@ -30,10 +32,10 @@ from tapegrad.engine.native.cotangents import (
     unbroadcast,
 )
 from tapegrad.engine.native.elementwise import assign, compute, find_broadcast
-from tapegrad.engine.native.marks import mark
+from tapegrad.engine.native.marks import mark, prune_marks
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.objects import go_slow, modes_ready, slot_of
-from tapegrad.engine.native.planned import SOURCE_SIZE, run_plan
+from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, slot_of, wrap
+from tapegrad.engine.native.planned import SOURCE_SIZE, py_tuple_set, run_plan
 from tapegrad.engine.native.pointers import (
     Plan,
     entry_row,
@@ -194,6 +196,56 @@ def sweep_planned(e):
     return DONE
 
 
+@native("iSi")
+def seed_of(st, root):
+    """A held slot with the gradient 1 of the scalar slot `root`, whose entries are then marked; 0 without memory."""
+    slot = slot_row(st.slots, root)
+    dtype = slot.dtype
+    seed = new_slot(geometry_row(st.geometries, slot.geometry).contiguous, dtype)
+    if seed == 0:
+        return 0
+    if dtype == FLOAT32:
+        store_f32(slot_row(st.slots, seed).data, 1.0)
+    else:
+        store_f64(slot_row(st.slots, seed).data, 1.0)
+    slot_row(st.slots, seed).handles = 1
+    return seed
+
+
+@native("iSiii")
+def run_sweep(st, root, seed, retain):
+    """A sweep from slot `root` over what is marked, without recording; takes over the handle on `seed`.  A status of `sweep`."""
+    st.mode = st.mode & ~GRAD
+    st.sweeping = 1
+    st.sweep_owner = st.thread
+    st.sweep_retain = retain
+    st.sweep_entry = st.entry_count
+    status = accumulate(root, seed)
+    return sweep() if status == DONE else status
+
+
+@native("iiiii")
+def resume_in_python(callable_, status, before, third):
+    """Let Python go on from a status of the sweep: its result, 0 with an exception."""
+    words = argument_words()
+    store_i64(words, py_long_from_i64(status))
+    store_i64(words + 8, py_long_from_i64(before))
+    store_i64(words + 16, third)
+    result = py_vectorcall(callable_, words, 3 if third else 2, 0)
+    py_decref(load_i64(words))
+    py_decref(load_i64(words + 8))
+    return result
+
+
+@native("iSi")
+def is_plain_root(st, root):
+    """Whether slot `root` is a recorded real scalar, of which the gradient is 1."""
+    slot = slot_row(st.slots, root)
+    if slot.flags & REQUIRES_GRAD == 0 or slot.dtype > FLOAT64 or slot.entry < 0 or slot.flags & LEAF_GRAD:
+        return False
+    return geometry_row(st.geometries, slot.geometry).numel == 1
+
+
 @native("iiiiii")
 def backward(code, self, args, count, names):
     """Tensor.backward() of a scalar with no arguments; anything else, and every error, is Python's."""
@@ -202,38 +254,88 @@ def backward(code, self, args, count, names):
     if names or count != 0 or not modes_ready(st) or st.sweeping != 0 or st.mode & FUNCTION:
         return go_slow(slow, code, self, args, count, names)
     root = slot_of(st, self)
-    if root == 0:
+    if root == 0 or not is_plain_root(st, root):
         return go_slow(slow, code, self, args, count, names)
-    slot = slot_row(st.slots, root)
-    shape = geometry_row(st.geometries, slot.geometry)
-    if slot.flags & REQUIRES_GRAD == 0 or shape.numel != 1 or slot.dtype > FLOAT64 or slot.entry < 0 or slot.flags & LEAF_GRAD:
+    seed = seed_of(st, root)
+    if seed == 0:
         return go_slow(slow, code, self, args, count, names)
-    seed = new_slot(shape.contiguous, slot.dtype)
-    if seed == 0 or mark(root) == 0:
+    if mark(root) == 0:
+        drop(seed)
         return go_slow(slow, code, self, args, count, names)
-    if slot_row(st.slots, root).dtype == FLOAT32:
-        store_f32(slot_row(st.slots, seed).data, 1.0)
-    else:
-        store_f64(slot_row(st.slots, seed).data, 1.0)
-    slot_row(st.slots, seed).handles = 1
     before = st.mode
-    st.mode = before & ~GRAD
-    st.sweeping = 1
-    st.sweep_owner = st.thread
-    st.sweep_retain = 0
-    st.sweep_entry = st.entry_count
-    status = accumulate(root, seed)
-    if status == DONE:
-        status = sweep()
+    status = run_sweep(st, root, seed, 0)
     if status == DONE and deposit() == 0:
         end_sweep()
         st.mode = before
         py_incref(st.none)
         return st.none
-    words = argument_words()
-    store_i64(words, py_long_from_i64(status))
-    store_i64(words + 8, py_long_from_i64(before))
-    result = py_vectorcall(st.resume_backward, words, 2, 0)
-    py_decref(load_i64(words))
-    py_decref(load_i64(words + 8))
+    return resume_in_python(st.resume_backward, status, before, 0)
+
+
+@native("iii")
+def seed_for(root, gradient):
+    """The held slot of the gradient (a Tensor, or None for 1) that a sweep from slot `root` begins with; 0 if Python must see to it."""
+    st = the_state()
+    if gradient == st.none:
+        return seed_of(st, root) if is_plain_root(st, root) else 0
+    seed = slot_of(st, gradient)
+    if seed == 0:
+        return 0
+    slot = slot_row(st.slots, root)
+    g = slot_row(st.slots, seed)
+    if slot.flags & REQUIRES_GRAD == 0 or slot.entry < 0 or slot.flags & LEAF_GRAD or g.flags & REQUIRES_GRAD or g.dtype != slot.dtype:
+        return 0
+    shape = geometry_row(st.geometries, slot.geometry)
+    if geometry_row(st.geometries, g.geometry).contiguous != shape.contiguous or shape.contiguous == 0:
+        return 0
+    g.handles = g.handles + 1
+    return seed
+
+
+@native("iiiii")
+def gradients(output, gradient, inputs, retain):
+    """autograd.grad of one output (weighed by `gradient`) for a tuple of inputs, all plain: a tuple, with None for what was not met.
+
+    None if it is Python's business.
+    """
+    st = the_state()
+    root = 0
+    if modes_ready(st) and st.sweeping == 0 and st.mode & FUNCTION == 0:
+        root = slot_of(st, output)
+    count = load_i64(inputs + 16)
+    for k in range(count):
+        s = slot_of(st, load_i64(inputs + 24 + k * 8)) if root else 0
+        if s == 0 or slot_row(st.slots, s).flags & (REQUIRES_GRAD | HOOKED) != REQUIRES_GRAD:
+            root = 0
+    seed = seed_for(root, gradient) if root else 0
+    if seed and mark(root) == 0:
+        drop(seed)
+        seed = 0
+    if seed == 0:
+        py_incref(st.none)
+        return st.none
+    for k in range(count):
+        slot = slot_row(st.slots, load_i64(load_i64(inputs + 24 + k * 8) + HANDLE_SLOT))
+        slot.flags = slot.flags | CAPTURED
+    prune_marks(st.entry_count)
+    before = st.mode
+    status = run_sweep(st, root, seed, retain)
+    if status != DONE:
+        return resume_in_python(st.resume_gradients, status, before, inputs)
+    result = py_type_alloc(st.tuple_type, count)
+    for k in range(count):
+        g = slot_row(st.slots, load_i64(load_i64(inputs + 24 + k * 8) + HANDLE_SLOT)).cotangent
+        found = wrap(g) if g else st.none
+        if g == 0:
+            py_incref(found)
+        py_tuple_set(result, k, found)
+    for k in range(count):
+        slot = slot_row(st.slots, load_i64(load_i64(inputs + 24 + k * 8) + HANDLE_SLOT))
+        g = slot.cotangent
+        slot.flags = slot.flags & ~CAPTURED
+        slot.cotangent = 0
+        if g:
+            drop(g)
+    end_sweep()
+    st.mode = before
     return result
