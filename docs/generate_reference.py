@@ -145,13 +145,14 @@ def names_page(title: str, introduction: str, prefix: str, names: dict) -> str:
 
 
 def own_members() -> dict:
-    """What Tensor's class body defines and documents: attributes and methods that no other file registers."""
+    """What the classes that make up Tensor define and document: attributes and methods that no other file registers."""
     from tapegrad.ops.public import METHODS
     from tapegrad.tensor import Tensor
 
     return {
         name: member
-        for name, member in vars(Tensor).items()
+        for part in Tensor.__mro__
+        for name, member in vars(part).items()
         if not name.startswith("_") and name not in METHODS and (inspect.isfunction(member) or isinstance(member, property)) and member.__doc__
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from inspect import getattr_static
 
 from tapegrad import core, dispatch, dtypes, geometry, kernels, planned
 from tapegrad.engine import bind, layout
@@ -158,16 +159,16 @@ def resume_gradients(status: int, before: int, inputs: tuple) -> tuple:
 def hang_attributes(engine) -> None:
     """The attributes and small methods of Tensor in compiled form; Python's own complete what these do not know."""
     for name in bind.GETTERS:
-        setattr(Tensor, name, engine.attribute(Tensor, name, vars(Tensor)[name]))
+        setattr(Tensor, name, engine.attribute(Tensor, name, getattr_static(Tensor, name)))
     slow = planned.slow_calls()
     for k, name in enumerate(bind.CALLS):
         name = "__len__" if name == "len" else name
-        python = vars(Tensor)[name]
+        python = getattr_static(Tensor, name)
         _kept.append(python)
         slow[layout.METHODS - 1 - k] = id(python)
         code = python.__code__
         arguments = [n + "=None" for n in code.co_varnames[1 : code.co_argcount]] + ["*args", "**kwargs"] * bool(code.co_kwonlyargcount)
-        for alias in [n for n, f in vars(Tensor).items() if f is python]:
+        for alias in [n for part in Tensor.__mro__ for n, f in vars(part).items() if f is python]:
             doc = f"{alias}({', '.join(['$self', *arguments])})\n--\n\n{python.__doc__ or ''}"
             setattr(Tensor, alias, engine.method(Tensor, f"call_{bind.CALLS[k]}", alias, doc))
 

@@ -1,0 +1,136 @@
+"""Tensor: the Python face of a slot.
+
+An object holds a slot number and what only Python needs.  Operators and elementwise methods are compiled descriptors (`install.py`);
+structural methods come from the files of `ops/`.  What belongs to the object itself is here: its place for what only Python knows and the
+Python protocol; its attributes are in `attributes`, its place in the graph in `graph`, its elements in other forms in `conversions`.
+"""
+
+from __future__ import annotations
+
+from tapegrad import core, dtypes
+from tapegrad.core import GRAD
+from tapegrad.engine.bind import Handle
+from tapegrad.tensor.attributes import Attributes
+from tapegrad.tensor.conversions import Conversions
+from tapegrad.tensor.graph import InGraph
+
+
+class _TensorType(type):
+    """Legacy constructors are types with which isinstance asks for a dtype."""
+
+
+class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
+    """A multi-dimensional array that records what is done with it.  Made by `tapegrad.tensor`, `zeros` and their kind."""
+
+    __slots__ = ("_grad_object", "_base_object", "_parent_object", "_plan_object", "_hooks_dict", "_post_hooks_dict", "__weakref__", "__dict__")
+
+    def __new__(cls, *args, **kwargs):
+        if args or kwargs or cls is Tensor:
+            from tapegrad import legacy
+
+            return legacy.construct(cls, args, kwargs)
+        return Handle.__new__(cls)
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    # --- what only Python knows; unset slots read as None -----------------------------------------------------------
+    def _optional(name):
+        def get(self):
+            try:
+                return getattr(self, name)
+            except AttributeError:
+                return None
+
+        return property(get, lambda self, value: setattr(self, name, value))
+
+    _level = None  # of a transform that follows the tensor (transforms/wrappers.py)
+    _base = _optional("_base_object")
+    _parent = _optional("_parent_object")
+    _plan = _optional("_plan_object")
+    _hooks = _optional("_hooks_dict")
+    _post_hooks = _optional("_post_hooks_dict")
+    _grad = _optional("_grad_object")
+    del _optional
+
+    # --- the Python protocol --------------------------------------------------------------------------------------------
+    def __repr__(self, *, tensor_contents=None):
+        from tapegrad import printing
+
+        try:
+            node = self.grad_fn
+            name = node.name() if node is not None else None
+        except RuntimeError:  # a view that must not be used any more
+            node, name = self, "Invalid"
+        return printing.format_tensor(
+            self._values(), dtype=self.dtype.name, default_dtype=dtypes.default_dtype().name, requires_grad=self.requires_grad and node is None,
+            grad_fn=name.removeprefix("tapegrad::autograd::") if name else None, tensor_contents=tensor_contents,
+        )
+
+    def __str__(self):
+        return repr(self)
+
+    def __format__(self, spec):
+        if self.ndim == 0:
+            return format(self.item(), spec)
+        return object.__format__(self, spec) if not spec else self._refuse_format(spec)
+
+    def _refuse_format(self, spec):
+        raise TypeError(f"unsupported format string passed to {type(self).__name__}.__format__")
+
+    def __len__(self):
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self):
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __contains__(self, element):
+        return (self == element).any().item()
+
+    def __hash__(self):
+        return id(self)
+
+    def __reversed__(self):
+        return self.flip(0) if self.ndim else self
+
+    def __copy__(self):
+        return self.as_subclass(type(self))
+
+    def __deepcopy__(self, memo):
+        if not self.is_leaf:
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting "
+                "to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
+                "https://github.com/pytorch/pytorch/pull/103001"
+            )
+        if id(self) in memo:
+            return memo[id(self)]
+        result = self.detach().clone()
+        if self.requires_grad:
+            result.requires_grad_()
+        held = core.get_field(self._slot, GRAD)
+        if held:
+            result.grad = core.wrap(held).clone()
+        if self.__dict__:
+            import copy
+
+            result.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        memo[id(self)] = result
+        return result
+
+    def __reduce_ex__(self, protocol):
+        return rebuild, (self.detach().contiguous()._array().copy(), self.requires_grad, self.dtype)
+
+    def __dir__(self):
+        return sorted({*object.__dir__(self)})
+
+
+def rebuild(array, requires_grad, d=None):
+    """Unpickle a tensor."""
+    from tapegrad.creation import finish, from_array
+
+    return finish(from_array(array, d), requires_grad)

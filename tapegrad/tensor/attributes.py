@@ -1,0 +1,161 @@
+"""Attributes: what a tensor says of itself - shape, strides, dtype, memory - and its parts and transposes as attributes."""
+
+from __future__ import annotations
+
+from tapegrad import core, geometry
+from tapegrad.core import DTYPE, FLAGS, GEOMETRY
+from tapegrad.device import CPU
+from tapegrad.dtypes import BY_CODE
+from tapegrad.engine import layout
+from tapegrad.engine.bind import Handle
+
+
+class Attributes(Handle):
+    """The attributes of Tensor that do not concern the graph."""
+
+    __slots__ = ()
+
+    @property
+    def shape(self):
+        """The sizes, a `Size`."""
+        return geometry.shapes[core.get_field(self._slot, GEOMETRY)]
+
+    def size(self, dim=None):
+        """The shape, or the size of one dim."""
+        from tapegrad.ops.views import wrap_dim
+
+        return self.shape if dim is None else self.shape[wrap_dim(dim, self.ndim)]
+
+    def stride(self, dim=None):
+        """The strides in elements, or one of them."""
+        from tapegrad.ops.views import wrap_dim
+
+        steps = geometry.strides[core.get_field(self._slot, GEOMETRY)]
+        return steps if dim is None else steps[wrap_dim(dim, len(steps))]
+
+    @property
+    def ndim(self):
+        """The number of dims."""
+        return len(geometry.shapes[core.get_field(self._slot, GEOMETRY)])
+
+    def dim(self):
+        """The number of dims."""
+        return self.ndim
+
+    ndimension = dim
+
+    def numel(self):
+        """The number of elements."""
+        return geometry.numels[core.get_field(self._slot, GEOMETRY)]
+
+    nelement = numel
+
+    @property
+    def dtype(self):
+        """The element type."""
+        return BY_CODE[core.get_field(self._slot, DTYPE)]
+
+    @property
+    def device(self):
+        return CPU
+
+    is_cpu, is_cuda, is_sparse, is_quantized, is_meta, is_mkldnn = True, False, False, False, False, False
+    names = property(lambda self: (None,) * self.ndim)
+
+    @property
+    def layout(self):
+        from tapegrad import strided
+
+        return strided
+
+    def is_contiguous(self, memory_format=None):
+        """Whether the elements lie in row-major order."""
+        return geometry.is_contiguous(core.get_field(self._slot, GEOMETRY))
+
+    def is_floating_point(self):
+        return self.dtype.is_floating_point
+
+    def is_complex(self):
+        return self.dtype.is_complex
+
+    def is_signed(self):
+        return self.dtype.is_signed
+
+    def is_inference(self):
+        """Whether the tensor was made in inference mode."""
+        return bool(core.get_field(self._slot, FLAGS) & layout.INFERENCE)
+
+    def data_ptr(self):
+        """The address of the first element."""
+        return core.data_of(self._slot) if self.numel() else 0
+
+    def storage_offset(self):
+        """How many elements before the first one the memory begins."""
+        row = core.buffer_view()[core.get_field(self._slot, core.BUFFER)]
+        return (core.data_of(self._slot) - int(row["memory"])) // self.dtype.itemsize
+
+    def element_size(self):
+        return self.dtype.itemsize
+
+    itemsize = property(element_size)
+    nbytes = property(lambda self: self.numel() * self.dtype.itemsize)
+
+    def get_device(self):
+        return -1
+
+    @property
+    def T(self):
+        """The dims reversed."""
+        if self.ndim not in (0, 2):
+            import warnings
+
+            warnings.warn(
+                "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a "
+                "future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*tapegrad.arange(x.ndim - 1, -1, -1))` to "
+                "reverse the dimensions of a tensor.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self.permute(tuple(reversed(range(self.ndim))))
+
+    @property
+    def mT(self):
+        """Matrices transposed."""
+        if self.ndim < 2:
+            raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+        return self.transpose(-2, -1)
+
+    @property
+    def H(self):
+        """A matrix transposed and conjugated."""
+        if self.ndim not in (0, 2):
+            batches = " For batches of matrices, consider using tensor.mH" if self.ndim > 2 else ""
+            raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.{batches}")
+        return self.adjoint()
+
+    @property
+    def mH(self):
+        """Matrices transposed and conjugated."""
+        if self.ndim == 1:
+            raise RuntimeError("tensor.mH is only supported on matrices or batches of matrices. Got 1-D tensor.")
+        return self.adjoint()
+
+    def _part(name):
+        def get(self):
+            from tapegrad.ops import complexes
+
+            return getattr(complexes, name)(self)
+
+        def assign(self, value):
+            get(self).copy_(value if isinstance(value, Handle) else self.new_tensor(value, dtype=self.dtype.to_real()))
+
+        return property(get, assign, doc=f"The {name} parts, as a view; may be assigned to.")
+
+    real, imag = _part("real"), _part("imag")
+    del _part
+
+    @property
+    def _version(self):
+        if self.is_inference():
+            raise RuntimeError("Inference tensors do not track version counter.")
+        return core.version_of(self._slot) - self.__dict__.get("_version_offset", 0) if self.__dict__ else core.version_of(self._slot)

@@ -1,0 +1,193 @@
+"""Conversions: a tensor as numbers, lists, NumPy arrays, and in other dtypes."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from tapegrad import core, dtypes, geometry, modes
+from tapegrad.core import DTYPE, FLAGS, GEOMETRY
+from tapegrad.dtypes import BY_CODE
+from tapegrad.engine.bind import Handle
+
+
+class _Exporter:
+    """Gives NumPy the memory of a tensor and keeps the tensor alive while an array looks at it."""
+
+    __slots__ = ("__array_interface__", "tensor")
+
+    def __init__(self, tensor, interface):
+        self.tensor = tensor
+        self.__array_interface__ = interface
+
+
+class Conversions(Handle):
+    """The methods of Tensor that give its elements in another form."""
+
+    __slots__ = ()
+
+    def _array(self) -> np.ndarray:
+        """The elements as a NumPy array over the same memory, whatever the grad state."""
+        g = core.get_field(self._slot, GEOMETRY)
+        d = BY_CODE[core.get_field(self._slot, DTYPE)]
+        shape, steps = geometry.shapes[g], geometry.strides[g]
+        if geometry.numels[g] == 0:
+            return np.empty(shape, d.numpy)
+        span = 1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True))
+        memory = (ctypes.c_char * (span * d.itemsize)).from_address(core.data_of(self._slot))
+        return np.ndarray(tuple(shape), d.numpy, memory, 0, tuple(s * d.itemsize for s in steps))
+
+    def _values(self) -> np.ndarray:
+        """The elements as numbers NumPy can compute with: `_array`, or a wider copy for the half-precision dtypes."""
+        return dtypes.from_stored(self._array(), BY_CODE[core.get_field(self._slot, DTYPE)])
+
+    def to(self, *args, dtype=None, device=None, copy=False, non_blocking=False, memory_format=None):
+        """The tensor in another dtype; itself if nothing changes."""
+        from tapegrad import dispatch
+        from tapegrad.device import check as check_device
+
+        for a in args:
+            if isinstance(a, dtypes.dtype):
+                dtype = a
+            elif isinstance(a, Handle):
+                dtype = a.dtype
+            elif isinstance(a, bool):
+                pass
+            else:
+                check_device(a)
+        check_device(device)
+        if dtype is not None and not isinstance(dtype, dtypes.dtype):
+            from tapegrad.creation import check_dtype
+
+            dtype = check_dtype(dtype, "to")
+        self._settle()
+        if dtype is None or dtype is self.dtype:
+            return self.clone() if copy else self
+        return dispatch.as_subclass_of([self], dispatch.convert(self, dtype))
+
+    def type(self, dtype=None, non_blocking=False):
+        """The legacy type name, or the tensor converted to a dtype given as such or by legacy name."""
+        if dtype is None:
+            return f"tapegrad.{self.dtype.legacy}"
+        if isinstance(dtype, dtypes.dtype):
+            return self.to(dtype)
+        name = dtype.rpartition(".")[2] if isinstance(dtype, str) else getattr(dtype, "__name__", "")
+        for d in BY_CODE:
+            if d.legacy == name:
+                return self.to(d)
+        raise ValueError(f"invalid type: '{dtype}'")
+
+    def type_as(self, other):
+        return self.to(other.dtype)
+
+    def cpu(self, memory_format=None):
+        return self
+
+    def item(self):
+        """The value of a one-element tensor as a Python number."""
+        if geometry.numels[core.get_field(self._slot, GEOMETRY)] != 1:
+            raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        if core.get_field(self._slot, DTYPE) in (0, 1, 2, 7):
+            return core.item(self._slot)
+        return self._values().item()
+
+    def tolist(self):
+        """The elements as nested lists of Python numbers."""
+        return self._values().tolist()
+
+    def numpy(self, *, force=False):
+        """The elements as a NumPy array over the same memory."""
+        if force:
+            return self.detach().numpy()
+        if self.requires_grad and modes.is_grad_enabled():
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        d = self.dtype
+        if d.foreign:
+            raise TypeError(f"Got unsupported ScalarType {d.scalar_name}")
+        if not self.numel():
+            return np.empty(tuple(self.shape), d.numpy)
+        interface = {
+            "data": (core.data_of(self._slot), False),
+            "shape": tuple(self.shape),
+            "strides": tuple(s * d.itemsize for s in self.stride()),
+            "typestr": d.numpy.str,
+            "version": 3,
+        }
+        # A second handle holds the memory: this Tensor object may move to another slot.
+        return np.asarray(_Exporter(self.detach(), interface))
+
+    def __array__(self, dtype=None, copy=None):
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    __array_priority__ = 1000
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        from tapegrad import numpy_protocol
+
+        return numpy_protocol.array_ufunc(self, ufunc, method, *inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        from tapegrad import numpy_protocol
+
+        return numpy_protocol.array_function(self, function, types, args, kwargs)
+
+    def __dlpack__(self, *, stream=None, **kwargs):
+        if self.requires_grad:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        return self.numpy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        from tapegrad.device import DLDeviceType
+
+        return DLDeviceType.kDLCPU, 0
+
+    def as_subclass(self, cls):
+        """The same slot as an object of a Tensor subclass."""
+        result = Handle.__new__(cls)
+        core.move_handle(result, self._slot)
+        core.set_field(result._slot, FLAGS, core.get_field(result._slot, FLAGS))
+        return result
+
+    # --- numbers of the standard library ------------------------------------------------------------------------------------
+    def __bool__(self):
+        n = self.numel()
+        if n != 1:
+            if n == 0:
+                raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+        return bool(self.item())
+
+    def is_nonzero(self):
+        """Whether a one-element tensor is not zero."""
+        return bool(self)
+
+    def _number(self):
+        if self.numel() != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.item()
+
+    def __float__(self):
+        return float(self._real_number(dtypes.float64))
+
+    def __int__(self):
+        return int(self._real_number(dtypes.int64))
+
+    def _real_number(self, d):
+        value = self._number()
+        if isinstance(value, complex):
+            from tapegrad.creation import convert_number
+
+            return convert_number(value if value.imag else value.real, d)
+        return value
+
+    def __complex__(self):
+        return complex(self._number())
+
+    def __index__(self):
+        if self.dtype.category > dtypes.INTEGER or self.numel() != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self.item())
