@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from tapegrad import core, dtypes
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
+from tapegrad.formats import channels_last, channels_last_3d, contiguous_format, memory_format, preserve_format
 from tapegrad.geometry import Size
 from tapegrad.limits import finfo, iinfo
 from tapegrad.modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
@@ -34,6 +35,7 @@ from tapegrad import install as _install  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
 from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
+from tapegrad.ops.storages import TypedStorage, UntypedStorage  # noqa: E402
 from tapegrad.tape import Tape  # noqa: E402
 from tapegrad.ops.public import METHODS as _METHODS  # noqa: E402
 from tapegrad.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state  # noqa: E402
@@ -65,7 +67,6 @@ class _Named:
 
 
 strided = _Named("strided")
-contiguous_format, preserve_format, channels_last = _Named("contiguous_format"), _Named("preserve_format"), _Named("channels_last")
 
 
 def set_default_dtype(d: dtype) -> None:

@@ -343,7 +343,7 @@ def refuse_overlap(target, values) -> None:
         layouts = [core.get_field(t._slot, core.GEOMETRY) for t in (target, value)]
         if not all(geometry.flags_of(g) & layout.DENSE and geometry.numels[g] for g in layouts):
             continue  # which elements they share is too much to find out
-        (a, a_end), (b, b_end) = ((s := core.get_field(t._slot, core.DATA), s + geometry.numels[g] * t.dtype.itemsize) for t, g in zip((target, value), layouts, strict=True))
+        (a, a_end), (b, b_end) = ((s := core.data_of(t._slot), s + geometry.numels[g] * t.dtype.itemsize) for t, g in zip((target, value), layouts, strict=True))
         same = a == b and a_end == b_end
         if geometry.strides[layouts[0]] != geometry.strides[layouts[1]] if same else a < b_end and b < a_end:
             raise RuntimeError(PARTIAL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import core, creation, dtypes, modes
+from tapegrad import core, creation, dtypes, geometry, modes
 from tapegrad.creation import check_dtype, check_options, only_size, size_of
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.generator import Generator as _Stream
@@ -205,10 +205,26 @@ def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=Non
     return each_sample(permutations, (n,))
 
 
+def laid_out(name, input, memory_format, draw):
+    """A tensor of the shape of `input` in a memory format: `draw(shape)` gives the numbers in the order in which memory holds them."""
+    shape = tuple(input.shape)
+    if input._level is not None:
+        return draw(shape)
+    steps = creation.like_strides(name, input, memory_format)
+    if geometry.is_contiguous(geometry.geometry(shape, steps)):
+        return draw(shape)
+    order = geometry.stride_order(shape, [steps])[::-1]
+    drawn = draw(tuple(shape[d] for d in order))
+    result = creation.empty_of(shape, drawn.dtype, steps)
+    with modes.no_grad():
+        core.assign(result.permute(order), drawn.detach())
+    return creation.finish(result, drawn.requires_grad)
+
+
 def _like(name, draw):
-    def run(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
+    def run(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, generator=None):
         d = check_dtype(dtype, name) or input.dtype
-        return draw(tuple(input.shape), dtype=d, requires_grad=requires_grad)
+        return laid_out(name, input, memory_format, lambda shape: draw(shape, dtype=d, requires_grad=requires_grad, generator=generator))
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"`{name[:-5]}` of the shape and dtype of `input`."
@@ -220,10 +236,12 @@ _like("randn_like", randn)
 
 
 @function(tensors=False)
-def randint_like(input, low, high=None, *, dtype=None, requires_grad=False):
+def randint_like(input, low, high=None, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, generator=None):
     """`randint` of the shape and dtype of `input`."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, tuple(input.shape), dtype=dtype or input.dtype, requires_grad=requires_grad)
+    d = dtype or input.dtype
+    draw = lambda shape: randint(low, high, shape, dtype=d, requires_grad=requires_grad, generator=generator)
+    return laid_out("randint_like", input, memory_format, draw)
 
 
 @function(tensors=False)

@@ -13,7 +13,7 @@ LAYERS = [
     "device distributions dtypes maths printing restricted ops.registry ops.transformable",
     "engine generator limits ops.checks ops.public",
     "geometry kernels",
-    "core ops.formulas ops.loops",
+    "core formats ops.formulas ops.loops",
     "memory modes serialization",
     "creation ops.plan tensor",
     "dispatch legacy nn_parameter ops.rows",

@@ -21,13 +21,13 @@ from tapegrad.creation.elements import (
 )
 from tapegrad.creation.filling import (
     check_options,
-    dense_strides,
     empty,
     empty_like,
     fill,
     filled,
     full,
     full_like,
+    like_strides,
     made_in,
     ones,
     ones_like,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import builtins
 
-from tapegrad import core, dtypes, geometry
+from tapegrad import core, dtypes, formats, geometry
 from tapegrad.creation.elements import check_dtype, convert_number, empty_of, finish, made, scalar, stored_number
-from tapegrad.engine import layout
 from tapegrad.ops.public import function
 
 
@@ -74,7 +73,8 @@ def made_in(out, requires_grad, make):
 
 
 # --- filled tensors --------------------------------------------------------------------------------------------------
-def filled(name, size, value, dtype, device, requires_grad, out=None, like=None, layout=None, pin_memory=False):
+def filled(name, size, value, dtype, device, requires_grad, out=None, like=None, layout=None, pin_memory=False, memory_format=None):
+    """What `zeros`, `ones`, `empty` and `full` have in common; `value` None leaves memory as it is."""
     check_options(name, device, layout, pin_memory, dtype, out)
     d = check_dtype(dtype, name) or dtypes.default_dtype()
     shape = size_of(name, size)
@@ -82,7 +82,7 @@ def filled(name, size, value, dtype, device, requires_grad, out=None, like=None,
         from tapegrad.dispatch import write_out
 
         return write_out(filled(name, shape, value, dtype or out.dtype, device, False), out)
-    t = empty_of(shape, d)
+    t = empty_of(shape, d, memory_format and formats.strides(shape, memory_format))
     if value is not None:
         fill(t, value)
     return made(t, requires_grad, filled=True, like=like) if value is not None else finish(t, requires_grad)
@@ -113,7 +113,10 @@ def ones(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False
 @function(tensors=False)
 def empty(*size, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, memory_format=None, **named):
     """An uninitialised tensor."""
-    return filled("empty", only_size("empty", size, named), None, dtype, device, requires_grad, out, layout=layout, pin_memory=pin_memory)
+    formats.check("empty", memory_format)
+    if memory_format is formats.preserve_format:
+        raise RuntimeError("unsupported memory format Preserve")
+    return filled("empty", only_size("empty", size, named), None, dtype, device, requires_grad, out, None, layout, pin_memory, memory_format)
 
 
 @function()
@@ -128,12 +131,11 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, pi
 
 def like(name, value):
     def make(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
-        if not hasattr(input, "_slot"):
-            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        tensor_argument(name, input)
         from tapegrad.device import check as check_device
 
         check_device(device)
-        t = empty_of(tuple(input.shape), check_dtype(dtype, name) or input.dtype, dense_strides(input))
+        t = empty_of(tuple(input.shape), check_dtype(dtype, name) or input.dtype, like_strides(name, input, memory_format))
         if value is not None:
             fill(t, value)
         return made(t, requires_grad, filled=True, like=input) if value is not None else finish(t, requires_grad)
@@ -143,16 +145,18 @@ def like(name, value):
     return function(name=name, batch="leading")(make)
 
 
-DENSE, CONTIGUOUS = layout.DENSE, layout.CONTIGUOUS
 
 
-def dense_strides(t) -> tuple | None:
-    """The strides of `t` if it is dense, else None (row-major)."""
+def tensor_argument(name: str, input) -> None:
+    if not hasattr(input, "_slot"):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+
+
+def like_strides(name: str, t, memory_format=None) -> tuple:
+    """The strides of a tensor made like `t`."""
+    formats.check(name, memory_format)
     g = core.get_field(t._slot, core.GEOMETRY)
-    flags = geometry.flags_of(g)
-    if flags & DENSE and not flags & CONTIGUOUS:
-        return geometry.strides[g]
-    return None
+    return formats.like(tuple(geometry.shapes[g]), geometry.strides[g], memory_format)
 
 
 zeros_like, ones_like, empty_like = like("zeros_like", 0), like("ones_like", 1), like("empty_like", None)
@@ -161,6 +165,7 @@ zeros_like, ones_like, empty_like = like("zeros_like", 0), like("ones_like", 1),
 @function(batch="leading")
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
     """A tensor of the shape and dtype of `input` filled with `fill_value`."""
-    t = empty_of(tuple(input.shape), check_dtype(dtype, "full_like") or input.dtype, dense_strides(input))
+    tensor_argument("full_like", input)
+    t = empty_of(tuple(input.shape), check_dtype(dtype, "full_like") or input.dtype, like_strides("full_like", input, memory_format))
     fill(t, fill_value.item() if hasattr(fill_value, "_slot") else fill_value)
     return made(t, requires_grad, filled=True, like=input)

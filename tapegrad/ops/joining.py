@@ -246,11 +246,12 @@ def flip(input, *axes, dims=None):
         raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
     plans.settled(input)
     shape, steps = tuple(input.shape), input.stride()
+    kept = creation.like_strides("flip", input)
     if shape and moves.movable(input) and input.numel() < moves.TABLED:
         turn = lambda steps: [[(n - 1 - k if d in dims else k) * step for k in range(n)] for d, (n, step) in enumerate(zip(shape, steps, strict=True))]  # noqa: E731
-        order = sorted(range(len(shape)), key=lambda k: (-steps[k], k)) if creation.dense_strides(input) is not None else None
+        order = sorted(range(len(shape)), key=lambda k: (-kept[k], k))
         return moves.taken(flip_op, input, shape, turn(steps), turn(geometry.contiguous_strides(shape)), dims, order, dims=dims)
-    result = creation.empty_of(shape, input.dtype)
+    result = creation.empty_of(shape, input.dtype, kept)
     if input.numel():
         # Read backwards: a view with negative strides, which only this copy ever sees.
         start = sum((shape[d] - 1) * steps[d] for d in dims)

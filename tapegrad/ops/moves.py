@@ -208,7 +208,7 @@ def copied(op, x, g: int):
 def copies(x, g: int) -> bool:
     """Whether `copied` serves: a copy by way of a packed one is not worth it for large tensors."""
     own = own_geometry(x)
-    return geometry.numels[g] < 1 << 12 or own == g and bool(geometry.flags_of(g) & DENSE)
+    return own == g and bool(geometry.flags_of(g) & DENSE) or geometry.numels[g] < 1 << 12 and geometry.is_contiguous(g)
 
 
 def triangle(op, x, diagonal: int, upper: bool):

@@ -1,16 +1,15 @@
-"""Views by explicit strides, where elements may repeat (as_strided, unfold), and what a tensor's memory is (storage, resize_)."""
+"""Views by explicit strides, where elements may repeat: as_strided and unfold."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import core, geometry, modes
-from tapegrad.autograd import inplace
+from tapegrad import geometry
 from tapegrad.creation import from_array
-from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
+from tapegrad.ops.storages import check_sizes, sized, storage_of
 from tapegrad.ops.views import ints, wrap_dim
 
 
@@ -45,6 +44,7 @@ def as_strided(input, size, stride, storage_offset=None):
     size, stride = ints("as_strided", (tuple(size),)), ints("as_strided", (tuple(stride),), "stride")
     if len(size) != len(stride):
         raise RuntimeError("mismatch in length of strides and shape")
+    check_sizes(size)
     if any(s < 0 for s in stride):
         raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
     slot = plans.settled(input)
@@ -52,7 +52,7 @@ def as_strided(input, size, stride, storage_offset=None):
     if start < 0:
         raise RuntimeError(f"Tensor: invalid storage offset {start}")
     nbytes, itemsize = storage_of(slot)[1], input.dtype.itemsize
-    needed = 0 if 0 in size else (start + 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))) * itemsize
+    needed = sized(size, stride, itemsize, start)
     if needed > nbytes:
         raise RuntimeError(
             f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start}, and itemsize {itemsize} requiring a storage size of "
@@ -96,84 +96,3 @@ def unfold(self, dimension, size, step):
         return target, moves, 0, {"own_shape": shape, "own_steps": own, "target": target, "steps": seen}
 
     return plans.view(unfold_op, self, (dim, size, step), make)
-
-
-# --- memory ---------------------------------------------------------------------------------------------------------
-def storage_of(slot: int) -> tuple[int, int]:
-    """(address, bytes) of the memory that a slot looks into."""
-    row = core.buffer_view()[core.get_field(slot, core.BUFFER)]
-    return int(row["memory"]), int(row["nbytes"])
-
-
-class UntypedStorage:
-    """The memory of a tensor, as bytes; tensors that are views of one another have the same."""
-
-    def __init__(self, tensor):
-        self._tensor = tensor.detach()
-
-    def data_ptr(self) -> int:
-        """The address of the first byte."""
-        return storage_of(self._tensor._slot)[0] if self.nbytes() else 0
-
-    def nbytes(self) -> int:
-        """How many bytes there are."""
-        return storage_of(self._tensor._slot)[1]
-
-    size = __len__ = nbytes
-
-    def __eq__(self, other):
-        return isinstance(other, UntypedStorage) and bytes(self) == bytes(other)
-
-    __hash__ = object.__hash__
-
-    def __bytes__(self):
-        import ctypes
-
-        return ctypes.string_at(self.data_ptr(), self.nbytes()) if self.nbytes() else b""
-
-    def __getitem__(self, k):
-        return bytes(self)[k]
-
-    def tolist(self) -> list:
-        """The bytes as ints."""
-        return list(bytes(self))
-
-
-@method()
-def untyped_storage(self):
-    """The memory behind the tensor."""
-    return UntypedStorage(self)
-
-
-@method()
-def resize_(self, *sizes, memory_format=None):
-    """Other sizes in place, row-major: over the same memory if it suffices, else over larger memory that begins with the old elements."""
-    size = ints("resize_", sizes)
-    if self.requires_grad and not self.is_inference():
-        raise RuntimeError("cannot resize variables that require grad")
-    if any(n < 0 for n in size):
-        raise RuntimeError("numel: integer multiplication overflow")
-    slot = plans.settled(self)
-    target = geometry.geometry(size)
-    if tuple(self.shape) == size:
-        return self
-    if core.get_field(slot, core.FLAGS) & layout.INFERENCE and not modes.is_inference_mode_enabled():
-        raise RuntimeError(inplace.INFERENCE)
-    start, (address, nbytes) = self.storage_offset() * self.dtype.itemsize, storage_of(slot)
-    if geometry.numels[target] * self.dtype.itemsize + start <= nbytes:
-        inplace.become_view(self, core.wrap(core.view_slot(slot, target, 0)))
-        return self
-    import ctypes
-
-    fresh = core.new_slot(target, self.dtype.code)
-    ctypes.memmove(core.data_of(fresh), address + start, max(nbytes - start, 0))
-    version = core.version_of(slot)
-    inplace.become_view(self, core.wrap(fresh))
-    core.bump_version(self._slot, version)
-    return self
-
-
-@method()
-def resize_as_(self, the_template, *, memory_format=None):
-    """`resize_` to the sizes of another tensor."""
-    return self.resize_(tuple(the_template.shape))

@@ -32,6 +32,7 @@ def load() -> None:
         solves,
         special,
         statistics,
+        storages,
         strided,
         tensor_methods,
         transcendental,

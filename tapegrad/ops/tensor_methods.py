@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import core, creation, dtypes, geometry, modes
+from tapegrad import core, creation, dtypes, formats, geometry, modes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
 from tapegrad.ops import choosing, gathering, joining, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import into, stored
-from tapegrad.ops.public import function, method
+from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.reductions import widened
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import wrap_dim
@@ -25,34 +25,34 @@ def clone_op(node, g):
 
 @function(method=True, batch="leading", linear="input")
 def clone(input, *, memory_format=None):
-    """A copy; the stride order of dense tensors is kept."""
+    """A copy in a memory format; the order of the dims in memory is kept if none is given."""
     plans.settled(input)
-    contiguous = getattr(memory_format, "name", None) == "contiguous_format"
-    steps = None if contiguous else creation.dense_strides(input)
-    g = geometry.geometry(tuple(input.shape), steps)
+    return copied(input, geometry.geometry(tuple(input.shape), creation.like_strides("clone", input, memory_format)))
+
+
+def copied(input, g: int):
+    """A copy of the geometry `g`, recorded."""
     if moves.copies(input, g):
         return moves.copied(clone_op, input, g)
-    slot = core.new_slot(geometry.geometry(tuple(input.shape), steps), input.dtype.code)
-    result = core.wrap(slot)
+    result = creation.empty_of(geometry.shapes[g], input.dtype, geometry.strides[g])
     core.assign(result, input)
     record(clone_op, [input], [result])
-    creation.finish(result)
     return result if type(input) in plans.PLAIN else plans.adapt(result, type(input))
 
 
 @method(batch="in_order", linear="self")
 def contiguous(self, memory_format=None):
-    """The tensor itself if it is in row-major order, else a copy that is."""
-    if self.is_contiguous():
+    """The tensor itself if it is in row-major order (or in the memory format given), else a copy that is."""
+    formats.check("contiguous", memory_format)
+    if memory_format is None:
+        if self.is_contiguous():
+            return self
+    elif self.is_contiguous(memory_format=memory_format):
         return self
-    g = geometry.geometry(tuple(self.shape))
-    if moves.copies(self, g):
-        return moves.copied(clone_op, self, g)
-    result = creation.empty_of(tuple(self.shape), self.dtype)
+    elif memory_format is formats.preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     plans.settled(self)
-    core.assign(result, self)
-    record(clone_op, [self], [result])
-    return result
+    return copied(self, geometry.geometry(tuple(self.shape), formats.strides(tuple(self.shape), memory_format)))
 
 
 @method()
@@ -158,11 +158,12 @@ for _name, _function in (
     ("swapaxes_", permuting.transpose), ("swapdims_", permuting.transpose), ("as_strided_", strided.as_strided),
 ):  # fmt: skip
     _reshaping(_name, _function)
+FUNCTIONS["as_strided_"] = METHODS["as_strided_"]
 
 
 def _conversion(name, d):
     def run(self, memory_format=None):
-        return self.to(d)
+        return self.to(d, memory_format=memory_format)
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"The tensor as {d.name}."

@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-from tapegrad import core, dtypes, geometry, modes
+from tapegrad import core, dtypes, formats, geometry, modes
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine.bind import Handle
@@ -61,10 +61,13 @@ class Conversions(Handle):
             from tapegrad.creation import check_dtype
 
             dtype = check_dtype(dtype, "to")
+        formats.check("to", memory_format)
         self._settle()
         if dtype is None or dtype is self.dtype:
-            return self.clone() if copy else self
-        return dispatch.as_subclass_of([self], dispatch.convert(self, dtype))
+            kept = memory_format in (None, formats.preserve_format) or formats.suggested(tuple(self.shape), self.stride()) is memory_format
+            return self if kept and not copy else self.clone(memory_format=memory_format)
+        result = dispatch.as_subclass_of([self], dispatch.convert(self, dtype))
+        return result if memory_format in (None, formats.preserve_format) else result.contiguous(memory_format=memory_format)
 
     def type(self, dtype=None, non_blocking=False):
         """The legacy type name, or the tensor converted to a dtype given as such or by legacy name."""
@@ -147,6 +150,12 @@ class Conversions(Handle):
 
     def as_subclass(self, cls):
         """The same slot as an object of a Tensor subclass."""
+        if not isinstance(cls, type):
+            raise TypeError(f"cls must be a type (got {type(cls).__name__})")
+        if not issubclass(cls, Conversions):
+            raise TypeError(
+                "Creating a Tensor subclass from a class that does not inherit from Tensor is not possible. Make sure your class inherits from Tensor."
+            )
         result = Handle.__new__(cls)
         core.move_handle(result, self._slot)
         core.set_field(result._slot, FLAGS, core.get_field(result._slot, FLAGS))

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from tapegrad import dispatch, geometry, modes
 from tapegrad.ops import indexing
 
-RESHAPING = ("unsqueeze_", "squeeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "detach_")
+RESHAPING = ("unsqueeze_", "squeeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "as_strided_", "detach_")
+REFUSED = ("resize_", "resize_as_", "set_")  # a sample has no memory of its own
 
 
 def write(level, f, args, kwargs):
@@ -20,6 +21,8 @@ def write(level, f, args, kwargs):
     name = f.__name__
     if name in WRITERS:
         return WRITERS[name](level, target, *rest, **kwargs)
+    if name in REFUSED:
+        raise RuntimeError(f"Batching rule not implemented for aten::{name}. We could not generate a fallback.")
     if name in RESHAPING:
         return level.move(target, getattr(level.twin(target), name[:-1])(*rest, **kwargs))
     return checked_store(level, target, getattr(source_of(target, args), name[:-1])(*rest, **kwargs))

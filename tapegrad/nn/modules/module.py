@@ -355,7 +355,7 @@ class Module(Calling, Stateful):
         """Floating-point parameters and buffers in another dtype, in place: `to(dtype)`, `to(tensor)`, `to(device)`."""
         from tapegrad.device import check
 
-        dtype = kwargs.pop("dtype", None)
+        dtype, form = kwargs.pop("dtype", None), kwargs.pop("memory_format", None)
         for a in args:
             if isinstance(a, dtypes.dtype):
                 dtype = a
@@ -365,11 +365,14 @@ class Module(Calling, Stateful):
                 check(a)
         check(kwargs.pop("device", None))
         for name in kwargs:
-            if name not in ("non_blocking", "memory_format"):
+            if name != "non_blocking":
                 raise TypeError(f"to() got an unexpected keyword argument '{name}'")
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
-        return self if dtype is None else self._apply(lambda t: t.to(dtype) if t.is_floating_point() or t.is_complex() else t)
+        if dtype is None and form is None:
+            return self
+        fits = lambda t: form if t.dim() in (4, 5) else None  # torch asks no more of the format than that
+        return self._apply(lambda t: t.to(dtype if t.is_floating_point() or t.is_complex() else None, memory_format=fits(t)))
 
     def float(self):
         """Floating-point parameters and buffers as float32, in place."""

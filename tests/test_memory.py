@@ -1,0 +1,136 @@
+"""What memory is to a tensor: memory formats, strides of new tensors, storages, set_ and resize_."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import tapegrad as tg
+
+IMAGE = (2, 3, 4, 5)
+LAST = (60, 1, 15, 3)
+
+
+# --- memory formats -------------------------------------------------------------------------------------------------
+def test_formats_have_names_and_survive_pickle():
+    assert repr(tg.channels_last) == "tapegrad.channels_last" and isinstance(tg.preserve_format, tg.memory_format)
+    assert pickle.loads(pickle.dumps(tg.channels_last_3d)) is tg.channels_last_3d
+
+
+def test_new_tensors_in_a_format():
+    assert tg.empty(*IMAGE, memory_format=tg.channels_last).stride() == LAST
+    assert tg.empty(2, 3, 4, 5, 6, memory_format=tg.channels_last_3d).stride() == (360, 1, 90, 18, 3)
+    with pytest.raises(RuntimeError, match="required rank 4 tensor to use channels_last format"):
+        tg.empty(2, 3, memory_format=tg.channels_last)
+    with pytest.raises(RuntimeError, match="unsupported memory format Preserve"):
+        tg.empty(2, 3, memory_format=tg.preserve_format)
+    with pytest.raises(TypeError, match="'memory_format' must be torch.memory_format, not str"):
+        tg.empty(2, memory_format="channels_last")
+
+
+@pytest.mark.parametrize("copy", [
+    lambda x: x.contiguous(memory_format=tg.channels_last), lambda x: x.clone(memory_format=tg.channels_last),
+    lambda x: x.to(memory_format=tg.channels_last), lambda x: x.to(tg.float64, memory_format=tg.channels_last),
+    lambda x: x.double(memory_format=tg.channels_last),
+])  # fmt: skip
+def test_conversions_to_a_format(copy):
+    x = tg.arange(120.0).view(IMAGE).requires_grad_()
+    y = copy(x)
+    assert y.stride() == LAST and y.tolist() == x.tolist() and not y.is_contiguous()
+    assert y.is_contiguous(memory_format=tg.channels_last) and y.contiguous(memory_format=tg.channels_last) is y
+    (y * y).sum().backward()
+    assert x.grad.tolist() == (2 * x).tolist()
+
+
+@pytest.mark.parametrize("make", [
+    tg.empty_like, tg.zeros_like, tg.ones_like, lambda x, **k: tg.full_like(x, 3, **k), tg.rand_like, tg.randn_like,
+    lambda x, **k: tg.randint_like(x, 5, **k), tg.clone,
+])  # fmt: skip
+def test_like_another_tensor(make):
+    last = tg.rand(IMAGE).to(memory_format=tg.channels_last)
+    assert make(last).stride() == LAST
+    assert make(last, memory_format=tg.contiguous_format).stride() == (60, 20, 5, 1)
+    assert make(last.contiguous(), memory_format=tg.channels_last).stride() == LAST
+    # neither dense nor overlapping: the order of the dims is kept
+    assert make(tg.ones(3, 5, 4).permute(2, 0, 1)[::2]).stride() == (1, 10, 2)
+
+
+def test_the_format_of_a_module():
+    conv = tg.nn.Conv2d(3, 2, 2).to(memory_format=tg.channels_last)
+    assert conv.weight.stride() == (12, 1, 6, 3) and isinstance(conv.weight, tg.nn.Parameter)
+
+
+def test_dim_order():
+    assert tg.empty(IMAGE, memory_format=tg.channels_last).dim_order() == (0, 2, 3, 1)
+    assert tg.empty(2, 3, 5).transpose(0, 1).dim_order() == (1, 0, 2)
+    with pytest.raises(RuntimeError, match="does not have unique dim order"):
+        tg.empty(2, 3, 1, 1).dim_order(ambiguity_check=True)
+
+
+# --- storages -------------------------------------------------------------------------------------------------------
+def test_storages_are_the_memory():
+    x = tg.arange(4.0)
+    s, u = x[1:].storage(), x.untyped_storage()
+    assert s.tolist() == [0, 1, 2, 3] and s.data_ptr() == u.data_ptr() == x.data_ptr() and (len(s), u.nbytes()) == (4, 16)
+    s[0] = 7
+    assert x[0] == 7 and s[0] == 7.0 and u.clone().tolist() == list(bytes(u))
+    u.fill_(0)
+    assert x.tolist() == [0, 0, 0, 0]
+    assert tg.UntypedStorage([1, 2]).tolist() == [1, 2] and tg.TypedStorage([1, 2], dtype=tg.int32).dtype is tg.int32
+
+
+def test_set():
+    x, source = tg.zeros(3), tg.arange(6.0)
+    x.set_(source, 1, (2, 2), (2, 1))
+    assert x.tolist() == [[1, 2], [3, 4]] and x._version == 1
+    x.fill_(9)
+    assert source.tolist() == [0, 9, 9, 9, 9, 5]
+    assert x.set_(source).is_set_to(source) and not x.is_set_to(source[1:])
+    assert x.set_(source.storage(), 2).tolist() == [9, 9, 9, 5] and x.set_().shape == (0,)
+    for wrong in (tg.ones(2, dtype=tg.int64), tg.ones(2, dtype=tg.int64).storage()):
+        with pytest.raises(RuntimeError, match="of type"):
+            x.set_(wrong)
+    with pytest.raises(RuntimeError, match="invalid storage offset -1"):
+        x.set_(source, -1, (2,))
+    with pytest.raises(RuntimeError, match="not resizable"):
+        x.set_(source, 4, (3,))
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        tg.ones(2, requires_grad=True).set_(source)
+    assert x.shape == (0,)
+
+
+def test_resize():
+    x = tg.ones(3, 4)
+    assert x.resize_(IMAGE, memory_format=tg.channels_last).stride() == LAST
+    assert x.resize_as_(tg.ones(1, 2, 3, 4).to(memory_format=tg.channels_last), memory_format=tg.preserve_format).stride() == (24, 1, 8, 2)
+    before = x.clone()
+    for sizes, words in (((2, 4, 2**29, 2**29), "Storage size"), ((8, 8, 2**29, 2**29), "numel"), ((0, 4, 2**61), "Stride"), ((2, -3), "numel")):
+        with pytest.raises(RuntimeError, match=words):
+            x.resize_(sizes)  # the first of these used to end the process
+    with pytest.raises(RuntimeError, match="not resizable"):
+        tg.from_numpy(before.numpy()[0]).resize_(1000)
+    assert x.shape == before.shape
+
+
+# --- the same memory, seen otherwise --------------------------------------------------------------------------------
+@pytest.mark.parametrize("change, name", [
+    (lambda y: y.squeeze_(), "SqueezeBackward3"), (lambda y: y.squeeze_(0), "SqueezeBackward4"), (lambda y: y.squeeze_((0, 2)), "SqueezeBackward5"),
+    (lambda y: y.unsqueeze_(dim=0), "UnsqueezeBackward1"), (lambda y: y.swapdims_(0, 1), "TransposeBackward1"),
+    (lambda y: y.swapaxes_(0, 1), "TransposeBackward1"), (lambda y: y.as_strided_((3,), (1,)), "AsStridedBackward1"),
+])  # fmt: skip
+def test_the_sizes_change_in_place(change, name):
+    x = tg.ones(1, 3, 1, requires_grad=True)
+    y = x * 2
+    assert change(y) is y and y.grad_fn.name() == name
+    (y * 3).sum().backward()
+    assert x.grad.flatten().tolist() == [6, 6, 6]
+
+
+def test_no_object_of_another_class_becomes_a_tensor():
+    x = tg.tensor(0)
+    for cls in (int, object):  # this used to write over the memory of whatever they made
+        with pytest.raises(TypeError, match="does not inherit from Tensor"):
+            x.as_subclass(cls)
+    with pytest.raises(TypeError, match="cls must be a type"):
+        x.as_subclass(None)
