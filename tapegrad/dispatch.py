@@ -2,7 +2,7 @@
 
 `a * b` runs in compiled code when both are plain tensors of one dtype, or one is a Python number.  Everything else arrives here:
 type promotion and conversion, NumPy operands, keywords, `out=`, in-place operations that must be recorded, modes, and every
-error.  Steps: `operands` (check and promote) -> `run` -> `store` (in place, out=).
+error.  Steps: `operand` and `promoted` (check and convert) -> `finish` (run) -> `writing` (in place, out=).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import math
 
 import numpy as np
 
-from tapegrad import core, dtypes, geometry, modes
-from tapegrad.dtypes import BOOL, BY_CODE, FLOAT, INTEGER
+from tapegrad import core, dtypes, geometry, modes, writing
+from tapegrad.dtypes import BY_CODE, FLOAT, INTEGER
 from tapegrad.engine import layout
 from tapegrad.ops import checks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
-from tapegrad.ops.transformable import ACTIVE, explained, level_of
+from tapegrad.ops.transformable import ACTIVE, level_of
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
 TYPE_NAMES = {type(None): "NoneType"}
@@ -281,7 +281,7 @@ def call(op: Elementwise, *values, out=None):
             d = dtypes.bool_ if d is dtypes.int64 else d
     tensors = promoted(op, values, d)
     if out is not None:
-        check_out(op.name, values, out)
+        writing.check_out(op.name, values, out)
         return store_out(op, tensors, out)
     result = finish(op, tensors)
     note(op, values, tensors, result)
@@ -322,81 +322,11 @@ def as_subclass_of(values, result):
 PLAIN_TYPES: set[type] = set()
 
 
-# --- results into existing memory -----------------------------------------------------------------------------------
-def can_store(source: dtypes.dtype, target: dtypes.dtype) -> None:
-    if not dtypes.can_cast(source, target):
-        raise RuntimeError(f"result type {source.scalar_name} can't be cast to the desired output type {target.scalar_name}")
-
-
-PARTIAL = (
-    "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
-    "Please clone() the tensor before performing the operation."
-)
-
-
-def refuse_overlap(target, values) -> None:
-    """Raise if the memory that is written to is a part of an operand's, but not the same elements in the same order."""
-    buffer = core.get_field(target._slot, core.BUFFER)
-    for value in values:
-        if value is target or not isinstance(value, tensor_type()) or core.get_field(value._slot, core.BUFFER) != buffer:
-            continue
-        layouts = [core.get_field(t._slot, core.GEOMETRY) for t in (target, value)]
-        if not all(geometry.flags_of(g) & layout.DENSE and geometry.numels[g] for g in layouts):
-            continue  # which elements they share is too much to find out
-        (a, a_end), (b, b_end) = ((s := core.data_of(t._slot), s + geometry.numels[g] * t.dtype.itemsize) for t, g in zip((target, value), layouts, strict=True))
-        same = a == b and a_end == b_end
-        if geometry.strides[layouts[0]] != geometry.strides[layouts[1]] if same else a < b_end and b < a_end:
-            raise RuntimeError(PARTIAL)
-
-
 def store_out(op: Elementwise, tensors, out):
     """`out=`: the value goes into `out`, which is resized if its shape differs; nothing is recorded."""
     with modes.no_grad():
         result = finish(op, tensors)
-    return write_out(result, out)
-
-
-def check_out(name, tensors, out):
-    if not isinstance(out, tensor_type()):
-        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
-    level = level_of((out, *tensors)) if ACTIVE else None
-    if level is not None:
-        level.refuse_out(name)
-    refuse_overlap(out, tensors)
-    if modes.is_grad_enabled() and (out.requires_grad or any(t.requires_grad for t in tensors if isinstance(t, tensor_type()))):
-        raise RuntimeError(
-            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
-        )
-
-
-def write_out(result, out):
-    """Put `result` into `out`, resizing it with torch's warning where it has elements."""
-    can_store(result.dtype, out.dtype)
-    if out.is_inference() and not modes.is_inference_mode_enabled():
-        from tapegrad.autograd.inplace import INFERENCE
-
-        raise RuntimeError(INFERENCE)
-    if geometry.flags_of(core.get_field(out._slot, core.GEOMETRY)) & layout.OVERLAPS:
-        from tapegrad.autograd.inplace import OVERLAP
-
-        raise RuntimeError(OVERLAP)
-    if out.shape != result.shape:
-        if out.numel():
-            import warnings
-
-            warnings.warn(
-                f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match the required "
-                f"output shape {list(result.shape)}. This behavior is deprecated, and in a future PyTorch release outputs will not be resized "
-                "unless they have zero elements. You can explicitly reuse an out tensor t by resizing it, inplace, to zero elements with "
-                "t.resize_(0).",
-                UserWarning,
-                stacklevel=3,
-            )
-        fresh = core.new_slot(geometry.geometry(tuple(result.shape)), out.dtype.code)
-        core.move_handle(out, fresh)
-    core.assign(out, result)
-    core.bump_version(out._slot, 1)
-    return out
+    return writing.write_out(result, out)
 
 
 def call_inplace(op: Elementwise, target, *values):
@@ -417,7 +347,7 @@ def call_inplace(op: Elementwise, target, *values):
     if op.complex_form and target.dtype.is_complex:
         raise RuntimeError(f"In-place {op.name} is not supported for complex tensors.")
     inplace.check_writable(target, values, op.name + "_.Tensor")
-    refuse_overlap(target, values)
+    writing.refuse_overlap(target, values)
     shape = geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
     if shape != tuple(target.shape):
         raise RuntimeError(
@@ -429,110 +359,5 @@ def call_inplace(op: Elementwise, target, *values):
         if special is not None:
             op, values = special, values[:1]
             d = dtypes.bool_ if d is dtypes.int64 else d
-    can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
+    writing.can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
     return inplace.run_elementwise(op, target, values, d)
-
-
-# --- the callables behind the fast paths ----------------------------------------------------------------------------
-def too_many(op: Elementwise, count: int):
-    raise TypeError(f"{op.name}() takes {len(op.inputs)} positional arguments but {count} were given")
-
-
-def function(op: Elementwise):
-    """The Python form of the function and method, complete with keywords."""
-    names = op.parameters
-
-    @explained(op.name)
-    def run(*args, **kwargs):
-        out = kwargs.pop("out", None)
-        alpha = kwargs.pop("alpha", None) if op.name in ("add", "sub") else None
-        rounding = kwargs.pop("rounding_mode", None) if op.name == "div" else None
-        values = list(args)
-        for name in names[len(values) :]:
-            if name in kwargs:
-                values.append(kwargs.pop(name))
-        if not values and "self" in kwargs:
-            values.append(kwargs.pop("self"))
-        if kwargs:
-            raise TypeError(f"{op.name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
-        if len(values) != len(names):
-            if len(values) > len(names):
-                too_many(op, len(values))
-            missing = " ".join(f'"{n}"' for n in names[len(values) :])
-            raise TypeError(f"{op.name}() missing {len(names) - len(values)} required positional arguments: {missing}")
-        chosen = op
-        if alpha is not None and alpha != 1:
-            chosen, values = scaled(op, values, alpha)
-        if rounding is not None:
-            chosen = rounded_division(rounding)
-        if not any(isinstance(v, (tensor_type(), np.ndarray)) for v in values[:1]):
-            if isinstance(values[0], NUMBERS) and len(values) > 1 and isinstance(values[1], tensor_type()):
-                return call(chosen, *values, out=out)
-            raise TypeError(
-                f"{op.name}(): argument '{names[0]}' (position 1) must be Tensor, not {type(values[0]).__name__}"
-            )
-        return call(chosen, *values, out=out)
-
-    run.__name__ = run.__qualname__ = op.name
-    run.__doc__ = op.doc
-    return run
-
-
-def rounded_division(mode: str) -> Elementwise:
-    if mode == "floor":
-        return OPS["round_divide"]
-    if mode == "trunc":
-        return OPS["trunc_divide"]
-    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'")
-
-
-def scaled(op: Elementwise, values, alpha):
-    """(the op, its values) for x + alpha * y and x - alpha * y, with torch's refusals."""
-    d = result_dtype([v for v in values if isinstance(v, (*NUMBERS, tensor_type()))])
-    if isinstance(alpha, bool) and d.category != BOOL:
-        raise RuntimeError("Boolean alpha only supported for Boolean results.")
-    if d.category <= INTEGER and isinstance(alpha, (float, complex)):
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    if not d.is_complex and isinstance(alpha, complex):
-        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
-    if d.category == BOOL or type(alpha) not in (int, float, complex):
-        return op, [values[0], values[1] * alpha]
-    return OPS[op.name + "_scaled"], [*values, alpha]
-
-
-def operator(op: Elementwise, reflected: bool):
-    """The Python form of an operator: NotImplemented for operands it does not know."""
-
-    def run(self, *others):
-        if others and not isinstance(others[0], (tensor_type(), np.ndarray, *NUMBERS)):
-            return NotImplemented
-        if op.name == "bitwise_not" and self.dtype.category > INTEGER:
-            raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
-        return call(op, *((others[0], self) if reflected else (self, *others)))
-
-    run.__name__ = op.name
-    return run
-
-
-def inplace_function(op: Elementwise):
-    """The Python form of the in-place method."""
-
-    @explained(op.name + "_", method=True)
-    def run(target, *others, **kwargs):
-        alpha = kwargs.pop("alpha", None) if op.name in ("add", "sub") else None
-        rounding = kwargs.pop("rounding_mode", None) if op.name == "div" else None
-        others = list(others)
-        for name in op.parameters[1 + len(others) :]:
-            if name in kwargs:
-                others.append(kwargs.pop(name))
-        if kwargs:
-            raise TypeError(f"{op.name}_() got an unexpected keyword argument '{next(iter(kwargs))}'")
-        if len(others) != len(op.inputs) - 1:
-            raise TypeError(f"{op.name}_() takes {len(op.inputs) - 1} arguments ({len(others)} given)")
-        chosen = rounded_division(rounding) if rounding is not None else op
-        if alpha is not None and alpha != 1:
-            chosen, (_, *others) = scaled(op, [target, *others], alpha)
-        return call_inplace(chosen, target, *others)
-
-    run.__name__ = run.__qualname__ = op.name + "_"
-    return run

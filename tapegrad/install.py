@@ -10,7 +10,7 @@ import functools
 import sys
 from inspect import getattr_static
 
-from tapegrad import core, dispatch, dtypes, geometry, kernels, planned
+from tapegrad import callables, core, dispatch, dtypes, geometry, kernels, planned
 from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
@@ -110,9 +110,9 @@ def fill_rows() -> None:
             reads[k] = sum(1 << j for j, name in enumerate(names) if name in op.reads(k))
         rules[3] = int(any(rules[:3]))
         row["reads"], row["rule"] = reads, rules
-        callables = (dispatch.function(op), dispatch.operator(op, False), dispatch.operator(op, True), dispatch.inplace_function(op))
-        _kept.extend(callables)
-        for name, callable_ in zip(("slow", "slow_operator", "slow_reflected", "slow_inplace"), callables, strict=True):
+        forms_of_op = (callables.function(op), callables.operator(op, False), callables.operator(op, True), callables.inplace_function(op))
+        _kept.extend(forms_of_op)
+        for name, callable_ in zip(("slow", "slow_operator", "slow_reflected", "slow_inplace"), forms_of_op, strict=True):
             row[name] = id(callable_)
 
 

@@ -1,24 +1,21 @@
 """`tapegrad.linalg`: linear algebra on batches of matrices, through LAPACK, differentiable to any order.
 
-Factorizations are in `ops/factorizations.py`, systems and determinants in `ops/solves.py`, norms and functions of matrices in
-`ops/matrices.py`.
+Triangular factors are in `ops/factorizations.py`, eigenvalues and singular values in `ops/spectra.py`, systems in `ops/solves.py`, functions of
+matrices and their norms in `ops/matrices.py`.
 """
 
 from __future__ import annotations
 
+from tapegrad.ops.determinants import det, slogdet
 from tapegrad.ops.factorizations import (
     cholesky,
     cholesky_ex,
-    eigh,
-    eigvalsh,
-    householder_product,
     lu,
     lu_factor,
     lu_factor_ex,
     qr,
-    svd,
-    svdvals,
 )
+from tapegrad.ops.least_squares import lstsq, pinv
 from tapegrad.ops.linear import matmul
 from tapegrad.ops.matrices import (
     cond,
@@ -37,7 +34,9 @@ from tapegrad.ops.matrices import (
 )
 from tapegrad.ops.matrix_checks import LinAlgError
 from tapegrad.ops.norms import vector_norm
-from tapegrad.ops.solves import det, inv, inv_ex, lstsq, lu_solve, pinv, slogdet, solve, solve_ex, solve_triangular
+from tapegrad.ops.reflectors import householder_product
+from tapegrad.ops.solves import inv, inv_ex, lu_solve, solve, solve_ex, solve_triangular
+from tapegrad.ops.spectra import eigh, eigvalsh, svd, svdvals
 
 __all__ = [
     "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "householder_product", "inv", "inv_ex",

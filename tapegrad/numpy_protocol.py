@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from tapegrad import core, creation, dispatch, dtypes
+from tapegrad import core, creation, dispatch, dtypes, writing
 
 # NumPy functions that write into their first argument.
 WRITERS = {"copyto", "fill_diagonal", "place", "put", "put_along_axis", "putmask"}
@@ -141,8 +141,8 @@ def store(result, out, name="out="):
     if isinstance(out, np.ndarray):
         np.copyto(out, in_numpy(name, np.asarray, (result,), {}), casting="same_kind")
         return out
-    dispatch.check_out(name, [result], out)
-    return dispatch.write_out(result.detach(), out)
+    writing.check_out(name, [result], out)
+    return writing.write_out(result.detach(), out)
 
 
 def array_ufunc(self, ufunc, method: str, *inputs, out=None, **kwargs):

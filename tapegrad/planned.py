@@ -11,7 +11,7 @@ import ctypes
 import functools
 from collections.abc import Callable
 
-from tapegrad import core, dispatch, geometry
+from tapegrad import callables, core, geometry
 from tapegrad.engine import bind, layout
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 from tapegrad.ops import plan as plans
@@ -57,7 +57,7 @@ def served() -> list[tuple[str, Callable, list[str], list[str], int]]:
     for name in SCALED:
         op = BY_NAME[name]
         assert isinstance(op, Elementwise)
-        for make, field, flags in ((dispatch.function, "slow", NUMBERS), (dispatch.inplace_function, "slow_inplace", NUMBERS | INPLACE)):
+        for make, field, flags in ((callables.function, "slow", NUMBERS), (callables.inplace_function, "slow_inplace", NUMBERS | INPLACE)):
             result[name, field] = (f"{field}_{name}", make(op), [], [], flags)
     return list(result.values())
 

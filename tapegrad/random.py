@@ -139,7 +139,7 @@ def finished(array, shape, requires_grad, out=None, d=None):
         refuse_out()
     t = creation.from_array(np.asarray(array).reshape(shape), d or BY_NUMPY[array.dtype])
     if out is not None:
-        from tapegrad.dispatch import write_out
+        from tapegrad.writing import write_out
 
         return write_out(t, out)
     return creation.finish(t, requires_grad)

@@ -7,7 +7,7 @@ replaced), and every other view of that base is brought up to date when it is ne
 
 from __future__ import annotations
 
-from tapegrad import core, dispatch, geometry, modes
+from tapegrad import core, dispatch, geometry, modes, writing
 from tapegrad.autograd import hooks
 from tapegrad.autograd.node import entry_name, record, register_leaf, stem
 from tapegrad.engine import layout
@@ -345,7 +345,7 @@ def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
 def copy_into(target, source, graph_name="CopyBackwards") -> bool:
     """target.copy_(source), recorded; true if there was nothing to record."""
     check_writable(target, [source])
-    dispatch.refuse_overlap(target, [source])
+    writing.refuse_overlap(target, [source])
     try:
         shape = geometry.broadcast_shapes(tuple(target.shape), tuple(source.shape))
         fits = shape == tuple(target.shape)
@@ -444,7 +444,7 @@ def by_function(function):
         source = self.clone() if is_recorded(self, tensors) else self
         result = function(source, *args, **kwargs)
         if result.dtype is not self.dtype:
-            dispatch.can_store(result.dtype, self.dtype)
+            writing.can_store(result.dtype, self.dtype)
         if is_recorded(self, tensors) and result.requires_grad:
             if result._slot == self._slot or core.get_field(result._slot, core.BUFFER) == core.get_field(self._slot, core.BUFFER):
                 result = result.clone()

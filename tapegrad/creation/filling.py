@@ -66,7 +66,7 @@ def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=N
 
 def made_in(out, requires_grad, make):
     """The `out=` of a factory: what `make` gives for the dtype of `out`, stored in it."""
-    from tapegrad.dispatch import write_out
+    from tapegrad.writing import write_out
 
     write_out(make(out.dtype), out)
     return out.requires_grad_() if requires_grad else out
@@ -79,7 +79,7 @@ def filled(name, size, value, dtype, device, requires_grad, out=None, like=None,
     d = check_dtype(dtype, name) or dtypes.default_dtype()
     shape = size_of(name, size)
     if out is not None:
-        from tapegrad.dispatch import write_out
+        from tapegrad.writing import write_out
 
         return write_out(filled(name, shape, value, dtype or out.dtype, device, False), out)
     t = empty_of(shape, d, memory_format and formats.strides(shape, memory_format))

@@ -67,7 +67,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
         else:
             array[at : at + (1 << 20)] = builtins.int(start) + builtins.int(step) * index
     if out is not None:
-        from tapegrad.dispatch import write_out
+        from tapegrad.writing import write_out
 
         return write_out(t, out)
     return made(t, requires_grad)

@@ -85,7 +85,7 @@ def cat(tensors, dim=0, *, out=None, axis=None):
     strides = [step if s != (0,) or len(model) == 1 else (1,) for s in shapes]
     result = moves.joined(cat_op, tensors, shape, places, strides, dim=dim, shapes=shapes, outer=math.prod(shape[:dim]))
     if out is not None:
-        from tapegrad.dispatch import check_out, write_out
+        from tapegrad.writing import check_out, write_out
 
         check_out("cat", tensors, out)
         joinable(result, out)
@@ -124,7 +124,7 @@ def stack(tensors, dim=0, *, out=None):
     strides = [step[:dim] + step[dim + 1 :]] * len(tensors)
     result = moves.joined(stack_op, tensors, shape, places, strides, dim=dim, outer=math.prod(first[:dim]))
     if out is not None:
-        from tapegrad.dispatch import check_out, write_out
+        from tapegrad.writing import check_out, write_out
 
         check_out("stack", tensors, out)
         joinable(result, out)

@@ -9,13 +9,14 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
-from tapegrad.ops.factorizations import eigvalsh, svdvals
+from tapegrad.ops.least_squares import tolerances
 from tapegrad.ops.matrix_checks import broadcast_batches, floating, matrix, square, values, with_out
 from tapegrad.ops.norms import vector_norm
 from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
-from tapegrad.ops.solves import inv, solve, tolerances
+from tapegrad.ops.solves import inv, solve
+from tapegrad.ops.spectra import eigvalsh, svdvals
 from tapegrad.ops.transformable import transformable
 from tapegrad.ops.views import wrap_dim
 

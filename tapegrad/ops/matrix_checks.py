@@ -117,7 +117,7 @@ def with_out(f):
         result = f(*args, **kwargs)
         if out is None:
             return result
-        from tapegrad.dispatch import check_out, write_out
+        from tapegrad.writing import check_out, write_out
 
         several = isinstance(result, tuple)
         for o in out if several else (out,):

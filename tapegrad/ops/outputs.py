@@ -21,7 +21,7 @@ def store(name: str, result, out, words: str | None = EXACT):
         if len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, but got {len(out)} elements")
         return type(result)(*(store(name, r, o, words) for r, o in zip(result, out, strict=True)))
-    from tapegrad.dispatch import check_out, write_out
+    from tapegrad.writing import check_out, write_out
 
     check_out(name, [result], out)
     if words and result.dtype is not out.dtype:
@@ -47,7 +47,7 @@ def into(out, result, name="", exact=False):
     """`result`, or `out` with it; `name` is the function's, for the texts of errors; `exact` refuses an `out` of another dtype."""
     if out is None:
         return result
-    from tapegrad.dispatch import check_out, write_out
+    from tapegrad.writing import check_out, write_out
 
     if exact and hasattr(out, "_slot") and out.dtype is not result.dtype:
         raise RuntimeError(f"Expected out tensor to have dtype {result.dtype.short}, but got {out.dtype.short} instead")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapegrad import creation, dispatch, dtypes
+from tapegrad import creation, dispatch, dtypes, writing
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
@@ -117,11 +117,11 @@ def call(op: Special, *values, number=None, out=None):
     result = run_row(op, tensors, number, d)
     result = dispatch.as_subclass_of(values, result)
     if out is not None and d.is_floating_point:
-        dispatch.can_store(d, out.dtype)
+        writing.can_store(d, out.dtype)
     if out is None:
         return result
-    dispatch.check_out(op.name, tensors, out)
-    return dispatch.write_out(result.detach(), out)
+    writing.check_out(op.name, tensors, out)
+    return writing.write_out(result.detach(), out)
 
 
 @transformable("spread_list")

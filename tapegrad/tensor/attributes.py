@@ -10,6 +10,18 @@ from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 
 
+def _part(name):
+    def get(self):
+        from tapegrad.ops import complexes
+
+        return getattr(complexes, name)(self)
+
+    def assign(self, value):
+        get(self).copy_(value if isinstance(value, Handle) else self.new_tensor(value, dtype=self.dtype.to_real()))
+
+    return property(get, assign, doc=f"The {name} parts, as a view; may be assigned to.")
+
+
 class Attributes(Handle):
     """The attributes of Tensor that do not concern the graph."""
 
@@ -148,19 +160,7 @@ class Attributes(Handle):
             raise RuntimeError("tensor.mH is only supported on matrices or batches of matrices. Got 1-D tensor.")
         return self.adjoint()
 
-    def _part(name):
-        def get(self):
-            from tapegrad.ops import complexes
-
-            return getattr(complexes, name)(self)
-
-        def assign(self, value):
-            get(self).copy_(value if isinstance(value, Handle) else self.new_tensor(value, dtype=self.dtype.to_real()))
-
-        return property(get, assign, doc=f"The {name} parts, as a view; may be assigned to.")
-
     real, imag = _part("real"), _part("imag")
-    del _part
 
     @property
     def _version(self):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tapegrad import dispatch, geometry, modes
+from tapegrad import dispatch, geometry, modes, writing
 from tapegrad.ops import indexing
 
 RESHAPING = ("unsqueeze_", "squeeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "as_strided_", "detach_")
@@ -40,7 +40,7 @@ def source_of(target, operands):
 
 
 def checked_store(level, target, result):
-    dispatch.can_store(result.dtype, target.dtype)
+    writing.can_store(result.dtype, target.dtype)
     if tuple(result.shape) != tuple(target.shape):
         raise RuntimeError(f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)}")
     return level.store(target, result)

@@ -1,0 +1,152 @@
+"""Eigenvalues and singular values; their derivatives (Giles 2008, as in `factorizations`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tapegrad import creation
+from tapegrad.autograd.node import record
+from tapegrad.ops import plan as plans
+from tapegrad.ops.factorizations import eye_like, plus
+from tapegrad.ops.matrix_checks import column_major, floating, matrix, not_finite, square, values, with_out
+from tapegrad.ops.outputs import return_type
+from tapegrad.ops.public import function
+from tapegrad.ops.registry import structural
+
+
+# --- eigenvalues of symmetric matrices ------------------------------------------------------------------------------
+@structural("linalg_eigh", "LinalgEigh")
+def eigh_op(node, g_values, g_vectors):
+    """A = V diag(L) V^H: V (diag(gL) + skew(V^H gV) / E) V^H with E_ij = L_j - L_i."""
+    eigenvalues, v = node.outputs
+    if g_vectors is None:
+        return v @ (g_values.unsqueeze(-1) * v.mH)
+    inner = v.mH @ g_vectors
+    if inner.dtype.is_complex:
+        check_gauge("linalg.eigh", "eigenvectors", inner)
+    inner = (inner - inner.mH) / 2
+    gaps = eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)
+    off = inner / (gaps + eye_like(gaps, gaps.shape[-1]))
+    off = off - off.diagonal(0, -2, -1).diag_embed()
+    if g_values is not None:
+        off = off + g_values.to(off.dtype).diag_embed()
+    return v @ (off @ v.mH)
+
+
+def check_gauge(name, what, inner):
+    """A loss that depends on the phase of complex vectors has no gradient."""
+    imaginary = np.imag(np.diagonal(values(inner), axis1=-2, axis2=-1))
+    if not np.allclose(imaginary, 0, atol=1e-2):
+        raise RuntimeError(
+            f"{name}_backward: The {what} in the complex case are specified up to multiplication by e^{{i phi}}. The specified loss function "
+            "depends on this quantity, so it is ill-defined."
+        )
+
+
+EighResult = return_type("linalg_eigh", "eigenvalues", "eigenvectors")
+
+
+def check_uplo(UPLO):
+    if UPLO.upper() not in ("L", "U"):
+        raise RuntimeError(f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}")
+    return UPLO.upper()
+
+
+@with_out
+def eigh(A, UPLO="L"):
+    """(eigenvalues ascending, eigenvectors in columns) of Hermitian matrices, of which one triangle is read."""
+    square("linalg.eigh", A)
+    UPLO = check_uplo(UPLO)
+    if A.dtype.numpy.char not in "fdFD":
+        raise NotImplementedError(f"\"linalg_eigh_cpu\" not implemented for '{A.dtype.scalar_name}'")
+    array = values(A)
+    not_finite("linalg.eigh", array)
+    eigenvalues, v = np.linalg.eigh(array, UPLO)
+    outputs = creation.from_array(eigenvalues), column_major(v, A.dtype)
+    record(eigh_op, [A], outputs, plans.Parameters(eigh_op), saves=0b110)
+    return EighResult(*outputs)
+
+
+@with_out
+def eigvalsh(A, UPLO="L"):
+    """The eigenvalues of Hermitian matrices, ascending."""
+    return eigh(A, UPLO).eigenvalues
+
+
+# --- singular values ------------------------------------------------------------------------------------------------
+@structural("linalg_svd", "LinalgSvd")
+def svd_op(node, g_u, g_s, g_vh):
+    """A = U diag(S) V^H: U (skew(U^H gU) S / E + S skew(V^H gV) / E + gS) V^H with E_ij = S_j^2 - S_i^2, and what leaves the column spaces."""
+    u, s, vh = node.outputs
+    k = s.shape[-1]
+    m, n = u.shape[-2], vh.shape[-1]
+    u, vh = u.narrow(-1, 0, k), vh.narrow(-2, 0, k)
+    g_u, g_vh = None if g_u is None else g_u.narrow(-1, 0, k), None if g_vh is None else g_vh.narrow(-2, 0, k)
+    if g_u is None and g_vh is None:
+        return (u * g_s.unsqueeze(-2)) @ vh
+    squares = s * s
+    gaps = squares.unsqueeze(-2) - squares.unsqueeze(-1) + eye_like(s, k)
+    inner = None
+    if g_u is not None:
+        x = u.mH @ g_u
+        inner = (x - x.mH) / gaps * s.unsqueeze(-2)
+    if g_vh is not None:
+        y = vh @ g_vh.mH
+        inner = plus(inner, s.unsqueeze(-1) * ((y - y.mH) / gaps))
+    if inner.dtype.is_complex:
+        total = (x if g_u is not None else 0) + (y if g_vh is not None else 0)
+        check_gauge("linalg.svd", "singular vectors", total)
+        x = x - x.mH if g_u is not None else y - y.mH
+        inner = inner - inner.diagonal(0, -2, -1).diag_embed() + (x.diagonal(0, -2, -1) / (2 * s)).diag_embed() * (1 if g_u is not None else 0)
+    if g_s is not None:
+        inner = inner + g_s.to(inner.dtype).diag_embed()
+    result = u @ inner
+    if g_u is not None and m > k:
+        scaled = g_u / s.unsqueeze(-2)
+        result = result + scaled - u @ (u.mH @ scaled)
+    result = result @ vh
+    if g_vh is not None and n > k:
+        scaled = g_vh / s.unsqueeze(-1)
+        result = result + u @ (scaled - (scaled @ vh.mH) @ vh)
+    return result
+
+
+SvdResult, SvdLegacyResult = return_type("linalg_svd", "U", "S", "Vh"), return_type("svd", "U", "S", "V")
+
+
+@with_out
+def svd(A, full_matrices=True, *, driver=None):
+    """(U, S, Vh) with A = U diag(S) Vh, S descending; without `full_matrices` U and Vh have min(m, n) columns and rows.
+
+    The gradient through U or Vh is infinite where singular values coincide; through S it is always finite.
+    """
+    matrix("linalg.svd", A)
+    floating("linalg.svd", A)
+    if driver is not None:
+        raise RuntimeError("torch.linalg.svd: keyword argument `driver=` is only supported on CUDA inputs with cuSOLVER backend.")
+    array = values(A)
+    not_finite("linalg.svd", array)
+    u, s, vh = np.linalg.svd(array, full_matrices=full_matrices)
+    outputs = column_major(u, A.dtype), creation.from_array(s), column_major(vh, A.dtype)
+    record(svd_op, [A], outputs, plans.Parameters(svd_op), saves=0b1110)
+    return SvdResult(*outputs)
+
+
+@with_out
+def svdvals(A, *, driver=None):
+    """The singular values, descending."""
+    return svd(A, False, driver=driver).S
+
+
+@function(name="svd", method=True)
+@with_out
+def svd_legacy(input, some=True, compute_uv=True):
+    """(U, S, V) with input = U diag(S) V^H; V is transposed against `tapegrad.linalg.svd`."""
+    if input.ndim < 2:
+        raise RuntimeError("linalg.svd: input should have at least 2 dimensions, but has " f"{input.ndim} dimensions instead")
+    if not compute_uv:
+        m, n = input.shape[-2:]
+        batch = tuple(input.shape[:-2])
+        return SvdLegacyResult(input.new_zeros((*batch, m, m)), svdvals(input), input.new_zeros((*batch, n, n)))
+    u, s, vh = svd(input, not some)
+    return SvdLegacyResult(u, s, vh.mH)
