@@ -105,6 +105,11 @@ def is_nonzero(input) -> _builtins.bool:
 # What many programs never use is imported at its first use.
 _MODULES = ("func", "linalg", "nn", "optim", "serialization", "special")
 _NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
+_OF_NN = (
+    "adaptive_avg_pool1d avg_pool1d bilinear celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity "
+    "hardshrink layer_norm group_norm max_pool1d max_pool2d max_pool3d pairwise_distance prelu rms_norm rrelu selu threshold"
+)
+_NAMES |= dict.fromkeys(_OF_NN.split(), "nn.functional")
 if _TYPE_CHECKING:
     from tapegrad.creation import tensor
     from tapegrad import func, linalg, nn, optim, serialization, special

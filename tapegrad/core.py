@@ -56,6 +56,11 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'tapegrad.core' has no attribute {name!r}")
 
 
+def started() -> bool:
+    """Whether the engine runs."""
+    return _started
+
+
 def start() -> None:
     """Load the compiled engine and hang the fast paths on Tensor."""
     if not _started:

@@ -42,6 +42,15 @@ def elementwise_ops() -> list[Elementwise]:
     return [op for op in BY_CODE if isinstance(op, Elementwise)]
 
 
+# Methods that are functions of the package as well, as in torch: those that write to their tensor, and a few others.
+METHODS_AS_FUNCTIONS = (
+    "abs_ acos_ acosh_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_ asinh_ atan_ atanh_ ceil_ clamp_ clamp_max_ clamp_min_ "
+    "conj_physical_ cos_ cosh_ deg2rad_ detach_ erf_ erfc_ exp2_ exp_ expm1_ fill_ fix_ floor_ frac_ gcd_ i0_ index_put_ lcm_ log10_ log1p_ "
+    "log2_ log_ logit_ nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ relu_ resize_as_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ "
+    "tan_ tanh_ trunc_ xlogy_ zero_ detach is_signed"
+).split()
+
+
 def forms(op: Elementwise):
     """(thunk symbol, code flags, method names, is a public function) for each form of an op."""
     if op.method or op.function:
@@ -213,10 +222,18 @@ def start(engine) -> None:
                 place = FUNCTIONS if is_function is True else NN.__dict__
                 for name in (op.name, *op.aliases):
                     place[name] = engine.function(symbol, name, signature(op, False) + op.doc, keywords=True)
+    for name in METHODS_AS_FUNCTIONS:
+        FUNCTIONS[name] = getattr(Tensor, name)
     vars(sys.modules["tapegrad"]).update(FUNCTIONS)
+
+
+@functools.cache
+def method_names() -> set[str]:
+    """The methods of Tensor that compiled code serves, known before it runs."""
+    return {name for op in elementwise_ops() if len(op.inputs) <= 2 for _, _, names, _ in forms(op) for name in names if "." not in name}
 
 
 @functools.cache
 def function_names() -> set[str]:
     """The public functions that compiled code serves, known before it runs."""
-    return planned.function_names() | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function is True for n in (op.name, *op.aliases)}
+    return {*METHODS_AS_FUNCTIONS, *planned.function_names()} | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function is True for n in (op.name, *op.aliases)}

@@ -2,6 +2,8 @@
 
 import gc
 import inspect
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -123,3 +125,25 @@ def test_to_the_same_dtype_is_the_tensor_itself():
     x = tg.ones(2)
     assert x.to(tg.float32) is x and x.to("cpu") is x and x.to(tg.float64).dtype is tg.float64
     assert x.to(tg.float32, copy=True) is not x
+
+
+def test_the_type_knows_its_methods_before_the_engine_runs():
+    """`methods = [Tensor.exp, Tensor.add]` at import, hasattr, dir: in a new process."""
+    code = (
+        "import tapegrad as tg; from tapegrad import core\n"
+        "assert not core.started() and not hasattr(tg.Tensor, 'no_such') and not core.started()\n"
+        "assert tg.Tensor.exp(tg.tensor(0.0)).item() == 1.0 and core.started()\n"
+        "assert tg.Tensor.__add__(tg.tensor(1.0), 2).item() == 3.0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", "import tapegrad as tg; assert {'exp', 'exp_', 'sum', '__mul__'} <= set(dir(tg.Tensor))"], check=True)
+
+
+def test_methods_that_are_functions_too():
+    x = tg.tensor([1.0, -2.0])
+    assert tg.exp_(x) is x and tg.allclose(x, tg.tensor([1.0, -2.0]).exp())
+    assert tg.zero_(x).tolist() == [0.0, 0.0] and tg.detach(x).data_ptr() == x.data_ptr()
+    leaf = tg.ones(2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        tg.sin_(leaf)
+    assert tg.clamp_(leaf * 3, max=2.0).tolist() == [2.0, 2.0] and tg.conv2d(tg.ones(1, 1, 3, 3), tg.ones(1, 1, 2, 2)).shape == (1, 1, 2, 2)

@@ -16,7 +16,19 @@ from tapegrad.tensor.graph import InGraph
 
 
 class _TensorType(type):
-    """Legacy constructors are types with which isinstance asks for a dtype."""
+    """The type of Tensor.  Its elementwise methods are compiled: they exist once the engine runs, which asking for one starts."""
+
+    def __getattr__(cls, name):
+        from tapegrad import install
+
+        if not core.started() and name in install.method_names():
+            core.start()
+            return getattr(cls, name)
+        raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+
+    def __dir__(cls):
+        core.start()
+        return super().__dir__()
 
 
 class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
