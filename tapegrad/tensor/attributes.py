@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegrad import core, formats, geometry
+from tapegrad import core, geometry
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
 from tapegrad.device import CPU
 from tapegrad.dtypes import BY_CODE
@@ -10,7 +10,7 @@ from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 
 
-def _part(name):
+def _part(name: str) -> property:
     def get(self):
         from tapegrad.ops import complexes
 
@@ -81,16 +81,8 @@ class Attributes(Handle):
         return strided
 
     def is_contiguous(self, memory_format=None):
-        """Whether the elements lie in row-major order, or densely in the order of a memory format."""
-        g = core.get_field(self._slot, GEOMETRY)
-        if memory_format is None:
-            return geometry.is_contiguous(g)
-        formats.check("is_contiguous", memory_format)
-        return formats.fits(tuple(geometry.shapes[g]), geometry.strides[g], memory_format)
-
-    def dim_order(self, *, ambiguity_check=False):
-        """The dims from the slowest in memory to the fastest."""
-        return formats.dim_order(tuple(self.shape), self.stride(), ambiguity_check)
+        """Whether the elements lie in row-major order."""
+        return geometry.is_contiguous(core.get_field(self._slot, GEOMETRY))
 
     def is_floating_point(self):
         return self.dtype.is_floating_point
