@@ -231,3 +231,75 @@ def test_complex_outputs_have_no_implicit_gradient():
     for f in (functional.jacobian, functional.hessian, functional.vjp):
         with pytest.raises(RuntimeError, match="grad can be implicitly created only for real scalar outputs"):
             f(lambda x: (x * 1j).sum(), X)
+
+
+# --- values and tangents that were wrong ----------------------------------------------------------------------------
+def test_tangents_of_views_of_primals_with_gaps():
+    wide, t, y = tg.arange(30.0).view(2, 5, 3), tg.arange(10.0).view(2, 5), tg.ones(4, 5)
+    for k in range(3):
+        x = wide.select(2, k)
+        tangent = jvp(lambda x: x.unsqueeze(-2) * y, (x,), (t,))[1]
+        assert tangent.tolist() == (t.unsqueeze(-2) * y).tolist()
+        assert jvp(lambda x: x.t()[1:].unfold(0, 2, 1), (x,), (t,))[1].tolist() == t.t()[1:].unfold(0, 2, 1).tolist()
+
+
+def test_real_tensors_made_complex():
+    r, a = tg.tensor([1.0, 2.0]), tg.tensor([0.3, 0.4])
+    tr, ta = tg.tensor([0.5, -1.0]), tg.tensor([2.0, 1.5])
+    product = jvp(tg.polar, (r, a), (tr, ta))[1]
+    unit = tg.polar(tg.ones(2), a)
+    assert tg.allclose(product, unit * tr + unit * r * ta * 1j)
+    assert jvp(tg.complex, (r, a), (tr, ta))[1].tolist() == tg.complex(tr, ta).tolist()
+
+
+def test_derivatives_of_a_norm_at_zero():
+    for p in (2, 3, 1.5):
+        norm = lambda x, p=p: tg.linalg.vector_norm(x, p)
+        assert jvp(norm, (tg.zeros(3),), (X,))[1].item() == 0
+        if p >= 2:
+            assert jvp(lambda x: vjp(norm, x)[1](tg.tensor(1.0))[0], (tg.zeros(3),), (X,))[1].tolist() == [0.0] * 3
+
+
+def test_differences_of_order_zero_have_no_ends():
+    assert tg.diff(X, 0, prepend=X, append=X).tolist() == X.tolist()
+    assert tg.linalg.vander(tg.tensor(2.0), N=3).tolist() == [[1.0, 2.0, 4.0]]
+
+
+def ensemble():
+    tg.manual_seed(0)
+    nets = [tg.nn.Sequential(tg.nn.Linear(3, 4), tg.nn.BatchNorm1d(4)) for _ in range(2)]
+    for net in nets:
+        net[1].running_mean.uniform_()
+    return nets, tg.randn(5, 3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_of_an_ensemble(training):
+    nets, x = ensemble()
+    parameters, buffers = tg.func.stack_module_state(nets)
+    net = copy.deepcopy(nets[0]).train(training)
+    call = lambda p, b: tg.func.functional_call(net, (p, b), (x,))
+    out = vmap(call)(parameters, buffers)
+    slopes = vmap(grad(lambda p, b: call(p, b).pow(2).sum()))(parameters, {name: t.clone() for name, t in buffers.items()})
+    for k, one in enumerate(nets):
+        one.train(training)
+        expected = one(x)
+        assert tg.allclose(out[k], expected, atol=1e-6)
+        assert tg.allclose(buffers["1.running_mean"][k], one[1].running_mean) and tg.allclose(buffers["1.running_var"][k], one[1].running_var)
+        if training:
+            wanted = tg.autograd.grad(expected.pow(2).sum(), one[1].weight)[0]
+            assert tg.allclose(slopes["1.weight"][k], wanted, atol=1e-5)
+
+
+def test_batch_norm_moves_captured_statistics():
+    norm = functools.partial(tg.nn.functional.batch_norm, training=True)
+    x, t = tg.tensor([[1.0], [3.0]]), tg.tensor([[1.0], [0.0]])
+    for transform in (lambda f: grad(lambda x: f(x).pow(3).sum())(x), lambda f: jvp(f, (x,), (t,)), lambda f: hessian(lambda x: f(x).pow(3).sum())(x)):
+        mean, var = tg.zeros(1), tg.ones(1)
+        transform(lambda x, mean=mean, var=var: norm(x, mean, var))
+        assert mean.item() == pytest.approx(0.2) and var.item() == pytest.approx(1.1)
+    with pytest.raises(RuntimeError, match="Batch norm got a batched tensor as input while the running_mean or running_var"):
+        vmap(lambda x: norm(x, tg.zeros(1), tg.ones(1)))(tg.stack([x, x]))
+    with pytest.raises(ValueError, match="must either both be None or neither be None"):
+        norm(x, tg.zeros(1), None)
+    assert vmap(tg.nn.functional.instance_norm)(tg.randn(2, 2, 3, 4)).shape == (2, 2, 3, 4)

@@ -117,10 +117,10 @@ def diff(input, n=1, dim=-1, prepend=None, append=None, *, out=None):
                         "diff expects the shape of tensor to prepend or append to match that of input except along the differencing dimension; "
                         f"input.size({d}) = {input.shape[d]}, but got tensor.size({d}) = {end.shape[d]}"
                     )
+    if n == 0:  # the ends count only for differences
+        return into(out, input.clone(), "diff")
     parts = [p for p in (prepend, input, append) if p is not None]
     x = cat(parts, dim) if len(parts) > 1 else input
-    if n == 0:
-        return into(out, x.clone(), "diff")
     for _ in range(min(n, x.shape[dim])):
         size = x.shape[dim]
         later, earlier = x.narrow(dim, min(1, size), max(size - 1, 0)), x.narrow(dim, 0, max(size - 1, 0))

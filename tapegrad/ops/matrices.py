@@ -297,6 +297,7 @@ def vander(x, *, N=None):
         raise RuntimeError("N must be greater than 1.")
     if not x.dtype.is_floating_point and not x.dtype.is_complex:
         x = x.to(dtypes.int64)
+    x = x if x.ndim else x.reshape(1)
     powers = x.unsqueeze(-1).expand(*x.shape, count - 1).cumprod(-1)
     from tapegrad.ops.joining import cat
 

@@ -42,7 +42,7 @@ def composed(x, weight, bias, rows, dims, affine, eps, moments):
         mean = seen.mean(dims, True)
         variance = ((seen - mean) ** 2).mean(dims, True)
     else:
-        mean, variance = (creation.from_array(np.asarray(m, x.dtype.numpy)) for m in moments)
+        mean, variance = (m.to(x.dtype) for m in moments)
     out = ((seen - mean) / (variance + eps).sqrt()).reshape(x.shape)
     out = out if weight is None else out * weight.reshape(affine)
     return out if bias is None else out + bias.reshape(affine), mean, variance
@@ -51,16 +51,17 @@ def composed(x, weight, bias, rows, dims, affine, eps, moments):
 def normalise(x, weight, bias, rows, dims, affine, eps, graph_name, moments=None):
     """Normalise x seen as shape `rows` over `dims`; weight and bias have the broadcast shape `affine`.
 
-    `moments`: (mean, variance) arrays in the shape of the rows' statistics, instead of those of x.  Returns (out, mean, variance).
+    `moments`: (mean, variance) in the shape of the rows' statistics, instead of those of x.  Returns (out, mean, variance); the last two are
+    arrays, unless a transform follows one of the tensors.
     """
-    if ACTIVE and level_of((x, weight, bias)) is not None:
+    if ACTIVE and level_of((x, weight, bias, *(moments or ()))) is not None:
         return composed(x, weight, bias, rows, dims, affine, eps, moments)
     array = x.detach()._array().reshape(rows)
     if moments is None:
         mean = array.mean(dims, dtype=np.float64, keepdims=True)
         variance = np.square(array - mean.astype(array.dtype)).mean(dims, dtype=np.float64, keepdims=True)
     else:
-        mean, variance = moments
+        mean, variance = (m.detach()._array() for m in moments)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = (1 / np.sqrt(variance + eps)).astype(array.dtype)
     values = ((array - mean.astype(array.dtype)) * scale).reshape(x.shape)

@@ -66,7 +66,7 @@ def norm_op(node, g):
     if p == 1:
         return x.sgn() * g
     if p == 2:
-        return (x / out).masked_fill(out == 0, 0) * g
+        return x / nonzero(out) * g
     if p in (float("inf"), -float("inf")):
         mask = (x.abs() == out).to(g.dtype)
         return x.sgn() * (g * mask / mask.sum(a.dims, True))
@@ -74,9 +74,13 @@ def norm_op(node, g):
         scaled = (x.sgn() * x.abs() ** (p - 1)).masked_fill(x == 0, 0)
         return scaled * g * out ** (1 - p)
     if p < 2:
-        scale = (g * out ** (1 - p)).masked_fill(out == 0, 0)
-        return x.sgn() * x.abs() ** (p - 1) * scale
-    return x * x.abs() ** (p - 2) * (g / out ** (p - 1)).masked_fill(out == 0, 0)
+        return x.sgn() * x.abs() ** (p - 1) * (g / nonzero(out) ** (p - 1))
+    return x * x.abs() ** (p - 2) * (g / nonzero(out) ** (p - 1))
+
+
+def nonzero(norm):
+    """What to divide by: an infinite norm for 0, so that the quotient and all its derivatives are 0 there."""
+    return norm.masked_fill(norm == 0, float("inf"))
 
 
 def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):

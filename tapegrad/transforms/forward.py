@@ -152,7 +152,7 @@ class DualLevel(Level):
 
     def elementwise(self, op, tensors):
         values = [self.value(t) for t in tensors]
-        if any(v.dtype.is_complex for v in values):  # the formulas are of gradients, which are conjugate
+        if op.result == "complex" or any(v.dtype.is_complex for v in values):  # the formulas are of gradients, which are conjugate
             return self.transpose(_run_elementwise, (op, *tensors), {})
         out = dispatch.finish(op, values)
         if not has_tangent(out):
@@ -340,8 +340,12 @@ def like_strided(t, model):
     """A copy of `t` laid out as `model` is."""
     from tapegrad.creation import empty_of
 
-    if t._level is not None or model._level is not None or geometry.flags_of(core.get_field(model._slot, core.GEOMETRY)) & layout.OVERLAPS:
+    flags = geometry.flags_of(core.get_field(model._slot, core.GEOMETRY))
+    if t._level is not None or model._level is not None or flags & layout.OVERLAPS:
         return t.clone().contiguous()
-    result = empty_of(tuple(model.shape), t.dtype, model.stride())
-    return result.copy_(t)
+    shape, steps = tuple(model.shape), model.stride()
+    if flags & layout.DENSE:
+        return empty_of(shape, t.dtype, steps).copy_(t)
+    span = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) if t.numel() else 0
+    return empty_of((span,), t.dtype).as_strided(shape, steps).copy_(t)
 

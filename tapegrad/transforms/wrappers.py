@@ -8,6 +8,7 @@ its own, so operations that do not know transforms are refused (`Unhandled`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 from typing import Any
@@ -96,6 +97,16 @@ def refuse_captured(target, name: str) -> None:
             "mutate a captured Tensor. This is not supported; please rewrite the function being transformed to explicitly accept the mutated "
             "Tensor(s) as inputs."
         )
+
+
+@contextlib.contextmanager
+def own_writes():
+    """An operation changes what it keeps between calls, which the function under a transform may have captured."""
+    before = modes.set_bits(modes.FUNCTION, False) & modes.FUNCTION
+    try:
+        yield
+    finally:
+        modes.set_bits(modes.FUNCTION, bool(before))
 
 
 class Level:

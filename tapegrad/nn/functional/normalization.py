@@ -10,6 +10,9 @@ from tapegrad import modes
 from tapegrad.nn.functional.padding import pad
 from tapegrad.nn.functional.pooling import avg_pool2d, avg_pool3d
 from tapegrad.ops.normalisation import normalise
+from tapegrad.ops.transformable import plain
+from tapegrad.transforms.reverse import vmap_levels
+from tapegrad.transforms.wrappers import levels, own_writes
 
 
 def floats_only(kernel, input) -> None:
@@ -77,14 +80,44 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     floats_only("batch_norm", input)
     dims = tuple(d for d in range(input.ndim) if d != axis)
     affine = tuple(channels if d == axis else 1 for d in range(input.ndim))
-    moments = None if training else (running_mean.detach()._array().reshape(affine), running_var.detach()._array().reshape(affine))
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("running_mean and running_var must either both be None or neither be None")
+    moments = None if training else (running_mean.detach().reshape(affine), running_var.detach().reshape(affine))
     out, mean, var = normalise(input, weight, bias, tuple(input.shape), dims, affine, eps, "NativeBatchNormBackward0", moments)
     if training and running_mean is not None:
         count = input.numel() // max(channels, 1)
-        with modes.no_grad():
-            for running, value in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
-                running.mul_(1 - momentum).add_(running.new_tensor((value.reshape(-1) * momentum).astype(running.dtype.numpy)))
+        for running, value in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
+            follow(running, value.reshape(-1), momentum)
     return out
+
+
+UNBATCHED = (
+    "Batch norm got a batched tensor as input while the running_mean or running_var, which will be updated in place, were not batched.\nIf you are "
+    "using a module and do not need eval mode, please set `track_running_stats` to be False.If you are using a prebuilt module and do not need eval "
+    "mode, please see the functorch website for resources on how to patch your module to work with vmap"
+)
+
+
+def same_of_all(value):
+    """The value that all samples of a batch share (a derivative's function may see its input repeated); a RuntimeError if they do not."""
+    samples, depth = value.movedim_physical(), value._level.depth
+    derived = any(level.kind != "vmap" and level.depth > depth for level in levels())
+    if not derived or not bool(plain(samples == samples[:1]).all()):
+        raise RuntimeError(UNBATCHED)
+    return samples.select(0, 0)
+
+
+def follow(running, value, momentum) -> None:
+    """Move a running statistic towards `value`: an array, or a tensor if a transform follows it."""
+    with modes.no_grad(), own_writes():
+        if isinstance(value, np.ndarray) and running._level is None:
+            running.copy_(running.new_tensor(value * momentum + running._values() * (1 - momentum)))
+            return
+        value = running.new_tensor(value) if isinstance(value, np.ndarray) else value.detach()
+        own = vmap_levels([running])
+        while value._level is not None and value._level not in own:
+            value = same_of_all(value)
+        running.copy_(value * momentum + running * (1 - momentum))
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
@@ -119,7 +152,7 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     mean, var = repeated(running_mean), repeated(running_var)
     out = batch_norm(input.reshape(1, n * channels, *input.shape[2:]), mean, var, repeated(weight), repeated(bias), use_input_stats, momentum, eps)
     if use_input_stats:
-        with modes.no_grad():
+        with modes.no_grad(), own_writes():
             for running, value in ((running_mean, mean), (running_var, var)):
                 if running is not None:
                     running.copy_(value.reshape(n, channels).mean(0))
