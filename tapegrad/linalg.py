@@ -36,11 +36,12 @@ from tapegrad.ops.matrix_checks import LinAlgError
 from tapegrad.ops.norms import vector_norm
 from tapegrad.ops.reflectors import householder_product
 from tapegrad.ops.solves import inv, inv_ex, lu_solve, solve, solve_ex, solve_triangular
-from tapegrad.ops.spectra import eigh, eigvalsh, svd, svdvals
+from tapegrad.ops.spectra import eig, eigh, eigvals, eigvalsh, svd, svdvals
+from tapegrad.ops.symmetric import ldl_factor, ldl_factor_ex, ldl_solve
 
 __all__ = [
-    "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "householder_product", "inv", "inv_ex",
-    "lstsq", "lu", "lu_factor", "lu_factor_ex", "lu_solve", "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot",
-    "norm", "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot",
-    "vector_norm",
+    "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh",
+    "householder_product", "inv", "inv_ex", "ldl_factor", "ldl_factor_ex", "ldl_solve", "lstsq", "lu", "lu_factor", "lu_factor_ex",
+    "lu_solve", "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve",
+    "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip

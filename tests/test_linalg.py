@@ -41,6 +41,14 @@ def lu_parts(m, x, **kwargs):
 
 
 S, B, W, H, Q, V = (3, 3), (2, 3, 3), (2, 3), (4, 3), (2, 1, 3, 3), (3,)
+def spread(m, x):
+    """A matrix with well separated eigenvalues, two of them complex."""
+    n = x.shape[-1]
+    base = np.diag(np.arange(3.0, 3 + n)) * 2
+    base[:2, :2] = [[1, -4], [4, 1]]
+    return m.tensor(base) + x * 0.3
+
+
 CASES = {
     "inv": (lambda m, x: m.linalg.inv(regular(x)), [B]),
     "inverse": (lambda m, x: regular(x).inverse(), [S]),
@@ -118,6 +126,9 @@ CASES = {
     "vector norm": (lambda m, x: m.linalg.norm(x, 3.5, dim=1), [W]),
     "cond": (lambda m, x: m.linalg.cond(x), [B]),
     "cond fro": (lambda m, x: m.linalg.cond(x, "fro"), [S]),
+    "eig": (lambda m, x: [t.abs() for t in m.linalg.eig(spread(m, x))], [S]),
+    "eig batch": (lambda m, x: [t.abs() for t in m.linalg.eig(spread(m, x))], [(2, 3, 3)]),
+    "eigvals": (lambda m, x: m.view_as_real(m.linalg.eigvals(spread(m, x))), [S]),
     "cross": (lambda m, x, y: m.linalg.cross(x, y), [W, (1, 3)]),
     "cross dim": (lambda m, x, y: m.cross(x, y, dim=0), [(3, 2), (3, 2)]),
     "vecdot": (lambda m, x, y: m.linalg.vecdot(x, y), [W, W]),
@@ -245,3 +256,45 @@ def test_out():
     q, r = tg.zeros(2, 2), tg.zeros(2, 2)
     tg.linalg.qr(a, out=(q, r))
     assert (q @ r - a).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_eigenvectors_are_what_they_are_called(dtype, rng):
+    a = tg.tensor(rng.uniform(-1, 1, (2, 4, 4)), dtype=getattr(tg, dtype))
+    eigenvalues, v = tg.linalg.eig(a)
+    z = a.to(v.dtype)
+    tolerance = 1e-4 if "64" not in str(a.dtype) or dtype == "complex64" else 1e-10
+    support.close(support.value(z @ v), support.value(v * eigenvalues.unsqueeze(-2)), tolerance)
+    support.close(support.value(v.abs().square().sum(-2)), np.ones((2, 4)), tolerance)
+    assert v.dtype.is_complex and v.stride() == (16, 1, 4)
+
+
+def test_a_loss_that_depends_on_the_phase_of_eigenvectors_is_refused(rng):
+    z = tg.tensor(rng.uniform(-1, 1, (3, 3)) + 1j * rng.uniform(-1, 1, (3, 3)), requires_grad=True)
+    with pytest.raises(RuntimeError, match="linalg_eig_backward: The eigenvectors in the complex case are specified up to multiplication"):
+        tg.linalg.eig(z).eigenvectors.imag.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("hermitian", [False, True])
+def test_symmetric_indefinite_systems(dtype, hermitian, rng):
+    a = rng.uniform(-1, 1, (2, 4, 4)) + (1j * rng.uniform(-1, 1, (2, 4, 4)) if "complex" in dtype else 0)
+    a[..., 0, 0] = 0  # a 2 x 2 block comes first
+    a = a + (a.conj() if hermitian else a).swapaxes(-1, -2)
+    A, B = tg.tensor(a, dtype=getattr(tg, dtype)), tg.ones(4, 2, dtype=getattr(tg, dtype))
+    packed, pivots, info = tg.linalg.ldl_factor_ex(A, hermitian=hermitian)
+    assert pivots.dtype is tg.int32 and not info.any() and packed.stride() == (16, 1, 4)
+    x = tg.linalg.ldl_solve(packed, pivots, B, hermitian=hermitian)
+    support.close(support.value(A @ x), np.ones((2, 4, 2)), 1e-9 if dtype in ("float64", "complex128") else 1e-4)
+    with pytest.raises(RuntimeError, match="torch.linalg.ldl_factor: Unknown error code: 1."):
+        tg.linalg.ldl_factor(tg.zeros(3, 3))
+    with pytest.raises(RuntimeError, match="derivative for aten::linalg_ldl_factor_ex is not implemented"):
+        tg.linalg.ldl_factor(tg.eye(3, requires_grad=True)).LD.sum().backward()
+    with pytest.raises(RuntimeError, match="pivots with shape .2. instead"):
+        tg.linalg.ldl_solve(packed[0], pivots[0, :2], B)
+
+
+def test_powers_of_a_scalar():
+    assert tg.linalg.vander(tg.tensor(2.0), N=3).tolist() == [[1.0, 2.0, 4.0]]
+    with pytest.raises(RuntimeError, match="integer tensors, but got Bool"):
+        tg.linalg.vander(tg.tensor([True, False]))

@@ -98,6 +98,28 @@ def cholesky(a):
     return result, info
 
 
+def ldl(a, hermitian: bool):
+    """(L and D packed, pivots, info) of A = L D L^T (L D L^H) by sytrf (hetrf); the lower triangle of A is read."""
+    packed, pivots = columns(a.shape, a.dtype), np.zeros(a.shape[:-1], np.int32)
+    info = np.zeros(a.shape[:-2], np.int32)
+    if a.size:
+        name = "hetrf" if hermitian and a.dtype.char in "FD" else "sytrf"
+        run, size = routine(name, a.dtype.char), routine(name + "_lwork", a.dtype.char)(a.shape[-1], lower=1)[0]
+        for k in np.ndindex(a.shape[:-2]):
+            packed[k], pivots[k], info[k] = run(np.tril(a[k]), lower=1, lwork=int(size.real))
+    return packed, pivots, info
+
+
+def ldl_solve(packed, pivots, b, hermitian: bool):
+    """X of A X = B with the factors of `ldl`, by sytrs (hetrs)."""
+    x = columns(b.shape, b.dtype)
+    if b.size:
+        run = routine("hetrs" if hermitian and b.dtype.char in "FD" else "sytrs", b.dtype.char)
+        for k in np.ndindex(b.shape[:-2]):
+            x[k], _ = run(packed[k], pivots[k], b[k], lower=1)
+    return x
+
+
 def geqrf(a):
     """(reflectors below R, their factors tau)."""
     m, n = a.shape[-2:]

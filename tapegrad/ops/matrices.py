@@ -292,7 +292,10 @@ def vecdot(x, y, *, dim=-1, out=None):
 
 def vander(x, *, N=None):
     """Powers 0 .. N - 1 of the elements of x in a new last dim."""
-    count = (x.shape[-1] if x.ndim else 1) if N is None else N
+    if x.dtype is dtypes.bool_:
+        raise RuntimeError("linalg.vander supports floating point, complex, and integer tensors, but got Bool")
+    x = x.unsqueeze(0) if not x.ndim else x
+    count = x.shape[-1] if N is None else N
     if count <= 1:
         raise RuntimeError("N must be greater than 1.")
     if not x.dtype.is_floating_point and not x.dtype.is_complex:

@@ -8,10 +8,11 @@ from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.factorizations import eye_like, plus
-from tapegrad.ops.matrix_checks import column_major, floating, matrix, not_finite, square, values, with_out
+from tapegrad.ops.matrix_checks import LinAlgError, column_major, floating, matrix, not_finite, square, values, with_out
 from tapegrad.ops.outputs import return_type
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
+from tapegrad.ops.solves import solve
 
 
 # --- eigenvalues of symmetric matrices ------------------------------------------------------------------------------
@@ -71,6 +72,67 @@ def eigh(A, UPLO="L"):
 def eigvalsh(A, UPLO="L"):
     """The eigenvalues of Hermitian matrices, ascending."""
     return eigh(A, UPLO).eigenvalues
+
+
+# --- eigenvalues of general matrices --------------------------------------------------------------------------------
+@structural("linalg_eig", "LinalgEig")
+def eig_op(node, g_values, g_vectors):
+    """A = V diag(L) V^-1: V^-H (diag(gL) + (V^H gV - V^H V diag(V^H gV)) / E^*) V^H off and on the diagonal, E_ij = L_j - L_i.
+
+    The columns of V have norm 1, which takes the part of gV along them away (Boeddeker et al. 2017, with the norm of LAPACK).
+    """
+    eigenvalues, v = node.outputs
+    inner = None if g_values is None else g_values.diag_embed()
+    if g_vectors is not None:
+        along = v.mH @ g_vectors
+        check_gauge("linalg_eig", "eigenvectors", along)
+        gaps = (eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)).conj() + creation.eye(v.shape[-1], dtype=v.dtype)
+        norms = along.diagonal(0, -2, -1).real.to(v.dtype)
+        off = (along - (v.mH @ v) * norms.unsqueeze(-2)) / gaps
+        inner = plus(inner, off - off.diagonal(0, -2, -1).diag_embed())
+    result = solve(v.mH, inner @ v.mH)
+    return result if node.inputs[0].dtype.is_complex else result.real
+
+
+EigResult = return_type("linalg_eig", "eigenvalues", "eigenvectors")
+
+
+def decomposed(name, A):
+    square(name, A)
+    if not (A.dtype.is_floating_point or A.dtype.is_complex):
+        raise RuntimeError(f"Unknown Complex ScalarType for {A.dtype.scalar_name}")
+    if A.dtype.numpy.char not in "fdFD":
+        raise NotImplementedError(f"\"linalg_eig_out_cpu\" not implemented for '{A.dtype.scalar_name}'")
+    array = values(A)
+    if not np.isfinite(array).all():
+        raise RuntimeError("torch.linalg.eig: input tensor should not contain infs or NaNs.")
+    d = A.dtype.to_complex()
+    try:
+        eigenvalues, v = np.linalg.eig(array)
+    except np.linalg.LinAlgError as error:
+        raise LinAlgError(f"{name}: The algorithm failed to converge because the input matrix is ill-conditioned.") from error
+    outputs = creation.from_array(eigenvalues.astype(d.numpy), d), column_major(v.astype(d.numpy), d)
+    record(eig_op, [A], outputs, saves=0b110)
+    return EigResult(*outputs)
+
+
+@with_out
+def eig(A):
+    """(eigenvalues, eigenvectors of norm 1 in columns) of square matrices (..., n, n), in no special order and always complex.
+
+    A derivative through the eigenvectors needs distinct eigenvalues, and a loss that does not depend on the phase of each vector.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.eig(tg.tensor([[0.0, -1.0], [1.0, 0.0]])).eigenvalues
+    tensor([0.+1.j, 0.-1.j])
+    """
+    return decomposed("linalg.eig", A)
+
+
+@with_out
+def eigvals(A):
+    """The eigenvalues of square matrices, complex and in no special order."""
+    return decomposed("linalg.eigvals", A).eigenvalues
 
 
 # --- singular values ------------------------------------------------------------------------------------------------

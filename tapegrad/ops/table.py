@@ -39,6 +39,7 @@ def load() -> None:
         statistics,
         storages,
         strided,
+        symmetric,
         tensor_methods,
         transcendental,
         variances,
