@@ -164,7 +164,9 @@ def of_number(value) -> dtype:
         return _default
     if isinstance(value, (complex, np.complexfloating)):
         return _default.to_complex()
-    raise TypeError(f"new(): invalid data type '{type(value).__name__}'")
+    if isinstance(value, str):
+        raise TypeError("new(): invalid data type 'str'")
+    raise RuntimeError(f"Could not infer dtype of {type(value).__name__}")
 
 
 def stronger(higher: dtype | None, lower: dtype | None) -> dtype | None:

@@ -1,12 +1,13 @@
 """Making tensors.
 
-`elements` owns memory and the numbers in it, `data` what is made from Python data and NumPy arrays, `filling` tensors of one number, `ranges`
-sequences of numbers and the identity.
+`elements` owns memory and the numbers in it, `data` what is made from Python data, `buffers` what
+shares memory with other objects, `filling` tensors of one number, `ranges` sequences of numbers and the identity, `windows` the windows of spectra.
 """
 
 from __future__ import annotations
 
-from tapegrad.creation.data import as_tensor, build, from_dlpack, from_numpy, tensor
+from tapegrad.creation.buffers import as_tensor, asarray, from_dlpack, from_numpy, frombuffer
+from tapegrad.creation.data import build, tensor
 from tapegrad.creation.elements import (
     check_dtype,
     convert_number,
@@ -23,6 +24,7 @@ from tapegrad.creation.filling import (
     check_options,
     empty,
     empty_like,
+    empty_strided,
     fill,
     filled,
     full,
@@ -37,3 +39,4 @@ from tapegrad.creation.filling import (
     zeros_like,
 )
 from tapegrad.creation.ranges import arange, eye, linspace, logspace
+from tapegrad.creation.windows import hann_window

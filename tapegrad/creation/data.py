@@ -1,4 +1,4 @@
-"""Tensors from Python data (numbers, nested sequences) and from NumPy arrays, copied or shared."""
+"""Tensors with a copy of Python data: numbers, nested sequences, arrays."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tapegrad.creation.elements import (
     check_dtype,
     convert_number,
     cpp_name,
+    empty_of,
     finish,
     from_array,
     made,
-    share,
     unsupported,
     zero_dim,
 )
@@ -27,41 +27,6 @@ from tapegrad.dtypes import dtype as Dtype
 from tapegrad.ops.public import function
 
 
-@function(tensors=False)
-def from_numpy(array):
-    """A tensor that shares memory with a NumPy array; the array stays alive as long as the tensor.
-
-    >>> import numpy as np, tapegrad as tg
-    >>> a = np.zeros(2)
-    >>> t = tg.from_numpy(a)
-    >>> a[0] = 7
-    >>> t
-    tensor([7., 0.], dtype=tapegrad.float64)
-    """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    d = BY_NUMPY.get(array.dtype)
-    if d is None:
-        raise unsupported(array)
-    if any(s < 0 for s in array.strides):
-        raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently supported. "
-            "(You can probably work around this by making a copy of your array  with array.copy().) "
-        )
-    if any(s % d.itemsize for s in array.strides):
-        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate the memory.")
-    return share(array, array.ctypes.data, tuple(array.shape), tuple(s // d.itemsize for s in array.strides), d)
-
-
-@function()
-def from_dlpack(ext_tensor, *, device=None, copy=None):
-    """A tensor that shares memory with anything that speaks the DLPack protocol (`__dlpack__`); `copy=True` copies."""
-    if copy:
-        return from_array(np.from_dlpack(ext_tensor))
-    return from_numpy(np.from_dlpack(ext_tensor))
-
-
-# --- Python data -----------------------------------------------------------------------------------------------------
 def infer_dtype(data) -> Dtype:
     """torch's inference: the widest of bool, int64, default float that the leaves need."""
     best = None
@@ -84,9 +49,9 @@ def infer_dtype(data) -> Dtype:
 
 
 def check_nested(data) -> tuple:
-    """The shape of nested sequences; torch's errors for ragged ones and for strings."""
+    """The shape of nested sequences, in which tensors are numbers; torch's errors for ragged ones and for strings."""
     shape, level = [], data
-    while isinstance(level, (list, tuple)) or (hasattr(level, "__len__") and hasattr(level, "__getitem__") and not hasattr(level, "shape")):
+    while isinstance(level, (list, tuple)) or is_sequence(level):
         if isinstance(level, str):
             raise ValueError("too many dimensions 'str'")
         shape.append(len(level))
@@ -95,7 +60,7 @@ def check_nested(data) -> tuple:
         if not len(level):
             return tuple(shape)
         level = level[0]
-    if hasattr(level, "shape"):
+    if isinstance(level, np.ndarray):
         shape.extend(level.shape)
 
     def verify(item, depth):
@@ -103,11 +68,11 @@ def check_nested(data) -> tuple:
             if isinstance(item, (list, tuple)):
                 raise TypeError(f"must be real number, not {type(item).__name__}")
             return
-        if hasattr(item, "shape") and depth + item.ndim == len(shape):
+        if isinstance(item, np.ndarray) and depth + item.ndim == len(shape):
             if tuple(item.shape) != tuple(shape[depth:]):
                 raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {item.shape[0] if item.ndim else 0})")
             return
-        if not hasattr(item, "__len__"):
+        if hasattr(item, "_slot") or not hasattr(item, "__len__"):
             raise TypeError("not a sequence")
         if len(item) != shape[depth]:
             raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(item)})")
@@ -118,12 +83,21 @@ def check_nested(data) -> tuple:
     return tuple(shape)
 
 
-def plain_data(data):
-    """Nested data with tensors replaced by numbers or arrays."""
+def is_sequence(data) -> bool:
+    """Whether `data`, neither a list nor a tuple, has elements by number."""
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not hasattr(data, "_slot") and not isinstance(data, (dict, np.ndarray, np.generic))
+
+
+def plain_data(data, d: Dtype):
+    """Nested data with tensors of one element replaced by numbers."""
     if hasattr(data, "_slot"):
-        return data.item() if data.ndim == 0 else data.detach()._values()
+        if data.numel() != 1:
+            if d.category <= dtypes.INTEGER:
+                raise TypeError("only integer tensors of a single element can be converted to an index")
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return data.item()
     if isinstance(data, (list, tuple)):
-        return [plain_data(item) for item in data]
+        return [plain_data(item, d) for item in data]
     return data
 
 
@@ -163,19 +137,22 @@ def build(data, d: Dtype | None):
     if isinstance(data, Number):
         d = d or dtypes.of_number(data)
         return zero_dim(constructor_number(data, d), d)
-    if isinstance(data, str):
-        raise TypeError("new(): invalid data type 'str'")
-    if isinstance(data, range) or (hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, (list, tuple))):
-        if hasattr(data, "__array__"):
-            return build(np.asarray(data), d)
-        data = [data[k] for k in range(len(data))]
+    if isinstance(data, (str, bytes)):
+        raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
+    if not isinstance(data, (list, tuple)) and not hasattr(data, "__array__") and is_sequence(data):
+        try:
+            data = [data[k] for k in range(len(data))]
+        except Exception:
+            raise ValueError(f"could not determine the shape of object type '{type(data).__name__}'") from None
     if not isinstance(data, (list, tuple)):
         if hasattr(data, "__array__"):
             return build(np.asarray(data), d)
         raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
     shape = check_nested(data)
     d = d or infer_dtype(data)
-    values = plain_data(data)
+    if 0 in shape:
+        return empty_of(shape, d)
+    values = plain_data(data, d)
     if d.category == dtypes.INTEGER:
         values = truncate(values, d)
     if d.category == dtypes.FLOAT and holds_complex(values):
@@ -225,20 +202,3 @@ def constructor_number(value, d):
 
 def cast(array: np.ndarray, d: Dtype) -> np.ndarray:
     return dtypes.to_stored(array, d)
-
-
-@function()
-def as_tensor(data, dtype=None, device=None):
-    """`data` as a tensor: itself if it is one of that dtype, sharing memory with an array where that is possible."""
-    from tapegrad.device import check as check_device
-
-    check_device(device)
-    d = check_dtype(dtype, "as_tensor")
-    if hasattr(data, "_slot"):
-        return data if d is None or data.dtype is d else data.to(d)
-    if isinstance(data, np.ndarray) and data.dtype in BY_NUMPY and d in (None, BY_NUMPY[data.dtype]):
-        return from_numpy(data)
-    return build(data, d)
-
-
-function(name="asarray")(as_tensor)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 
+import numpy as np
+
 from tapegrad import core, dtypes, formats, geometry
-from tapegrad.creation.elements import check_dtype, convert_number, empty_of, finish, made, scalar, stored_number
+from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, made, scalar, stored_number
 from tapegrad.ops.public import function
 
 
@@ -64,11 +66,17 @@ def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=N
         raise RuntimeError(f"dtype {check_dtype(dtype, name).scalar_name} does not match dtype of out parameter ({out.dtype.scalar_name})")
 
 
-def made_in(out, requires_grad, make):
-    """The `out=` of a factory: what `make` gives for the dtype of `out`, stored in it."""
-    from tapegrad.writing import write_out
+def made_in(name, out, requires_grad, make):
+    """The `out=` of a factory: what `make` gives for the dtype of `out`, stored in it; a sequence keeps the shape of `out` if it fits."""
+    from tapegrad.writing import check_out, write_out
 
-    write_out(make(out.dtype), out)
+    check_out(name, [], out)
+    result = make(out.dtype)
+    if result.ndim == 1 and out.numel() == result.numel():
+        result = result.view(out.shape)
+    elif out.shape != result.shape:
+        out.resize_(tuple(result.shape))
+    write_out(result, out)
     return out.requires_grad_() if requires_grad else out
 
 
@@ -79,9 +87,9 @@ def filled(name, size, value, dtype, device, requires_grad, out=None, like=None,
     d = check_dtype(dtype, name) or dtypes.default_dtype()
     shape = size_of(name, size)
     if out is not None:
-        from tapegrad.writing import write_out
-
-        return write_out(filled(name, shape, value, dtype or out.dtype, device, False), out)
+        if out.shape != shape:
+            out.resize_(shape)
+        return made_in(name, out, requires_grad, lambda d: filled(name, shape, value, d, device, False))
     t = empty_of(shape, d, memory_format and formats.strides(shape, memory_format))
     if value is not None:
         fill(t, value)
@@ -122,11 +130,39 @@ def empty(*size, out=None, dtype=None, layout=None, device=None, pin_memory=Fals
 @function()
 def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     """A tensor filled with `fill_value`, of its dtype (bool, int64 or the default float)."""
-    if hasattr(fill_value, "_slot"):
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
+    check_options("full", device, layout, pin_memory, dtype, out)
+    if hasattr(fill_value, "_slot") and not fill_value.ndim:
         dtype = dtype or fill_value.dtype
         fill_value = fill_value.item()
-    d = check_dtype(dtype, "full") or dtypes.of_number(fill_value)
-    return filled("full", (size,) if not isinstance(size, (tuple, list)) else (tuple(size),), fill_value, d, device, requires_grad, out)
+    if not isinstance(fill_value, (*Number, np.number, np.bool_)):
+        raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}")
+    d = check_dtype(dtype, "full") or (dtypes.of_number(fill_value) if out is None else out.dtype)
+    return filled("full", (tuple(size),), fill_value, d, device, requires_grad, out)
+
+
+@function(tensors=False)
+def scalar_tensor(s, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """A 0-d tensor with a number, in the default dtype unless another is given."""
+    if not isinstance(s, (*Number, np.number, np.bool_)) and not (hasattr(s, "_slot") and not s.ndim):
+        raise TypeError(f"scalar_tensor(): argument 's' (position 1) must be Number, not {type(s).__name__}")
+    return filled("scalar_tensor", ((),), s.item() if hasattr(s, "item") else s, dtype, device, requires_grad, layout=layout, pin_memory=pin_memory)
+
+
+@function(tensors=False)
+def empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """An uninitialised tensor of sizes and strides, which may leave gaps in memory or overlap."""
+    check_options("empty_strided", device, layout, pin_memory, dtype)
+    shape, steps = size_of("empty_strided", (size,)), tuple(stride)
+    if len(shape) != len(steps):
+        raise RuntimeError(f"dimensionality of sizes ({len(shape)}) must match dimensionality of strides ({len(steps)})")
+    if any(step < 0 for step in steps):
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)} and strides={list(steps)}")
+    d = check_dtype(dtype, "empty_strided") or dtypes.default_dtype()
+    span = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) if 0 not in shape else 0
+    memory = empty_of((span,), d)
+    return finish(core.wrap(core.view_slot(memory._slot, geometry.geometry(shape, steps), 0)), requires_grad)
 
 
 def like(name, value):

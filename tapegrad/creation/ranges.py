@@ -14,7 +14,7 @@ from tapegrad.ops.public import function
 
 
 def number(name, value, parameter):
-    if hasattr(value, "_slot"):
+    if hasattr(value, "_slot") and not value.ndim:
         return value.item()
     if isinstance(value, (np.number, np.bool_)):
         return value.item()
@@ -48,10 +48,10 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if any(isinstance(v, builtins.float) and (v != v or v in (float("inf"), float("-inf"))) for v in (start, end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
-    d = check_dtype(dtype, "arange")
+    d = check_dtype(dtype, "arange") or (None if out is None else out.dtype)
     if d is None:
         d = dtypes.default_dtype() if any(isinstance(v, builtins.float) for v in (start, end, step)) else dtypes.int64
-    if d.is_complex:
+    if d.is_complex or d is dtypes.bool_:
         raise NotImplementedError(f'"arange_cpu" not implemented for \'{d.scalar_name}\'')
     if d is dtypes.int64:  # whole numbers before counting; narrower dtypes count first, as torch does
         start, end, step = builtins.int(start), builtins.int(end), builtins.int(step)
@@ -67,9 +67,14 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
         else:
             array[at : at + (1 << 20)] = builtins.int(start) + builtins.int(step) * index
     if out is not None:
-        from tapegrad.writing import write_out
-
-        return write_out(t, out)
+        if out.numel() not in (0, count):
+            warnings.warn(
+                f"The number of elements in the out tensor of shape {list(out.shape)} is {out.numel()} which does not match the computed number of "
+                f"elements {count}. Note that this may occur as a result of rounding error. The out tensor will be resized to a tensor of shape ({count},).",
+                UserWarning,
+                stacklevel=2,
+            )
+        return made_in("arange", out, requires_grad, lambda _: t)
     return made(t, requires_grad)
 
 
@@ -86,7 +91,7 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
         start, end = 0, start
     check_options("range", device, layout, dtype=dtype, out=out)
     if out is not None:
-        return made_in(out, requires_grad, lambda d: range_(start, end, step, dtype=d))
+        return made_in("range", out, requires_grad, lambda d: range_(start, end, step, dtype=d))
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0:
@@ -96,40 +101,53 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     return finish(from_array(start + step * np.arange(count, dtype=np.float64), d), requires_grad)
 
 
-@function(tensors=False)
-def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
-    """`steps` values evenly spaced from `start` to `end`, both included."""
-    check_options("linspace", device, layout, dtype=dtype, out=out)
-    if out is not None:
-        return made_in(out, requires_grad, lambda d: linspace(start, end, steps, dtype=d))
-    start, end = number("linspace", start, "start"), number("linspace", end, "end")
+def spaced(name, start, end, steps, dtype):
+    """(`steps` NumPy numbers evenly spaced from `start` to `end`, the dtype of the result)."""
     if isinstance(steps, builtins.float) or not hasattr(steps, "__index__"):
-        raise TypeError(f"linspace(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
+        raise TypeError(f"{name}(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
+    ranks = [v.ndim if hasattr(v, "_slot") else 0 for v in (start, end)]
+    if any(ranks):
+        raise RuntimeError(
+            f"{name} only supports 0-dimensional start and end tensors, but got start with {ranks[0]} dimension(s) and end with {ranks[1]} dimension(s)."
+        )
+    start, end = number(name, start, "start"), number(name, end, "end")
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     room_for(steps)
-    d = check_dtype(dtype, "linspace") or dtypes.default_dtype()
+    d = check_dtype(dtype, name) or dtypes.default_dtype()
     if any(isinstance(v, builtins.complex) for v in (start, end)):
         if dtype is not None and not d.is_complex:
-            raise RuntimeError(f"linspace(): inferred dtype {dtypes.default_dtype().to_complex()} can't be safely cast to passed dtype {d}")
+            inferred = dtypes.default_dtype().to_complex().short
+            raise RuntimeError(f"torch.{name}(): inferred dtype {inferred} can't be safely cast to passed dtype {d.scalar_name}")
         d = d.to_complex()
     kind = dtypes.BY_NAME[d.compute].numpy.type if d.category >= dtypes.FLOAT else np.float64
     if steps == 1:
-        array = np.array([start], kind)
-    else:
-        # Symmetric, as torch: the second half counts back from the end.
-        step = (kind(end) - kind(start)) / kind(steps - 1) if steps > 1 else kind(0)
-        k = np.arange(steps)
-        array = np.where(k < steps // 2, kind(start) + step * k.astype(kind), kind(end) - step * (steps - k - 1).astype(kind))
+        return np.array([start], kind), d
+    # Symmetric, as torch: the second half counts back from the end.
+    step = (kind(end) - kind(start)) / kind(steps - 1) if steps > 1 else kind(0)
+    k = np.arange(steps)
+    return np.where(k < steps // 2, kind(start) + step * k.astype(kind), kind(end) - step * (steps - k - 1).astype(kind)), d
+
+
+@function(tensors=False)
+def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """`steps` values evenly spaced from `start` to `end`, both included."""
+    check_options("linspace", device, layout, pin_memory, dtype, out)
+    if out is not None:
+        return made_in("linspace", out, requires_grad, lambda d: linspace(start, end, steps, dtype=d))
+    array, d = spaced("linspace", start, end, steps, dtype)
     return made(from_array(dtypes.to_stored(array, d), d), requires_grad)
 
 
-@function()
-def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False):
+@function(tensors=False)
+def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     """`base` to the power of `linspace(start, end, steps)`."""
-    d = check_dtype(dtype, "logspace") or dtypes.default_dtype()
-    wide = dtypes.complex128 if d.is_complex else dtypes.float64
-    return finish(from_array(dtypes.to_stored(base ** linspace(start, end, steps, dtype=wide)._array(), d), d), requires_grad)
+    check_options("logspace", device, layout, pin_memory, dtype, out)
+    if out is not None:
+        return made_in("logspace", out, requires_grad, lambda d: logspace(start, end, steps, base, dtype=d))
+    exponents, d = spaced("logspace", start, end, steps, dtype)
+    wide = exponents.astype(np.complex128 if d.is_complex else np.float64)
+    return made(from_array(dtypes.to_stored(number("logspace", base, "base") ** wide, d), d), requires_grad)
 
 
 @function(tensors=False)
@@ -137,7 +155,7 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
     """The identity: ones on the diagonal of an (n, m) matrix."""
     check_options("eye", device, layout, dtype=dtype, out=out)
     if out is not None:
-        return made_in(out, requires_grad, lambda d: eye(n, m, dtype=d))
+        return made_in("eye", out, requires_grad, lambda d: eye(n, m, dtype=d))
     d = check_dtype(dtype, "eye") or dtypes.default_dtype()
     for name, size in (("n", n), ("m", m)):
         if size is not None and size < 0:

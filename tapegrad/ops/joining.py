@@ -64,7 +64,8 @@ def cat(tensors, dim=0, *, out=None, axis=None):
         if shape == ():
             raise RuntimeError(f"zero-dimensional tensor (at position {k}) cannot be concatenated")
     model = next((s for s in shapes if s != (0,)), shapes[0])
-    dim = wrap_dim(dim if axis is None else axis, len(model))
+    dim = dim if axis is None else axis
+    dim = 0 if model == (0,) and len(shapes) > 1 else wrap_dim(dim, len(model))  # torch: empty vectors join along any dim
     for k, shape in enumerate(shapes):
         if shape == (0,):
             continue
@@ -283,11 +284,15 @@ def roll(input, shifts, dims=None):
     """Elements moved along dims, those that fall off coming in at the other end."""
     from tapegrad.creation import from_array
 
-    shifts = [shifts] if not isinstance(shifts, (tuple, list)) else list(shifts)
-    dims = [] if dims is None else [dims] if not isinstance(dims, (tuple, list)) else list(dims)
+    shifts = list(ints("roll", (shifts,), "shifts"))
+    dims = [] if dims is None else list(ints("roll", (dims,), "dims"))
+    if not shifts:
+        raise RuntimeError("`shifts` required")
+    if (dims or len(shifts) > 1) and len(dims) != len(shifts):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
     if dims:
-        if len(dims) != len(shifts):
-            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+        if not input.ndim:
+            raise IndexError(f"Dimension specified as {dims[0]} but tensor has no dimensions")
         dims = [wrap_dim(d, input.ndim) for d in dims]
         shape = tuple(input.shape)
         if shape and moves.movable(input) and input.numel() < moves.TABLED:
@@ -311,10 +316,14 @@ def roll(input, shifts, dims=None):
 @function()
 def meshgrid(*tensors, indexing="ij"):
     """Coordinate grids of 1-D tensors."""
-    tensors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else list(tensors)
+    tensors = sequence("meshgrid", tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors)
+    if not tensors:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
     for x in tensors:
         if x.ndim > 1:
-            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x.ndim}D")
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x}")
+    if len({x.dtype for x in tensors}) > 1:
+        raise RuntimeError("meshgrid expects all tensors to have the same dtype")
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     if indexing == "xy" and len(tensors) > 1:

@@ -244,8 +244,9 @@ def ldexp(input, other, *, out=None):
 @function()
 def block_diag(*tensors):
     """A matrix with the tensors (scalars and vectors count as rows) on its diagonal."""
-    from tapegrad.ops.joining import cat, promote
+    from tapegrad.ops.joining import cat, promote, sequence
 
+    tensors = sequence("block_diag", tensors) or [creation.empty((1, 0))]
     for k, t in enumerate(tensors):
         if t.ndim > 2:
             raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Input {k} has {t.ndim} dimensions")

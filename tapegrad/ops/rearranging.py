@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
+from tapegrad.creation import check_dtype
 from tapegrad.ops import plan as plans
 from tapegrad.ops import strided  # noqa: F401 (registers views that are copied below)
 from tapegrad.ops.joining import cat, diag_embed, meshgrid, sequence, stack
@@ -202,14 +203,16 @@ def combinations(input, r=2, with_replacement=False):
         return input.new_empty((0,))
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = np.array(list(choose(range(input.shape[0]), r)), np.int64).reshape(-1, r)
-    return input.index_select(0, creation.from_array(rows.reshape(-1), dtypes.int64)).reshape(rows.shape)
+    return stack([input.index_select(0, creation.from_array(column, dtypes.int64)) for column in rows.T], 1)
 
 
 def _triangle_indices(name, find):
     def run(row, col, offset=0, *, dtype=None, device=None, layout=None):
         if row < 0 or col < 0:
             raise RuntimeError(f"{'row' if row < 0 else 'col'} must be non-negative, got{row if row < 0 else col}")
-        d = dtypes.int64 if dtype is None else dtype
+        d = check_dtype(dtype, name) or dtypes.int64
+        if d not in (dtypes.int32, dtypes.int64):
+            raise NotImplementedError(f"\"{name}\" not implemented for '{d.scalar_name}'")
         return creation.from_array(np.stack(find(row, offset, col)).astype(d.numpy), d)
 
     run.__name__ = run.__qualname__ = name
@@ -219,6 +222,22 @@ def _triangle_indices(name, find):
 
 _triangle_indices("tril_indices", np.tril_indices)
 _triangle_indices("triu_indices", np.triu_indices)
+
+
+@function()
+def vander(x, N=None, increasing=False):
+    """The powers of a vector's elements as columns, (n, N), from N - 1 down to 0 (up from 0 if `increasing`)."""
+    if tensor_argument("vander", x, 1, "x").ndim != 1:
+        raise RuntimeError("x must be a one-dimensional tensor.")
+    count = x.shape[0] if N is None else N
+    if count < 0:
+        raise RuntimeError("N must be non-negative.")
+    x = x if x.dtype.category > dtypes.INTEGER else x.to(dtypes.int64)
+    ones = x.new_ones((x.shape[0], 1))
+    if count < 2:
+        return ones[:, :count].clone()
+    powers = cat([ones, x.unsqueeze(1).expand(x.shape[0], count - 1).cumprod(1)], 1)
+    return powers if increasing else powers.flip(1)
 
 
 @function()

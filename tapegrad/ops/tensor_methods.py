@@ -202,6 +202,12 @@ _new("new_ones", lambda x, size, d, r: creation.filled("ones", size, 1, d, None,
 _new("new_empty", lambda x, size, d, r: creation.filled("empty", size, None, d, None, r, like=x))
 
 
+@method()
+def new_empty_strided(self, size, stride, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """`tapegrad.empty_strided` in this tensor's dtype."""
+    return creation.empty_strided(size, stride, dtype=dtype or self.dtype, requires_grad=requires_grad)
+
+
 def new_full_samples(level, f, self, size, fill_value, **named):
     """The batch rule of new_full."""
     if level.follows(fill_value):
