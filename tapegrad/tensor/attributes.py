@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegrad import core, geometry
+from tapegrad import core, formats, geometry
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
 from tapegrad.device import CPU
 from tapegrad.dtypes import BY_CODE
@@ -81,8 +81,16 @@ class Attributes(Handle):
         return strided
 
     def is_contiguous(self, memory_format=None):
-        """Whether the elements lie in row-major order."""
-        return geometry.is_contiguous(core.get_field(self._slot, GEOMETRY))
+        """Whether the elements lie in row-major order, or densely in the order of a memory format."""
+        g = core.get_field(self._slot, GEOMETRY)
+        if memory_format is None:
+            return geometry.is_contiguous(g)
+        formats.check("is_contiguous", memory_format)
+        return formats.fits(tuple(geometry.shapes[g]), geometry.strides[g], memory_format)
+
+    def dim_order(self, *, ambiguity_check=False):
+        """The dims from the slowest in memory to the fastest."""
+        return formats.dim_order(tuple(self.shape), self.stride(), ambiguity_check)
 
     def is_floating_point(self):
         return self.dtype.is_floating_point
