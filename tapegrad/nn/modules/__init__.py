@@ -85,6 +85,7 @@ from tapegrad.nn.modules.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from tapegrad.nn.modules.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
 from tapegrad.nn.modules.shaping import (
     AlphaDropout,
     Dropout,
