@@ -19,6 +19,7 @@ ANOMALY = 1 << 9
 SAVED_HOOKS = 1 << 10
 TRANSFORM = 1 << 11
 SERIAL = 1 << 12  # backward passes of this thread use no other threads
+VIEW_REPLAY = 1 << 13  # a view whose base has changed is taken again step by step
 SHOWN = 1 << 3  # in inference mode, where nothing is recorded: what is_grad_enabled says
 GRAD_MODES = GRAD | SHOWN | INFERENCE
 WATCHED = ANOMALY | SAVED_HOOKS  # an entry is looked at in Python as soon as it has been recorded (`autograd/watch.py`)
@@ -207,25 +208,30 @@ def is_multithreading_enabled() -> bool:
     return not word() & SERIAL
 
 
-class set_multithreading_enabled(_ModeContext):
-    """Let backward passes of this thread use one thread only (False) or all; as a context manager, until its end."""
+class _Switch(_ModeContext):
+    """Switch `bits` on or off at once; as a context manager, until its end."""
+
+    bits = 0
+    inverted = False  # whether the bits mean the opposite
 
     def __new__(cls, mode):
         return object.__new__(cls)
 
     def __init__(self, mode: bool):
         self.mode = mode
-        self._before = [self._set(mode)]
-
-    @staticmethod
-    def _set(mode: bool) -> bool:
-        return not set_bits(SERIAL, not mode) & SERIAL
+        self._before = [bool(set_bits(self.bits, bool(mode) is not self.inverted) & self.bits)]
 
     def __enter__(self):
         pass
 
     def __exit__(self, *exception):
-        self._set(self._before[0])
+        set_bits(self.bits, self._before[0])
 
     def clone(self):
         return type(self)(self.mode)
+
+
+class set_multithreading_enabled(_Switch):
+    """Let backward passes of this thread use one thread only (False) or all; as a context manager, until its end."""
+
+    bits, inverted = SERIAL, True

@@ -58,6 +58,10 @@ def write_out(result, out):
         from tapegrad.autograd.inplace import OVERLAP
 
         raise RuntimeError(OVERLAP)
+    if modes.word() & modes.WATCHED:
+        from tapegrad.autograd import watch
+
+        watch.writing(out)
     if out.shape != result.shape:
         if out.numel():
             import warnings

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 
 from tapegrad import core, modes
-from tapegrad.autograd.engine import Sweep
+from tapegrad.autograd.engine import Engine, Sweep
 from tapegrad.engine import layout
 from tapegrad.modes import enable_grad, inference_mode, is_multithreading_enabled, no_grad, set_grad_enabled, set_multithreading_enabled
 from tapegrad.ops.transformable import ACTIVE, level_of
@@ -38,6 +38,8 @@ def _inputs(inputs, caller: str) -> tuple:
 def _outputs(outputs) -> tuple:
     """The roots as tensors; an edge is the (perhaps valueless) tensor whose gradient arrives on it."""
     found = (outputs,) if isinstance(outputs, (Tensor, graph.GradientEdge)) else tuple(outputs)
+    if not all(isinstance(t, (Tensor, graph.GradientEdge)) for t in found):
+        raise AssertionError("Expected output to be a tapegrad.Tensor")
     return tuple(core.wrap(graph.edge_slot(t)) if isinstance(t, graph.GradientEdge) else t for t in found)
 
 
@@ -263,6 +265,8 @@ class _VariableType(type):
 class Variable(metaclass=_VariableType):
     """torch's old wrapper: a tensor that shares the data of another."""
 
+    _execution_engine = Engine()
+
     def __new__(cls, data=None, requires_grad=False, volatile=False):
         if not isinstance(data, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(data).__name__}")
@@ -272,7 +276,10 @@ class Variable(metaclass=_VariableType):
         return result
 
 
-from tapegrad.autograd import anomaly_mode, forward_ad, functional, graph, profiler  # noqa: E402 (they need Tensor's autograd to be complete)
+# They need Tensor's autograd to be complete.
+from tapegrad.autograd import anomaly_mode, forward_ad, functional, grad_mode, graph, profiler  # noqa: E402
 from tapegrad.autograd.anomaly_mode import detect_anomaly, set_detect_anomaly  # noqa: E402
 from tapegrad.autograd.function import Function  # noqa: E402
+from tapegrad.autograd.grad_mode import _force_original_view_tracking, _unsafe_preserve_version_counter, is_view_replay_enabled  # noqa: E402
 from tapegrad.autograd.gradcheck import gradcheck, gradgradcheck  # noqa: E402
+from tapegrad.autograd.saved import SavedTensor  # noqa: E402

@@ -16,7 +16,9 @@ def store_grad(slot: int, g, create: bool) -> None:
     if node is not None and node.prehooks:
         (g,) = hooking.run_on_node(node.prehooks, [g])
     if g is not None:
+        fresh = not core.get_field(slot, core.GRAD)
         add_grad(slot, g, create)
+        g = core.wrap(core.get_field(slot, core.GRAD)) if fresh else g
     leaf = nodes.leaf_object(slot)
     if leaf is not None and leaf._post_hooks:
         with modes.no_grad():

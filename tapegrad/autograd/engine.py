@@ -68,6 +68,19 @@ def will_run(slot: int) -> bool:
     return False
 
 
+class Engine:
+    """What `Variable._execution_engine` offers."""
+
+    @staticmethod
+    def queue_callback(callback) -> None:
+        """Call `callback()` at the end of the backward pass under way."""
+        if current_task() < 0:
+            raise RuntimeError("Final callbacks can only be installed during backward pass.")
+        _running[-1].callbacks.append(callback)
+
+    is_checkpoint_valid = staticmethod(is_checkpoint_valid)
+
+
 class Sweep:
     """One backward pass."""
 
@@ -78,12 +91,19 @@ class Sweep:
         self.anomaly = anomaly_mode.is_anomaly_enabled()
         self.in_python = create or self.anomaly  # derivatives run on Tensors, entry by entry
         self.captured: list[int] = []
+        self.callbacks: list = []  # to be called when the pass is over
         self.at = -1  # the entry whose hooks and derivative run in Python at the moment
         self.as_captured: dict[int, object] = {}  # captured slot -> its gradient before the hooks of its node
         self.cotangents: dict[int, object] = {}  # create_graph: slot -> Tensor
 
     def run(self, roots, gradients, captured=None, accumulate=True, probe=False):
         """Sweep from `roots`; with `captured` (slots), return their gradients (None where there is none)."""
+        if len(_running) % nesting.DEPTH == nesting.DEPTH - 1 and _running[-1].thread == threading.get_ident():
+            return nesting.in_new_thread(lambda: self._run(roots, gradients, captured, accumulate, probe))
+        return self._run(roots, gradients, captured, accumulate, probe)
+
+    def _run(self, roots, gradients, captured, accumulate, probe):
+        self.thread = threading.get_ident()
         depth = core.claim_sweep()
         while not depth:  # one sweep at a time: another thread's goes first
             time.sleep(0.0001)
@@ -92,7 +112,7 @@ class Sweep:
         self.capturing = captured is not None
         _running.append(self)
         before = modes.set_bits(modes.GRAD, self.create)
-        threads = core.threads.value
+        threads, hooks = core.threads.value, saved.active_hooks()
         if before & modes.SERIAL:
             core.threads.value = 1
         try:
@@ -113,14 +133,17 @@ class Sweep:
             else:
                 self._sweep(roots, gradients)
             if captured is not None:
-                result = self._collect(captured)
+                result = self._collect(captured, accumulate)
                 if accumulate:
                     self._deposit_captured(captured, result)
+                self._call_back()
                 return result
             self._deposit()
+            self._call_back()
         finally:
             _running.pop()
             modes.restore(before)
+            saved.put_back_hooks(hooks)
             core.threads.value = threads
             self._release_captured()
             core.end_sweep()
@@ -156,7 +179,8 @@ class Sweep:
                 core.set_field(slot, core.COTANGENT, 0)
                 core.drop(g)
 
-    def _collect(self, slots) -> list:
+    def _collect(self, slots, executes: bool) -> list:
+        """The gradients of the captured slots; `executes`: the nodes there count as run, though nothing below them is wanted."""
         result = []
         for slot in slots:
             if self.in_python:
@@ -167,17 +191,26 @@ class Sweep:
             if slot in self.as_captured:
                 g = self.as_captured[slot]
             elif g is not None:
-                g = self._hooks_of_captured(slot, g)
+                g = self._hooks_of_captured(slot, g, executes)
             result.append(g)
         return result
 
-    def _hooks_of_captured(self, slot, g):
+    def _hooks_of_captured(self, slot, g, executes: bool):
         """The tensor hooks of a captured slot whose node the sweep did not need to visit."""
         e = core.get_field(slot, core.ENTRY)
         if e < 0:
             return self._leaf_hooks(slot, g)
         payload = nodes.payload(e)
-        return g if payload is None else self._tensor_hooks(payload, core.get_field(slot, core.OUTPUT_NR), g)
+        if payload is None:
+            return g
+        number = core.get_field(slot, core.OUTPUT_NR)
+        g = self._tensor_hooks(payload, number, g)
+        if executes and (payload.prehooks or payload.posthooks):
+            gs: list = [None] * core.entry_field(e, core.ENTRY_NOUT)
+            gs[number] = g
+            gs = hooking.run_before_node(payload.prehooks, e, gs)
+            hooking.run_on_node(payload.posthooks, [None] * core.entry_field(e, core.ENTRY_INPUTS), tuple(hooking.shown_gradients(e, gs)))
+        return g
 
     def _deposit_captured(self, slots, gradients) -> None:
         for slot, g in dict(zip(slots, gradients, strict=True)).items():
@@ -210,16 +243,25 @@ class Sweep:
         if captured is not None:
             self.captured = list(dict.fromkeys(captured))
         _running.append(self)
+        hooks = saved.active_hooks()
         try:
             self._go_on(status)
             if captured is not None:
-                return self._collect(captured)
+                result = self._collect(captured, executes=False)
+                self._call_back()
+                return result
             self._deposit()
+            self._call_back()
         finally:
             _running.pop()
             modes.restore(before)
             self._release_captured()
+            saved.put_back_hooks(hooks)
             core.end_sweep()
+
+    def _call_back(self) -> None:
+        for callback in self.callbacks:  # which may add more
+            callback()
 
     def _check(self, status: int) -> None:
         if status >= 0:
@@ -288,7 +330,7 @@ class Sweep:
                 if slot and g is not None and core.get_field(slot, core.FLAGS) & layout.CAPTURED:
                     self.as_captured[slot] = g  # what goes on through hooks is not what the caller gets (torch's order)
         gs = [self._tensor_hooks(payload, k, g) for k, g in enumerate(gs)]
-        return hooking.run_on_node(payload.prehooks, gs) if payload.prehooks else gs
+        return hooking.run_before_node(payload.prehooks, e, gs) if payload.prehooks else gs
 
     def _tensor_hooks(self, payload, k, g):
         """Hooks of output `k`, then its retained gradient."""
@@ -317,7 +359,7 @@ class Sweep:
                 if not isinstance(result, (tuple, list)):
                     result = (result,)
         if payload is not None and payload.posthooks:
-            result = hooking.run_on_node(payload.posthooks, result, tuple(gs))
+            result = hooking.run_on_node(payload.posthooks, result, tuple(hooking.shown_gradients(e, gs)))
         return result
 
     # --- the sweep on Tensors: recorded, or watched for anomalies ---------------------------------------------------------
@@ -402,15 +444,12 @@ class Sweep:
 
 
 def call_node(node, gs) -> tuple:
-    """`node(*gs)`: its hooks and derivative, apart from any backward pass."""
+    """`node(*gs)`: its derivative, apart from any backward pass and its hooks."""
     e = node._entry
-    count = core.entry_field(e, core.ENTRY_NOUT)
+    count = nodes.gradients_taken(e)
     if len(gs) != count:
         raise TypeError(f"expected {count} arguments, got {len(gs)} instead")
+    gs = (*gs, *(None for _ in range(core.entry_field(e, core.ENTRY_NOUT) - count)))
     sweep = Sweep(True, modes.is_grad_enabled())
-    own, op = nodes.payload(e), node.op
-    gs = list(gs)
-    if own is not None:
-        gs = sweep._before(e, own, gs)
-    found = [None if g is None else cotangent_sum(op, core.operand_slot(e, k), g) for k, g in enumerate(sweep.derivative(e, op, own, gs))]
+    found = [None if g is None else cotangent_sum(node.op, core.operand_slot(e, k), g) for k, g in enumerate(sweep.derivative(e, node.op, None, list(gs)))]
     return found[0] if len(found) == 1 else tuple(found)

@@ -1,37 +1,23 @@
 """Custom differentiable functions: `Function` with static `forward` and `backward`.
 
 `Function.apply` runs `forward` without recording and records one entry, whose payload is a `Call`: the context, where its operands are
-among the arguments and the results, and the saved tensors.  What may be done with the results is torch's rule (`Call.settle`): an input
-that was returned as it is, or a view, comes back as a view that refuses in-place operations; an input that was changed in place takes the
-entry as its new place in the graph.
+among the arguments and the results, and the saved tensors.  What may be done with the results is torch's rule (`results.py`).
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 
 from tapegrad import core, modes
-from tapegrad.autograd import inplace, saved
 from tapegrad.autograd import node as nodes
-from tapegrad.autograd.leaves import edges
-from tapegrad.engine import layout
+from tapegrad.autograd import results, saved
+from tapegrad.autograd.node import BackwardCFunction, Node
 from tapegrad.ops.plan import Parameters
-from tapegrad.ops.registry import structural
+from tapegrad.ops.registry import Structural, structural
 from tapegrad.ops.transformable import ACTIVE
 from tapegrad.tensor import Tensor
-
-NOT_RETURNED = (
-    "Some elements marked as dirty during the forward method were not returned as output. The inputs that are modified inplace must all be "
-    "outputs of the Function."
-)
-VIEW_AND_MORE = (
-    "If your Function modifies inplace an input that is a view of another Tensor, your Function cannot return more than one Tensor. This is "
-    "not supported by the current autograd engine. You should either make sure the input is not a view (using .clone() for example) or make "
-    "your Function only return one Tensor (potentially splitting it into two Functions: one doing the inplace that returns a single Tensor "
-    "and a second one that does the other operations). You can ask on the forum https://discuss.pytorch.org/ if you need help to do this "
-    "change."
-)
 
 
 class FunctionCtx:
@@ -44,6 +30,7 @@ class FunctionCtx:
         self._dirty: tuple = ()
         self._constant: tuple = ()
         self._materialize = True
+        self._materialize_non_diff_grads = True
         self._outputs: tuple = ()  # the slots of the entry's outputs, once recorded; they do not keep it alive
         self._saved: list = []
         self._freed = False
@@ -115,12 +102,14 @@ class FunctionCtx:
                 raise TypeError(f"save_for_backward can only save variables, but argument {k} is of type {type(t).__name__}")
         for t in self._to_save:
             place = slots.index(t._slot) if t is not None and t._slot in slots else None
-            self._saved.append(saved.SavedTensor(t, place, output=place is not None and place >= len(inputs)))
+            self._saved.append(saved.SavedValue(t, place, output=place is not None and place >= len(inputs)))
         self._to_save = ()
 
 
 class Call:
     """One call of a Function: the payload of its entry."""
+
+    op: Structural  # custom_function, below
 
     def __init__(self, function, ctx, arguments, results):
         self.function, self.ctx = function, ctx
@@ -128,7 +117,16 @@ class Call:
         self.output_places = [k for k, out in enumerate(results) if isinstance(out, Tensor)]
         self.output_count = len(results)
         self.outputs = [(tuple(out.shape), out.dtype) for out in results if isinstance(out, Tensor)]
+        self.differentiable = -1  # bit k: whether output k is
         self.graph_name = function.__name__ + "Backward"
+        self.node_class = function._backward_cls
+
+    def everywhere(self, gs) -> list:
+        """Gradients of the outputs, one per result: None for what is no tensor."""
+        result = [None] * self.output_count
+        for place, g in zip(self.output_places, gs, strict=True):
+            result[place] = g
+        return result
 
     def let_go(self) -> None:
         """The backward pass is through with the entry: give up the saved tensors."""
@@ -143,11 +141,9 @@ def custom_function(node, *gs):
     call = node.attributes
     ctx, name = call.ctx, call.graph_name
     if ctx._materialize:
-        gs = [g if g is not None else _zeros(*made) for g, made in zip(gs, call.outputs, strict=True)]
-    everywhere = [None] * call.output_count
-    for place, g in zip(call.output_places, gs, strict=True):
-        everywhere[place] = g
-    found = call.function._derivative()(ctx, *everywhere)
+        wanted = call.differentiable if not ctx._materialize_non_diff_grads else -1
+        gs = [g if g is not None or not wanted >> k & 1 else _zeros(*made) for k, (g, made) in enumerate(zip(gs, call.outputs, strict=True))]
+    found = call.function._derivative()(ctx, *call.everywhere(gs))
     found = found if isinstance(found, tuple) else (found,)
     count = len(ctx.needs_input_grad)
     if len(found) > count and all(g is None for g in found[count:]):
@@ -167,6 +163,9 @@ def custom_function(node, *gs):
             raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
         result.append(g if g is None else _fitted(g, call.input_places[k], k, name))
     return result
+
+
+Call.op = custom_function
 
 
 def _fitted(g, shape, k, name):
@@ -237,6 +236,11 @@ class Function:
             "You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD."
         )
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls._backward_cls = type(cls.__name__ + "Backward", (BackwardCFunction,), {"__slots__": ()})
+
+    _backward_cls: type[Node] = BackwardCFunction
     vjp = backward  # another name for it
     generate_vmap_rule = False  # whether vmap may run the methods on batched tensors
 
@@ -266,6 +270,10 @@ class Function:
     @classmethod
     def apply(cls, *args, **kwargs):
         """Run `forward` without recording, then record one entry whose derivative is `backward`."""
+        if cls.setup_context is not Function.setup_context:  # it sees the defaults of `forward` too
+            bound = inspect.signature(cls.forward).bind(*args, **kwargs)
+            bound.apply_defaults()
+            args, kwargs = bound.args, bound.kwargs
         if ACTIVE:
             from tapegrad.transforms import custom
 
@@ -293,119 +301,16 @@ class Function:
         finally:
             modes.restore(before)
         outputs = result if isinstance(result, tuple) else (result,)
-        outputs = _settle(cls, ctx, args, outputs, recorded)
+        outputs = results.settled(ctx, Call(cls, ctx, args, outputs), args, outputs, recorded)
         return tuple(outputs) if isinstance(result, tuple) else outputs[0], ctx
 
 
-def _check_marks(ctx, outputs) -> None:
-    for k, t in enumerate(ctx._dirty):
-        if not isinstance(t, Tensor):
-            raise RuntimeError(f"mark_dirty can only accept variables, but argument {k} is of type {type(t).__name__}")
-    for t in ctx._constant:
-        if not isinstance(t, Tensor):
-            raise RuntimeError(f"mark_non_differentiable only accepts variable arguments, but got {type(t).__name__}")
-    if any(all(t is not out for out in outputs) for t in ctx._dirty):
-        raise RuntimeError(NOT_RETURNED)
+class InplaceFunction(Function):
+    """torch's old base class for Functions that may work in place."""
 
-
-def _settle(cls, ctx, args, outputs, recorded: bool) -> list:
-    """The results as the caller gets them: with their place in the graph, inputs that were changed in place moved to theirs."""
-    _check_marks(ctx, outputs)
-    inputs = [t for t in args if isinstance(t, Tensor)]
-    call = Call(cls, ctx, args, outputs)
-    if not ctx._dirty and not ctx._constant and all(_is_new(out, inputs) for out in outputs) and len({*map(id, outputs)}) == len(outputs):
-        if recorded:
-            _record(ctx, call, inputs, outputs, outputs, (1 << len(outputs)) - 1)
-        ctx._keep(inputs, outputs)
-        return list(outputs)
-    results = [_Result(ctx, inputs, out) for out in outputs]
-    made = [r for r in results if isinstance(r.out, Tensor)]
-    for k, r in enumerate(made):
-        r.repeated = (r.dirty or not r.is_input) and any(r.out is later.out for later in made[k + 1 :])
-    for r in made:
-        if recorded and r.dirty and r.differentiable:
-            _check_dirty(r, len(made))
-        r.place(recorded)
-    for r in made:
-        if r.repeated:  # the same tensor again: its gradient arrives at the last of its places
-            r.last = next(other for other in reversed(made) if other.out is r.out)
-            r.dirty, r.is_view, r.holder = False, False, core.wrap(core.share_slot(r.out)) if recorded else r.last.holder
-    if recorded:
-        mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
-        _record(ctx, call, inputs, [None if r.repeated else r.out for r in made], [r.holder for r in made], mask)
-        ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not r.dirty and not r.repeated), t) for t in ctx._to_save)
-    views = [r for r in made if r.is_view and r.differentiable]
-    for r in made:
-        if r.dirty:
-            core.bump_version(r.out._slot, 1)
-            if recorded and r.differentiable:
-                inplace.settle_target(r.out, r.holder)
-    for r in views:
-        mark = layout.FUNCTION_VIEW if sum(x.differentiable for x in made) == 1 else layout.MULTI_VIEW
-        flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.RESTRICTED
-        core.set_field(r.holder._slot, core.FLAGS, flags | mark)
-    ctx._keep(inputs, [r.holder for r in made])
-    results = [r.last or r for r in results]
-    return [r.holder if isinstance(r.out, Tensor) and not r.dirty else r.out for r in results]
-
-
-def _is_new(out, inputs) -> bool:
-    """Whether a result is a differentiable tensor that `forward` has made, with no place in a graph: it stands for itself."""
-    if not isinstance(out, Tensor) or not out.dtype.differentiable or any(out is t for t in inputs):
-        return False
-    s = out._slot
-    return core.get_field(s, core.ENTRY) < 0 and not core.get_field(s, core.FLAGS) & (layout.LEAF_GRAD | layout.VIEW) and not edges(s)
-
-
-def _record(ctx, call, inputs, outs, holders, differentiable: int) -> None:
-    """Put the call on the tape; `outs` are the results as `forward` gave them, which it may have saved, `holders` those that stand for them."""
-    keep = ctx._to_save if saved.default_hooks() is None else ()
-    on_tape = sum(1 << (len(inputs) + bit) for bit, out in enumerate(outs) if any(t is out for t in keep if t is not None))
-    nodes.record(custom_function, inputs, holders, call, saves=on_tape, differentiable=differentiable)
-    ctx._outputs = tuple(t._slot for t in holders)
-
-
-def _check_dirty(result, count: int) -> None:
-    flags = core.get_field(result.out._slot, core.FLAGS)
-    if flags & layout.LEAF_GRAD:
-        raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
-    if not result.is_input:
-        warnings.warn(
-            "Only input Tensors should be given to ctx.mark_dirty(). If a Tensor is not an input, there is no need to pass it to mark_dirty().",
-            UserWarning,
-            stacklevel=4,
-        )
-    if flags & layout.VIEW and result.out._base is not None and count > 1:
-        raise RuntimeError(VIEW_AND_MORE)
-
-
-class _Result:
-    """One result of `forward`, and the tensor that stands for it in the graph (`holder`)."""
-
-    def __init__(self, ctx, inputs, out):
-        self.out, self.holder = out, out
-        self.dirty = self.differentiable = self.is_input = self.is_view = self.repeated = False
-        self.last = None  # of its places, if it is repeated
-        if isinstance(out, Tensor):
-            self.dirty = any(out is t for t in ctx._dirty)
-            self.is_input = any(out is t for t in inputs)
-            self.differentiable = out.dtype.differentiable and all(out is not t for t in ctx._constant)
-
-    def place(self, recorded: bool) -> None:
-        """Choose the holder: a view of an input that came back as it is, a slot of its own for one that is changed, else the result."""
-        out = self.out
-        if not self.differentiable and out.requires_grad:
-            self.holder, self.dirty = out.detach(), False
-        elif self.dirty:
-            self.holder = core.wrap(core.share_slot(out)) if recorded and self.differentiable else out
-        elif self.is_input:
-            with modes.no_grad():
-                self.holder = out.view_as(out)
-            self.is_view = True
-        elif core.get_field(out._slot, core.ENTRY) >= 0 or core.get_field(out._slot, core.FLAGS) & layout.LEAF_GRAD or edges(out._slot):
-            self.holder = core.wrap(core.share_slot(out))  # it has a place in another graph
-        else:
-            self.is_view = bool(core.get_field(out._slot, core.FLAGS) & layout.VIEW) and out._base is not None
+    def __init__(self, inplace=False):
+        super().__init__()
+        self.inplace = inplace
 
 
 def once_differentiable(backward):

@@ -6,15 +6,27 @@ import weakref
 from collections import namedtuple
 
 from tapegrad import core, modes
+from tapegrad.autograd import engine, saved
 from tapegrad.autograd import node as nodes
-from tapegrad.autograd import saved
+from tapegrad.autograd.function import FunctionCtx
 from tapegrad.autograd.hooks import RemovableHandle
-from tapegrad.autograd.node import Node
 
 __all__ = [
     "GradientEdge", "Node", "allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks", "get_gradient_edge", "increment_version",
     "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks",
 ]  # fmt: skip
+
+
+class _NodeType(type):
+    def __instancecheck__(cls, instance):
+        return isinstance(instance, (nodes.Node, nodes.AccumulateGrad, FunctionCtx))
+
+    def __subclasscheck__(cls, kind):
+        return kind is cls or issubclass(kind, (nodes.Node, nodes.AccumulateGrad, FunctionCtx))
+
+
+class Node(metaclass=_NodeType):
+    """What `grad_fn` and its `next_functions` are: a name for isinstance, no class to make objects of."""
 
 
 class GradientEdge(namedtuple("GradientEdge", ["node", "output_nr", "ownership_token"], defaults=[None])):
@@ -107,41 +119,48 @@ class disable_saved_tensors_hooks:
         return wrapper
 
 
-class _Kept:
-    """A saved tensor whose value is copied when its memory is about to be overwritten."""
+class _Handle:
+    """Stands on the tape for a saved tensor."""
 
-    def __init__(self, tensor):
-        self.tensor, self.slot = tensor, core.share_slot(tensor)
-        self.reference = nodes.SlotReference(self.slot)
-        self.buffer = core.get_field(self.slot, core.BUFFER)
-
-    def copy(self):
-        with modes.no_grad():
-            self.tensor = core.wrap(self.slot).clone()
-        self.buffer = self.reference = None
+    __slots__ = ("__weakref__",)
 
 
 class _Mutation:
-    """What `allow_mutation_on_saved_tensors` hands out: the values saved under it."""
+    """What `allow_mutation_on_saved_tensors` hands out: the tensors saved under it, and copies of those that were overwritten since."""
 
     def __init__(self):
-        self.kept: weakref.WeakSet = weakref.WeakSet()
+        self.original: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # handle -> the tensor as it is
+        self.cloned: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # handle -> its copy
+        self.tid_to_weakhandle: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # memory, layout and version -> handle
         self.open = True
 
     def pack(self, tensor):
-        found = _Kept(tensor.detach())
-        self.kept.add(found)
-        return found
+        slot = tensor._slot
+        key = (core.data_of(slot), core.get_field(slot, core.GEOMETRY), core.get_field(slot, core.DTYPE), core.version_of(slot))
+        handle = self.tid_to_weakhandle.get(key)
+        if handle is None or handle in self.cloned:
+            handle = self.tid_to_weakhandle[key] = _Handle()
+            self.original[handle] = tensor.detach()
+        return handle
 
-    def unpack(self, found):
+    def unpack(self, handle):
         if not self.open:
-            raise RuntimeError(
+            raise AssertionError(
                 "Trying to backward outside of the 'allow_mutation_on_saved_tensors' contextin which the graph was originally recorded."
             )
-        return found.tensor
+        return self.cloned[handle] if handle in self.cloned else self.original[handle]
+
+    def before_write(self, buffer: int) -> None:
+        """The memory `buffer` is about to change."""
+        for handle, tensor in list(self.original.items()):
+            if core.get_field(tensor._slot, core.BUFFER) == buffer:
+                with modes.no_grad():
+                    self.cloned[handle] = tensor.clone()
+                del self.original[handle]
 
     def clear(self):
-        self.kept.clear()
+        self.original.clear()
+        self.cloned.clear()
 
 
 _mutations: list[_Mutation] = []
@@ -178,13 +197,11 @@ def before_write(target) -> None:
     """An in-place operation is about to overwrite `target`."""
     buffer = core.get_field(target._slot, core.BUFFER)
     for context in _mutations:
-        for found in list(context.kept):
-            if found.buffer == buffer:
-                found.copy()
+        context.before_write(buffer)
 
 
 # --- hooks on several tensors -----------------------------------------------------------------------------------------
-class _Handle(RemovableHandle):
+class _Handles(RemovableHandle):
     """Several handles as one."""
 
     def __init__(self, handles):
@@ -208,7 +225,7 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
         tensors = tuple(t for t in tensors if t.requires_grad)
     elif not all(t.requires_grad for t in tensors):
         raise AssertionError("Expected gradient function to be set")
-    own = _Pass(len(tensors))
+    own = _Pass()
 
     def hook_of(k):
         def collect(grad):
@@ -224,18 +241,17 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
 
         return collect
 
-    from tapegrad.autograd import engine
-
-    return _Handle(t.register_hook(hook_of(k)) for k, t in enumerate(tensors))
+    return _Handles(t.register_hook(hook_of(k)) for k, t in enumerate(tensors))
 
 
 class _Pass:
-    """The gradients that the backward pass under way has brought so far; it walks the tape downwards, so a step up is a new pass."""
+    """The gradients that the backward pass under way has brought so far."""
 
-    def __init__(self, count):
-        self.position, self.grads = -1, {}
+    def __init__(self):
+        self.task, self.grads = -1, {}
 
     def enter(self, k):
-        if core.sweep_entry.value > self.position or k in self.grads:
+        task = engine.current_task()
+        if task != self.task or k in self.grads:
             self.grads = {}
-        self.position = core.sweep_entry.value
+        self.task = task

@@ -142,9 +142,23 @@ def run_on_node(hooks: dict, values, *more) -> list:
     return list(values)
 
 
+def shown_gradients(e: int, gs) -> list:
+    """The gradients of the outputs of entry `e` as node hooks see them: None for the results of a custom Function that are no tensors."""
+    call = nodes.attributes(e)
+    return call.everywhere(gs) if hasattr(call, "everywhere") else list(gs[: nodes.gradients_taken(e)])
+
+
+def run_before_node(hooks: dict, e: int, gs) -> list:
+    """Send the gradients of the outputs of entry `e` through the prehooks of its node."""
+    found, call = run_on_node(hooks, shown_gradients(e, gs)), nodes.attributes(e)
+    return [found[k] for k in call.output_places] if hasattr(call, "everywhere") else [*found, *gs[len(found) :]]
+
+
 def run_after_accumulation(hooks: dict, leaf) -> None:
     """Call the hooks of a leaf whose `.grad` has grown."""
     for hook in list(hooks.values()):
         returned = hook(leaf)
         if returned is not None and not hasattr(returned, "_slot"):
             raise TypeError(f"expected Variable, but hook returned '{type(returned).__name__}'")
+        if returned is not None and returned is not leaf:
+            raise RuntimeError("Tensor post accumulate grad hooks should return None.")

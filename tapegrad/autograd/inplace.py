@@ -8,7 +8,7 @@ replaced), and every other view of that base is brought up to date when it is ne
 from __future__ import annotations
 
 from tapegrad import core, dispatch, geometry, modes, writing
-from tapegrad.autograd import hooks
+from tapegrad.autograd import hooks, saved
 from tapegrad.autograd.node import entry_name, record, register_leaf, stem
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
@@ -306,9 +306,13 @@ def refresh_view(view) -> None:
 def take_again(view) -> None:
     """Give a view a new place in the graph: looked up in its base as that is now."""
     base, version, flags = view._base, core.version_of(view._slot), flags_of(view) & (layout.VIEW | RESTRICTED)
-    fresh = core.wrap(core.share_slot(view))
+    chain = view_chain(view)
     with modes.enable_grad():
-        record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, chain=view_chain(view), graph_name="AsStridedBackward0"))
+        if modes.word() & modes.VIEW_REPLAY:
+            fresh = through(chain, base)
+        else:
+            fresh = core.wrap(core.share_slot(view))
+            record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, chain=chain, graph_name="AsStridedBackward0"))
     core.set_field(fresh._slot, core.FLAGS, flags_of(fresh) | flags)
     hooks.move(view, fresh._slot)
     core.set_field(view._slot, core.VERSION, version)
@@ -416,6 +420,7 @@ def detach_inplace(tensor):
             "gradients. To fix this error, please refer to the Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution."
         )
     if core.get_field(tensor._slot, core.ENTRY) >= 0 or flags_of(tensor) & layout.REQUIRES_GRAD:
+        saved.forbid(tensor._slot)
         core.move_handle(tensor, core.share_slot(tensor))
     return tensor
 

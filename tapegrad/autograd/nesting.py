@@ -7,11 +7,38 @@ gradients.  `put_away` takes all of it out before the inner sweep begins, `put_b
 from __future__ import annotations
 
 import ctypes
+import threading
 from typing import NamedTuple
 
 from tapegrad import core
+from tapegrad.autograd import saved
 from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
+
+DEPTH = 40  # passes inside one another on one thread: each is several frames of Python's stack
+
+
+def in_new_thread(run):
+    """`run()` on a thread of its own, which has a fresh stack, while this one waits: the sweep under way is the new thread's meanwhile."""
+    word, hooks, owner, thread = core.get_mode(), saved.active_hooks(), state_cell("sweep_owner"), state_cell("thread")
+    before, outcome = owner.value, {}
+
+    def body():
+        core.set_mode(word)  # which loads this thread
+        owner.value = thread.value
+        saved.put_back_hooks(hooks)
+        try:
+            outcome["result"] = run()
+        except BaseException as error:
+            outcome["error"] = error
+
+    worker = threading.Thread(target=body)
+    worker.start()
+    worker.join()
+    owner.value = before
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
 
 
 class Outer(NamedTuple):

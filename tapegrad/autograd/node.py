@@ -41,6 +41,19 @@ def payload(e: int) -> Payload | None:
     return found if isinstance(found, Payload) else None
 
 
+def gradients_taken(e: int) -> int:
+    """How many gradients the node of entry `e` takes: one per output, up to the last that is differentiable."""
+    first, count = core.entry_field(e, core.ENTRY_INPUTS), core.entry_field(e, core.ENTRY_NOUT)
+    row = getattr(attributes(e), "_row", None)
+    mask = int(row["differentiable"][0]) if row is not None else -1
+    while count > 1:
+        slot = core.operand_slot(e, first + count - 1)
+        if mask >> (count - 1) & 1 and not (slot and not core.get_field(slot, core.FLAGS) & layout.REQUIRES_GRAD):
+            break
+        count -= 1
+    return count
+
+
 def attributes(e: int):
     """The op's own attributes of entry `e`."""
     found = core.payload_of(e)
@@ -165,7 +178,7 @@ class Node:
         """Shape and dtype of each gradient that the node takes: of the outputs of its operation."""
         e = self._entry
         first = core.entry_field(e, core.ENTRY_INPUTS)
-        return tuple(InputMetadata.of(core.operand_slot(e, first + k)) for k in range(core.entry_field(e, core.ENTRY_NOUT)))
+        return tuple(InputMetadata.of(core.operand_slot(e, first + k)) for k in range(gradients_taken(e)))
 
     def _sequence_nr(self) -> int:
         """A number that orders nodes as they were recorded."""
@@ -205,6 +218,12 @@ class Node:
         from tapegrad.autograd import saved_names
 
         return sorted({*object.__dir__(self), *saved_names.names(self)})
+
+
+class BackwardCFunction(Node):
+    """The node of a custom Function: each Function has its own kind (`Function._backward_cls`)."""
+
+    __slots__ = ()
 
 
 class InputMetadata(NamedTuple):
@@ -256,7 +275,7 @@ def node_of(slot: int) -> Node | None:
             break
     found = _nodes.get(key)
     if found is None:
-        found = node_class(entry_name(e))(key)
+        found = (getattr(attributes(e), "node_class", None) or node_class(entry_name(e)))(key)
         _nodes[key] = found
     return found
 

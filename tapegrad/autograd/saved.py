@@ -3,7 +3,7 @@
 An operand that an entry saves stays on the tape: its slot, and the version that its memory had.  Where hooks are active
 (`graph.saved_tensors_hooks`, `SavedTensor.register_hooks`) the tape gives the value up and the entry's payload has what the pack hook
 returned instead; such an entry is a barrier for the compiled sweep.  Tensors that are not operands (index tensors, what a custom
-Function saves) are `SavedTensor` objects from the start.  Start reading at `pack_entry` and `values_of`.
+Function saves) are `SavedValue` objects from the start.  Start reading at `pack_entry` and `values_of`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ HOOKS_AFTER_FREED = (
     "Calling register_hooks on a saved tensor after it has been freed. Saved intermediate values of the graph are freed when you call "
     ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to "
     "access saved variables after calling backward."
+)
+DETACHED = (
+    "Trying to use a saved tensor that has been detached in-place, i.e. with .detach_().This is not supported, please use out-of-place "
+    "`.detach()` instead"
 )
 HINT = (
     " Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
@@ -62,9 +66,22 @@ def push_hooks(pack, unpack) -> None:
 
 
 def pop_hooks() -> None:
-    _defaults.pairs.pop()
+    if _defaults.pairs:  # else a backward pass inside the context has ended it
+        _defaults.pairs.pop()
     if not _defaults.pairs:
         modes.set_bits(modes.SAVED_HOOKS, False)
+
+
+def active_hooks() -> tuple:
+    """The default hooks of this thread, to be put back by `put_back_hooks`."""
+    return tuple(_defaults.pairs)
+
+
+def put_back_hooks(pairs: tuple) -> None:
+    """After a backward pass: what its hooks have done to the default hooks counts no more."""
+    if tuple(_defaults.pairs) != pairs:
+        _defaults.pairs[:] = pairs
+        modes.set_bits(modes.SAVED_HOOKS, bool(pairs))
 
 
 def refuse_hooks(message: str | None, even_active: bool = True) -> str | None:
@@ -148,6 +165,20 @@ def operand(e: int, k: int, own=None):
     return core.wrap(slot) if slot else None
 
 
+def forbid(slot: int) -> None:
+    """The tensor of `slot` leaves the graph in place: entries that have saved it as an input can be differentiated no more."""
+
+    def refuse(_):
+        raise RuntimeError(DETACHED)
+
+    start = max(core.get_field(slot, core.ENTRY), -1) + 1
+    for e in range(start, core.entry_count.value):
+        if core.entry_field(e, core.ENTRY_FLAGS) & layout.ALIVE:
+            for k in range(core.entry_field(e, core.ENTRY_INPUTS)):
+                if core.operand_slot(e, k) == slot and is_saved(e, k):
+                    pack_operand(e, k, core.wrap(slot), lambda tensor: None, refuse)
+
+
 class unpacked_values:
     """While the derivative of entry `e` runs: every packed value, unpacked once, in torch's order."""
 
@@ -209,6 +240,15 @@ def linked(tensor, slot: int):
 
 # --- other tensors ----------------------------------------------------------------------------------------------------
 class SavedTensor:
+    """A saved tensor as nodes show it (`_raw_saved_self`): an object on which hooks can be registered.  Python cannot make one."""
+
+    __slots__ = ()
+
+    def __init__(self):
+        raise RuntimeError("Trying to create a SavedTensor object from Python is forbidden.")
+
+
+class SavedValue(SavedTensor):
     """A tensor kept for a backward pass, with the version that it had; or what the pack hook made of it.
 
     `place` is the operand of the entry that it is, if any.  An output of the entry itself is held weakly: the tape has its value.
@@ -279,7 +319,7 @@ def refuse_second(is_none: bool, hooked: bool) -> None:
         )
 
 
-class SavedOperand:
+class SavedOperand(SavedTensor):
     """A saved operand of a node, as `node._raw_saved_self` shows it; `k` is None for one that was not saved."""
 
     def __init__(self, node, k: int | None):
@@ -299,9 +339,9 @@ class SavedOperand:
 
 def unpack_all(value, e):
     """The value of a saved attribute: one tensor, or a tuple of which some are."""
-    if isinstance(value, SavedTensor):
+    if isinstance(value, SavedValue):
         return value.unpack(e)
-    return tuple(v.unpack(e) if isinstance(v, SavedTensor) else v for v in value)
+    return tuple(v.unpack(e) if isinstance(v, SavedValue) else v for v in value)
 
 
 def keep_attributes(attributes, slots) -> bool:
@@ -310,7 +350,7 @@ def keep_attributes(attributes, slots) -> bool:
 
     def saved(t):
         refuse_inference([core.get_field(t._slot, core.FLAGS)])
-        return SavedTensor(t, slots.index(t._slot) if t._slot in slots else None)
+        return SavedValue(t, slots.index(t._slot) if t._slot in slots else None)
 
     found = {}
     for name, value in list(vars(attributes).items()):

@@ -240,8 +240,9 @@ def flip(input, *axes, dims=None):
     """Reversed along dims (a copy)."""
     from tapegrad import creation
 
+    if not axes and dims is None:
+        raise TypeError('flip() missing 1 required positional arguments: "dims"')
     dims = axes if dims is None else (dims,)
-
     dims = tuple(wrap_dim(d, input.ndim) for d in ints("flip", dims, "dims"))
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tapegrad import dtypes
+import math
+
+from tapegrad import dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
@@ -10,7 +12,7 @@ from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import dims_of, restore_dims, widened
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import transformable
+from tapegrad.ops.transformable import ACTIVE, transformable
 from tapegrad.ops.views import tensor_argument
 
 
@@ -34,7 +36,23 @@ def std_op(node, g):
     return g * scale * (x - x.mean(a.dims, True))
 
 
-def spread(op, name, input, args, kwargs, root):
+def _with_mean(part):
+    def derivative(node, g, g_mean):
+        a = node.attributes
+        of_mean = None if g_mean is None else (restore_dims(g_mean, node) / a.count).expand(a.shape)
+        of_spread = None if g is None else part(node, g)
+        return of_mean if of_spread is None else of_spread if of_mean is None else of_spread + of_mean
+
+    derivative.__doc__ = f"{part.__doc__.partition(':')[0]}_mean: the sum of the gradients through both."
+    return derivative
+
+
+var_mean_op = structural("var_mean_op", "VarMean")(_with_mean(var_op.derivative))
+std_mean_op = structural("std_mean_op", "StdMean")(_with_mean(std_op.derivative))
+
+
+def arguments(name, input, args, kwargs):
+    """(dims, keepdim, correction) of a call of var and its kind."""
     dim = kwargs.pop("dim", kwargs.pop("axis", None))
     correction, keepdim = kwargs.pop("correction", 1), kwargs.pop("keepdim", False)
     unbiased = kwargs.pop("unbiased", None)
@@ -54,17 +72,31 @@ def spread(op, name, input, args, kwargs, root):
         raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
     if input.dtype.category < dtypes.FLOAT:
         raise RuntimeError("std and var only support floating point and complex dtypes")
-    return spread_over(op, name, input, dims_of(dim, input.ndim), keepdim, correction, root)
+    return dims_of(dim, input.ndim), keepdim, correction
+
+
+def spread(op, name, input, args, kwargs, root):
+    return spread_over(op, name, input, *arguments(name, input, args, kwargs), root)
+
+
+def with_mean(op, part, name, input, args, kwargs, root):
+    """(var or std, mean) as the two outputs of one node."""
+    input = tensor_argument(name, input)
+    dims, keepdim, correction = arguments(name, input, args, kwargs)
+    if ACTIVE:
+        return spread_over(part, "std" if root else "var", input, dims, keepdim, correction, root), input.mean(dims, keepdim)
+    with modes.no_grad():
+        result, mean = spread_over(part, "std" if root else "var", input, dims, keepdim, correction, root), input.mean(dims, keepdim)
+    count = math.prod(input.shape[d] for d in dims)
+    plan = plans.Parameters(op, shape=tuple(input.shape), dims=dims, keepdim=keepdim, count=count, correction=correction)
+    record(op, [input], [result, mean], plan, saves=0b11 if root else 0b01)
+    return result, mean
 
 
 @transformable("over")
 def spread_over(op, name, input, dims, keepdim, correction, root):
     """The variance over normalised dims, or its root."""
-    from tapegrad import modes
-
-    count = 1
-    for d in dims:
-        count *= input.shape[d]
+    count = math.prod(input.shape[d] for d in dims)
     lie = rows.of(input, dims)
     if rows.usable(input, lie) and count > correction:
         make = lambda: rows.plan(  # noqa: E731
@@ -102,14 +134,10 @@ def std(input, *args, out=None, **kwargs):
 @function()
 def var_mean(input, *args, **kwargs):
     """(var, mean)."""
-    dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], bool) else None)
-    keepdim = kwargs.get("keepdim", args[2] if len(args) > 2 else False)
-    return var(input, *args, **kwargs), input.mean(dim, keepdim)
+    return with_mean(var_mean_op, var_op, "var_mean", input, args, kwargs, False)
 
 
 @function()
 def std_mean(input, *args, **kwargs):
     """(std, mean)."""
-    dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], bool) else None)
-    keepdim = kwargs.get("keepdim", args[2] if len(args) > 2 else False)
-    return std(input, *args, **kwargs), input.mean(dim, keepdim)
+    return with_mean(std_mean_op, std_op, "std_mean", input, args, kwargs, True)

@@ -138,7 +138,7 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
         return rebuild, (self.detach().contiguous()._array().copy(), self.requires_grad, self.dtype)
 
     def __dir__(self):
-        return sorted({*object.__dir__(self)})
+        return sorted({*object.__dir__(self)} - {*Tensor.__slots__})
 
 
 def rebuild(array, requires_grad, d=None):

@@ -33,6 +33,10 @@ class InGraph(Handle):
     def requires_grad(self, value):
         self._change_requires_grad(value, "only Tensors of floating point and complex dtype can require gradients")
 
+    @requires_grad.deleter
+    def requires_grad(self):
+        raise RuntimeError("requires_grad must be a bool")
+
     def requires_grad_(self, requires_grad=True):
         """Switch recording for a leaf; returns the tensor."""
         if not isinstance(requires_grad, bool):
@@ -80,14 +84,16 @@ class InGraph(Handle):
     @property
     def is_leaf(self):
         """Whether the tensor was made by the user rather than by a recorded operation."""
-        return core.get_field(self._settle(), ENTRY) < 0
+        slot = self._settle()
+        return core.get_field(slot, ENTRY) < 0 or not core.get_field(slot, FLAGS) & layout.REQUIRES_GRAD
 
     @property
     def grad_fn(self):
         """The node that made the tensor, None for a leaf."""
         from tapegrad.autograd import node
 
-        return node.node_of(self._settle())
+        slot = self._settle()
+        return node.node_of(slot) if core.get_field(slot, FLAGS) & layout.REQUIRES_GRAD else None  # an index that came along has none
 
     @property
     def output_nr(self):
@@ -216,10 +222,20 @@ class InGraph(Handle):
             return self.detach()
         return share(self.detach(), core.data_of(self._slot), tuple(self.shape), self.stride(), self.dtype)
 
+    @data.deleter
+    def data(self):
+        raise RuntimeError("Deleting tensor data is not allowed. Delete tensor instead!")
+
     @data.setter
     def data(self, value):
         if not isinstance(value, Handle):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        version = 0 if self.is_inference() else self._version
+        self._take_data(value)
+        if not self.is_inference():
+            self.__dict__["_version_offset"] = core.version_of(self._slot) - version  # the count is the tensor's, not the memory's
+
+    def _take_data(self, value):
         flags = core.get_field(self._slot, FLAGS)
         if flags & layout.REQUIRES_GRAD and not (value.dtype.is_floating_point or value.dtype.is_complex):
             raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")

@@ -70,11 +70,11 @@ class Frame:
 
     def keep(self, arguments) -> None:
         """Save the arguments, as an operation would: in the hands of an outer checkpoint if there is one."""
-        self.arguments = [saved.SavedTensor(a, linked=True) if isinstance(a, Tensor) else a for a in arguments]
+        self.arguments = [saved.SavedValue(a, linked=True) if isinstance(a, Tensor) else a for a in arguments]
 
     def again(self, task: int) -> None:
         """Run the function a second time to fill the holders for pass `task`."""
-        arguments = [a.unpack() if isinstance(a, saved.SavedTensor) else a for a in self.arguments]
+        arguments = [a.unpack() if isinstance(a, saved.SavedValue) else a for a in self.arguments]
         with contextlib.suppress(_StopRecomputation), _recomputation_hooks(weakref.ref(self), task), modes.enable_grad():
             self.run(*arguments)
         self.done.add(task)

@@ -104,7 +104,7 @@ def get_is_leaf(self, closure):
     row = row_of(self)
     if load_i64(self + HANDLE_SLOT) <= 0 or unsettled(row):
         return ask(self, load_i64(closure + GET))
-    return py_bool_from_i64(Slot(row).entry < 0)
+    return py_bool_from_i64(Slot(row).entry < 0 or Slot(row).flags & REQUIRES_GRAD == 0)
 
 
 @native("iii")
