@@ -10,10 +10,10 @@ import functools
 import sys
 from inspect import getattr_static
 
-from tapegrad import callables, core, dispatch, dtypes, geometry, kernels, planned
+from tapegrad import core, dispatch, dtypes, geometry, kernels, planned
 from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
-from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
+from tapegrad.engine.native_codes import FORM, INPLACE, REFLECTED
 from tapegrad.nn_parameter import Parameter
 from tapegrad.ops import checks, table
 from tapegrad.ops import plan as plans
@@ -51,26 +51,12 @@ METHODS_AS_FUNCTIONS = (
 ).split()
 
 
-def forms(op: Elementwise):
-    """(thunk symbol, code flags, method names, is a public function) for each form of an op."""
-    if op.method or op.function:
-        yield f"f_{op.name}", 0, [op.name, *op.aliases] if op.method else [], op.function
-    if op.method and op.inplace:
-        yield f"i_{op.name}", INPLACE, [n + "_" for n in (op.name, *op.aliases)], False
-    for k, name in enumerate(op.operators):
-        flags = OPERATOR | (REFLECTED if k == 1 else 0) | (INPLACE if k == 2 else 0)
-        yield f"o{k}_{op.name}", flags, [name], False
-
-
 def thunks() -> dict[str, tuple[str, int]]:
     """Symbol -> (compiled entry point, code) of every thunk."""
     result = {}
-    for op in elementwise_ops():
-        if len(op.inputs) > 2:
-            continue
-        entry = "tg_unary" if len(op.inputs) == 1 else "tg_binary"
-        for symbol, flags, _, _ in forms(op):
-            result[symbol] = (entry, op.code | flags)
+    for number, (op, kind, name) in enumerate(planned.elementwise_forms()):
+        flags = INPLACE if kind in "ia" else REFLECTED if kind == "r" else 0
+        result[f"{kind}_{name}"] = ("tg_unary" if len(op.inputs) == 1 else "tg_binary", op.code | flags | number << FORM)
     result |= planned.thunks()
     result["backward"] = ("tg_backward", 0)
     result |= {"call_" + name: ("tg_call_" + name, layout.METHODS - 1 - k) for k, name in enumerate(bind.CALLS)}
@@ -102,7 +88,7 @@ def fill_rows() -> None:
         row["mask"] = op.mask
         row["kinds"] = 0 if retypes else sum(1 << d.code for d in dtypes.BY_CODE if d.kind in op.kinds)
         row["cost"] = op.cost
-        row["no_scalars"] = not op.scalars
+        row["scalars"] = sum(1 << k for k, name in enumerate("xy") if name in op.scalars)
         row["checked"] = op.check is checks.nonzero_divisor
         reads, rules = [0] * 4, [0] * 4
         names = [*op.inputs, "out"]
@@ -119,10 +105,6 @@ def fill_rows() -> None:
             reads[k] = sum(1 << j for j, name in enumerate(names) if name in op.reads(k))
         rules[3] = int(any(rules[:3]))
         row["reads"], row["rule"] = reads, rules
-        forms_of_op = (callables.function(op), callables.operator(op, False), callables.operator(op, True), callables.inplace_function(op))
-        _kept.extend(forms_of_op)
-        for name, callable_ in zip(("slow", "slow_operator", "slow_reflected", "slow_inplace"), forms_of_op, strict=True):
-            row[name] = id(callable_)
 
 
 def need_kernel(code: int, dtype_code: int, which: int) -> None:
@@ -211,17 +193,13 @@ def start(engine) -> None:
     planned.start(engine, Tensor, FUNCTIONS)
     hang_attributes(engine)
     Tensor.backward = engine.method(Tensor, "backward", "backward", f"backward($self, *args, **kwargs)\n--\n\n{Tensor.backward.__doc__}")
-    for op in elementwise_ops():
-        if len(op.inputs) > 2:
-            continue
-        for symbol, flags, methods, is_function in forms(op):
-            for name in methods:
-                if "." not in name:
-                    setattr(Tensor, name, engine.method(Tensor, symbol, name, signature(op, True) + op.doc))
-            if is_function:
-                place = FUNCTIONS if is_function is True else NN.__dict__
-                for name in (op.name, *op.aliases):
-                    place[name] = engine.function(symbol, name, signature(op, False) + op.doc, keywords=True)
+    for op, kind, name in planned.elementwise_forms():
+        doc = signature(op, kind != "f") + op.doc
+        if kind != "f":
+            setattr(Tensor, name, engine.method(Tensor, f"{kind}_{name}", name, doc))
+        else:
+            place = FUNCTIONS if op.function is True else NN.__dict__
+            place[name] = engine.function(f"f_{name}", name, doc, keywords=True)
     for name in METHODS_AS_FUNCTIONS:
         FUNCTIONS[name] = getattr(Tensor, name)
     vars(sys.modules["tapegrad"]).update(FUNCTIONS)

@@ -16,9 +16,8 @@ from tapegrad.engine import bind, layout
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 from tapegrad.ops import plan as plans
 from tapegrad.ops import table
-from tapegrad.ops.arguments import check_keywords
 from tapegrad.ops.public import FUNCTIONS, METHODS
-from tapegrad.ops.registry import BY_NAME, Elementwise
+from tapegrad.ops.registry import BY_CODE, Elementwise
 
 SERVED: dict[str, int] = dict.fromkeys(
     (
@@ -43,33 +42,43 @@ SCALED = ("add", "sub")  # elementwise ops whose complete forms are served too, 
 
 
 @functools.cache
-def served() -> list[tuple[str, Callable, list[str], list[str], int]]:
-    """(symbol of the thunk, Python callable, its names as a method, its names as a function, flags), a number of the cache each."""
+def served() -> list[tuple[str, str, Callable, int]]:
+    """(kind, name, Python callable, flags), a number of the cache each: "m" a method, "f" a function, "complete_..." a form of an elementwise op."""
     table.load()
-    result: dict[object, tuple] = {}
-    for name, flags in SERVED.items():
-        for form, found in (("m", METHODS), ("f", FUNCTIONS)):
-            callable_ = found.get(name)
-            if callable_ is not None and callable_ not in result:
-                methods = [n for n, f in METHODS.items() if f is callable_]
-                functions = [n for n, f in FUNCTIONS.items() if f is callable_]
-                result[callable_] = (f"{form}_planned_{name}", callable_, methods, functions, flags)
-    for name in SCALED:
-        op = BY_NAME[name]
-        assert isinstance(op, Elementwise)
-        for make, field, flags in ((callables.function, "slow", NUMBERS), (callables.inplace_function, "slow_inplace", NUMBERS | INPLACE)):
-            result[name, field] = (f"{field}_{name}", make(op), [], [], flags)
-    return list(result.values())
+    result = []
+    for kind, found in (("m", METHODS), ("f", FUNCTIONS)):
+        bodies: dict[object, list[str]] = {}  # of one function, the names
+        for name, callable_ in found.items():
+            bodies.setdefault(body_of(callable_), []).append(name)
+        for name, flags in SERVED.items():
+            if name in found:
+                result += [(kind, alias, found[alias], flags) for alias in bodies[body_of(found[name])]]
+    for op, kind, name in elementwise_forms():
+        if op.name in SCALED and kind in "fmi":
+            result.append(("complete_" + kind, name, callables.complete(op, kind, name), NUMBERS | INPLACE * (kind == "i")))
+    return result
+
+
+def body_of(callable_):
+    """The function that a public name is one of the names of."""
+    return getattr(callable_, "__wrapped__", callable_)
+
+
+@functools.cache
+def elementwise_forms() -> list[tuple[Elementwise, str, str]]:
+    """The forms of all ops that compiled code serves; their places are the numbers that thunks pass."""
+    table.load()
+    return [(op, *form) for op in BY_CODE if isinstance(op, Elementwise) and len(op.inputs) <= 2 for form in op.forms()]
 
 
 def function_names() -> set[str]:
     """The functions of the package that the cache serves."""
-    return {name for _, _, _, functions, _ in served() for name in functions}
+    return {name for kind, name, _, _ in served() if kind == "f"}
 
 
 def thunks() -> dict[str, tuple[str, int]]:
     """Symbol -> (compiled entry point, code) of every thunk."""
-    return {symbol: ("tg_planned", number | flags) for number, (symbol, _, _, _, flags) in enumerate(served())}
+    return {f"{kind}_planned_{name}": ("tg_planned", number | flags) for number, (kind, name, _, flags) in enumerate(served())}
 
 
 def operands_of(values, code: int) -> list:
@@ -98,10 +107,7 @@ def teaching(callable_, code: int):
     """The Python form of a served callable, which teaches the cache the plan that it ends up with."""
     thread = bind.state_cell("teaching")
 
-    @functools.wraps(callable_)
     def run(*args, **kwargs):
-        if kwargs:
-            check_keywords(callable_.__name__, args, kwargs)
         mine, outer = core.thread_id(), thread.value
         thread.value = mine
         plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
@@ -132,18 +138,19 @@ def slow_calls():
 def start(engine, owner, functions: dict) -> None:
     """Hang the served callables on the class `owner` and in `functions`."""
     slow = slow_calls()
-    rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
-    for number, (symbol, callable_, method_names, function_names, flags) in enumerate(served()):
+    forms = (ctypes.c_int64 * layout.FORMS).from_address(bind.state_cell("forms").value)
+    for number, (kind, name, callable_, flags) in enumerate(served()):
         python = teaching(callable_, number | flags)
         _kept.append(python)
         slow[number] = id(python)
-        doc = f"{callable_.__name__}({{}}, *args, **kwargs)\n--\n\n{callable_.__doc__ or ''}"
-        for name in method_names:
-            setattr(owner, name, engine.method(owner, symbol, name, doc.replace("{}", "$self", 1)))
-        for name in function_names:
-            functions[name] = engine.function(symbol, name, doc.replace("{}", "$module", 1), keywords=True)
-        field, _, name = symbol.rpartition("_")
-        if field in layout.OP.offset:
-            complete = engine.function(symbol, name, keywords=True)
-            _kept.append(complete)
-            rows[field][BY_NAME[name].code] = id(complete)
+        doc = f"{name}({'$self' if kind == 'm' else '$module'}, *args, **kwargs)\n--\n\n{callable_.__doc__ or ''}"
+        if kind == "m":
+            setattr(owner, name, engine.method(owner, f"m_planned_{name}", name, doc))
+        elif kind == "f":
+            functions[name] = engine.function(f"f_planned_{name}", name, doc, keywords=True)
+    taught = thunks()
+    for number, (op, kind, name) in enumerate(elementwise_forms()):
+        symbol = f"complete_{kind}_planned_{name}"
+        python = engine.function(symbol, name, keywords=True) if symbol in taught else callables.complete(op, kind, name)
+        _kept.append(python)
+        forms[number] = id(python)

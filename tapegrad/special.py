@@ -7,10 +7,9 @@ from tapegrad.ops.registry import BY_CODE, Elementwise
 from tapegrad.ops.special import SPECIAL
 
 # Compiled functions that are here too; they exist once the engine runs.
-COMPILED = {"erf": "erf", "erfc": "erfc", "exp2": "exp2", "expm1": "expm1", "log1p": "log1p", "round": "round", "softmax": "softmax",
-            "log_softmax": "log_softmax", "logsumexp": "logsumexp"} | {
-    alias[len("special.") :]: op.name for op in BY_CODE if isinstance(op, Elementwise) for alias in op.aliases if alias.startswith("special.")
-}  # fmt: skip
+COMPILED = {name: name for name in ("round", "softmax", "log_softmax", "logsumexp")} | {
+    alias[len("special.") :]: alias for op in BY_CODE if isinstance(op, Elementwise) for alias in op.aliases if alias.startswith("special.")
+}
 
 __all__ = sorted({*SPECIAL, *COMPILED})  # noqa: PLE0605
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tapegrad.ops.index_writes import with_elements
+
 
 def _set(m, x):
     y = x * 1
@@ -54,8 +56,8 @@ CASES = {
     "index_add": (lambda m, x: m.zeros(3, 4).double().index_add(0, m.tensor([0, 0]), x), (2, 4)),
     "own index_add": (lambda m, x: m.zeros(4).double().index_add(0, x.argsort(0), x), (4,)),
     "index_put": (lambda m, x: m.zeros(3).double().index_put((m.tensor([0, 2]),), x), (2,)),
-    "index_put apart": (lambda m, x: m.ones(3, 4, 2).double().index_put((m.tensor([0, 2]), None, m.tensor([1, 0])), x), (2, 4)),
-    "index_put last": (lambda m, x: m.ones(2, 3).double().index_put((None, m.tensor([0, 2])), x, True), (2,)),
+    "index_put apart": (lambda m, x: with_elements(m.ones(3, 4, 2).double(), (m.tensor([0, 2]), None, m.tensor([1, 0])), x), (2, 4)),
+    "index_put last": (lambda m, x: with_elements(m.ones(2, 3).double(), (None, m.tensor([0, 2])), x, True), (2,)),
     # reductions
     "sum": (lambda m, x: x.sum(), (3, 4)), "sum keepdim": (lambda m, x: x.sum(-1, keepdim=True), (3, 4)), "sum 0-d": (lambda m, x: x.sum(0), ()),
     "mean": (lambda m, x: x.mean((0, 1)), (3, 4)), "prod": (lambda m, x: x.prod(), (3,)), "prod dim": (lambda m, x: x.prod(1), (3, 4)),

@@ -12,7 +12,7 @@ import pytest
 import support
 
 import tapegrad as tg
-from tapegrad import callables, core, dispatch, dtypes, install, kernels
+from tapegrad import core, dispatch, dtypes, install, kernels
 from tapegrad.engine import bind, layout
 from tapegrad.ops.registry import BY_NAME
 
@@ -27,7 +27,7 @@ name_of = lambda x: x.name  # noqa: E731
 
 def call(op, *operands):
     """The op on tensors, public or not."""
-    return callables.function(op)(*operands) if len(op.inputs) <= 2 else dispatch.finish(op, list(operands))
+    return dispatch.call(op, *operands) if len(op.inputs) <= 2 else dispatch.finish(op, list(operands))
 
 
 def general(rng, shape):

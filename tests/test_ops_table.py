@@ -9,7 +9,7 @@ import pytest
 import support
 
 import tapegrad as tg
-from tapegrad import callables, core, dispatch, dtypes, install, kernels
+from tapegrad import core, dispatch, dtypes, install, kernels
 from tapegrad.ops.registry import Elementwise
 
 core.start()
@@ -24,7 +24,7 @@ name_of = lambda op: op.name
 
 def call(op: Elementwise, *operands):
     """The op on tensors, public or not."""
-    return callables.function(op)(*operands) if len(op.inputs) <= 2 else dispatch.finish(op, list(operands))
+    return dispatch.call(op, *operands) if len(op.inputs) <= 2 else dispatch.finish(op, list(operands))
 
 
 def has_kind(op, kind):

@@ -155,7 +155,7 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
     """The identity: ones on the diagonal of an (n, m) matrix."""
     check_options("eye", device, layout, dtype=dtype, out=out)
     if out is not None:
-        return made_in("eye", out, requires_grad, lambda d: eye(n, m, dtype=d))
+        return made_in("eye", out, requires_grad, lambda d: eye(n, n if m is None else m, dtype=d))
     d = check_dtype(dtype, "eye") or dtypes.default_dtype()
     for name, size in (("n", n), ("m", m)):
         if size is not None and size < 0:

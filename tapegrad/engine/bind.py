@@ -132,6 +132,7 @@ def _prepare_state() -> None:
     put("buffer_count", 1)
     put("ops", allocate(OPS * layout.OP.size))
     put("broadcasts", allocate(layout.BROADCAST_ROWS * 8))
+    put("forms", allocate(layout.FORMS * 8))
     put("calls", allocate(layout.CALL_ROWS * layout.CALL.size + layout.METHODS * 8))
     put("free_lists", allocate(256 * 8))
     put("stack", allocate(4096 * 8))

@@ -129,10 +129,6 @@ OP = Struct(
     "Op",
     forward=("i64", DTYPES),  # kernel address by compute dtype, 0 until compiled
     derivative=("i64", DTYPES * MAX_INPUTS),  # kernel address by (input, compute dtype)
-    slow="i64",  # the Python callables that complete a call the fast path cannot: function or method, operator, in place
-    slow_operator="i64",
-    slow_reflected="i64",
-    slow_inplace="i64",
     reads=("i32", MAX_INPUTS + 1),  # bit k of reads[i]: the derivative for input i reads operand k (inputs, then output); [3]: union
     rule=("i32", MAX_INPUTS + 1),  # how the cotangent of input i is made: a DERIVATIVE_* below
     inputs="i32",
@@ -141,7 +137,7 @@ OP = Struct(
     mask="i32",  # the first operand is a bool mask; the second one's dtype decides
     kinds="i32",  # bit per dtype code: computed as it is (others are promoted in Python)
     checked="i32",  # operands of integer dtypes are looked at in Python first (division by zero)
-    no_scalars="i32",  # Python-number operands are Python's business (pow picks another op for some exponents)
+    scalars="i32",  # bit 0: the first operand may be a Python number, bit 1: the second (else that is Python's business, or an error)
     cost="i32",  # ns per 16 elements, rough: decides when threads pay
 )
 DERIVATIVE_NONE = 0  # not differentiable: no cotangent
@@ -233,7 +229,8 @@ CALL = Struct(
     plan="i64",  # 0: row unused
 )
 CALL_ROWS = 1 << 13
-METHODS = 256  # room for methods that the cache serves
+METHODS = 512  # room for methods that the cache serves
+FORMS = 4096  # room for forms of elementwise ops
 
 DEFERRED_BYTES = 8192  # the block of noted passes: native/tiles.py
 BLOCK = 512  # elements that are gathered, computed and scattered at a time when an operand is not DIRECT
@@ -310,6 +307,7 @@ STATE = Struct(
     deferred_cost="i64",  # ns per 16 elements of the noted calls
     retired_count="i64",
     spent_count="i64",
+    forms="i64",  # the Python callables that complete a call of an elementwise op, by the number of its form (function, method, operator ...)
     calls="i64",  # the cache of planned method calls
     teaching="i64",  # the thread (0: none) in which a served callable runs in Python: what it calls must too, so that the plan that it ends up with is seen
     slice_type="i64",

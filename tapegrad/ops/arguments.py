@@ -1,11 +1,12 @@
-"""The words for calls whose arguments fit no form of a function: torch's TypeErrors.
+"""The forms in which functions and methods may be called, and torch's TypeErrors for calls that fit none.
 
-The forms are data, `data/call_forms.txt`: a line for each way in which a name may be called.  Nothing of this is looked at by a call that
-succeeds.  One that fails, in whatever way, comes here: if its arguments fit none of the forms, that is what the user is told (`misfit`); if
-they do, the error was about values and stays as it is.  Two kinds of argument are looked at before (`check_keywords`), since any object would do
-for them: truth values and dtypes.
+The forms are data, `data/call_forms.txt`: a line for each way in which a name may be called; a method's begin with a dot and leave the tensor
+itself out.  `checker` gives what looks at the arguments of a call before its body runs, for whatever is called through Python: a body
+sees only arguments of the kinds that its forms name.  The types of a call that passed are remembered, so that the next one costs a look-up;
+what compiled code answers is not looked at at all.
 
-As in torch, the text is about one parameter if one form only could be meant, by the number of arguments; else it lists the forms.
+As in torch, the first form that fits is meant.  If none does, the text is about one parameter if one form only could be meant, by the number of
+arguments; else it lists the forms.  Start reading at `Form.trouble`.
 """
 
 from __future__ import annotations
@@ -23,136 +24,223 @@ import numpy as np
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
 
-# By torch's rule the other names that NumPy has for a parameter are taken too.
-ALIASES = {"dim": ("axis",), "keepdim": ("keepdims",), "input": ("self", "x", "a", "x1"), "other": ("x2",)}
+# By torch's rule the names that NumPy has for a parameter are taken too.
+ALIASES = {"dim": ("axis",), "keepdim": ("keepdims",), "input": ("x", "a", "x1"), "other": ("x2",)}
 # Functions that take a Python number for any tensor.
-TAKE_NUMBERS = {"add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide", "copy"}
+TAKE_NUMBERS = {"add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide", "copy_"}
+TAKE_NUMBERS |= {name + "_" for name in TAKE_NUMBERS}
 
 
 def is_tensor(x) -> bool:
     return hasattr(x, "_slot") or isinstance(x, np.ndarray)
 
 
+def is_scalar_tensor(x) -> bool:
+    return hasattr(x, "_slot") and x.ndim == 0 and not x.requires_grad
+
+
+def is_whole(x) -> bool:
+    """Whether a tensor holds integers (or truth values)."""
+    return not x.dtype.is_floating_point and not x.dtype.is_complex
+
+
+def is_long(x) -> bool:
+    return isinstance(x, numbers.Integral) and not isinstance(x, (bool, np.bool_))
+
+
 def is_int(x) -> bool:
-    if isinstance(x, (bool, np.bool_)):
+    return is_long(x) or (is_scalar_tensor(x) and is_whole(x) and x.dtype.name != "bool")
+
+
+def is_size(x) -> bool:
+    """An int that may be symbolic in torch: an integer tensor of one element too."""
+    return is_index(x) or (hasattr(x, "_slot") and is_whole(x) and x.numel() == 1)
+
+
+def is_index(x) -> bool:
+    """What Python takes for an index, truth values excepted."""
+    if isinstance(x, (bool, np.bool_)) or (isinstance(x, np.ndarray) and (x.ndim or x.dtype.kind not in "iu")):
         return False
-    return isinstance(x, numbers.Integral) or (hasattr(x, "_slot") and x.ndim == 0 and not x.dtype.is_floating_point and not x.dtype.is_complex)
+    if hasattr(x, "_slot"):
+        return is_whole(x) and x.numel() == 1
+    return is_long(x) or hasattr(x, "__index__")
+
+
+def is_real(x) -> bool:
+    return isinstance(x, (int, float, np.number, np.bool_)) and not isinstance(x, complex)
 
 
 def is_number(x) -> bool:
-    return isinstance(x, (numbers.Number, np.bool_)) or (hasattr(x, "_slot") and x.ndim == 0 and not x.requires_grad)
+    return isinstance(x, (int, float, complex, np.number, np.bool_))
 
 
-def is_ints(x) -> bool:
-    return isinstance(x, (tuple, list)) and (not x or is_int(x[0]))
+def is_list(item: Callable[[Any], bool], all_of_them: bool = False) -> Callable[[Any], bool]:
+    """A tuple or list whose first item will do; or all of them."""
+    return lambda x: isinstance(x, (tuple, list)) and (not x or (all(map(item, x)) if all_of_them else item(x[0])))
 
 
-FITS: dict[str, Callable[[Any], bool]] = {
-    "Tensor": is_tensor,
-    "Number": is_number,
-    "int": is_int,
-    "float": lambda x: is_number(x) and not isinstance(x, complex),
-    "bool": lambda x: isinstance(x, (bool, np.bool_)),
-    "str": lambda x: isinstance(x, str),
-    "tuple of ints": is_ints,
-    "tuple of ints?": lambda x: is_ints(x) or is_int(x),
-    "tuple of Tensors": lambda x: isinstance(x, (tuple, list)),
-    "torch.dtype": lambda x: isinstance(x, dtype) or x in (float, int, bool, complex),
-    "torch.device": lambda x: isinstance(x, (str, device)) or is_int(x),
-    "torch.Generator": lambda x: hasattr(x, "_stream"),  # the public class is made above this layer
+# kind -> (what errors call it, whether an argument will do)
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "Tensor": ("Tensor", is_tensor),
+    "Number": ("Number", lambda x: is_number(x) or is_scalar_tensor(x)),
+    "complex": ("complex", lambda x: is_number(x) or is_scalar_tensor(x)),
+    "float": ("float", lambda x: is_real(x) or is_scalar_tensor(x)),
+    "int": ("int", is_int),
+    "size": ("int", is_size),
+    "bool": ("bool", lambda x: isinstance(x, bool)),
+    "str": ("str", lambda x: isinstance(x, str)),
+    "ints": ("tuple of ints", is_list(is_index)),
+    "sizes": ("tuple of ints", is_list(is_size)),
+    "floats": ("tuple of floats", is_list(lambda x: is_real(x) or isinstance(x, complex))),
+    "Numbers": ("tuple of Scalars", is_list(is_number, all_of_them=True)),
+    "Tensors": ("tuple of Tensors", lambda x: isinstance(x, (tuple, list))),
+    "dtype": ("torch.dtype", lambda x: isinstance(x, dtype) or x in (float, int, bool, complex)),
+    "layout": ("torch.layout", lambda x: type_name(x) == "torch.layout"),
+    "memory_format": ("torch.memory_format", lambda x: type_name(x) == "torch.memory_format"),
+    "device": ("torch.device", lambda x: isinstance(x, (str, device)) or is_long(x)),
+    "generator": ("torch.Generator", lambda x: type_name(x) == "torch._C.Generator"),
+    "object": ("object", lambda x: True),
 }  # fmt: skip
+BY_VALUE = ("Number", "complex", "float", "int", "size")  # kinds for which it depends on its value whether a tensor will do
 
 
-class Late(str):
+class Late(TypeError):
     """Trouble that torch finds when it has settled on the form already."""
 
 
 @dataclass
 class Parameter:
     kind: str
+    count: int  # of ints: a single one will do for them, if not 0
     name: str
-    required: bool
-    optional: bool  # None will do
+    default: str | None
+    none: bool  # None will do
     keyword: bool
-    many: bool = False  # the ints may be given one by one
+
+    @property
+    def text(self) -> str:
+        return f"{KINDS[self.kind][0]} {self.name}" + ("" if self.default is None else f" = {self.default}")
 
     def fits(self, value, numbers_too: bool) -> bool:
-        if value is None and self.optional:
+        if self.count and is_long(value) or self.kind == "Tensor" and numbers_too and is_number(value):
             return True
-        if self.kind == "Tensor" and numbers_too and is_number(value):
-            return True
-        return FITS.get(self.kind, lambda _: True)(value)
+        return KINDS[self.kind][1](value)
+
+    def unpacked(self, name: str, number: int, value) -> None:
+        """Look at the items of a list, which the choice of a form does not depend on."""
+        if self.kind == "Tensors":
+            for at, item in enumerate(value):
+                if not is_tensor(item):
+                    raise Late(f"expected Tensor as element {at} in argument {number}, but got {type_name(item)}")
+        elif self.kind in ("ints", "sizes") and isinstance(value, (tuple, list)):
+            for at, item in enumerate(value):
+                words = "" if is_size(item) else f"type must be tuple of ints,but got {type_name(item)}"
+                if not words and type(item) is int and not -(2**63) <= item < 2**63:
+                    words = "Overflow when unpacking long long"
+                if words:
+                    raise Late(f"{name}(): argument '{self.name}' failed to unpack the object at pos {at + 1} with error \"{words}\"")
 
 
 @dataclass
 class Form:
     """One way to call a function."""
 
-    text: str
     parameters: list[Parameter]
     deprecated: bool
 
-    @property
-    def counts(self) -> range:
-        """How many arguments it may have."""
-        return range(sum(p.required for p in self.parameters), len(self.parameters) + 1)
+    def __post_init__(self):
+        self.least = sum(p.default is None for p in self.parameters)
+        self.positional = sum(not p.keyword for p in self.parameters)
+        # A single list of ints may be given one by one.
+        self.many = self.positional == 1 and self.parameters[0].kind in ("ints", "sizes")
 
-    def trouble(self, name: str, args: tuple, kwargs: dict, first: int) -> str | None:
-        """What is wrong with a call in this form, None if nothing; arguments are counted from `first`."""
-        positional = [p for p in self.parameters if not p.keyword]
-        many = next((k for k, p in enumerate(positional) if p.many), len(args))
-        if many < len(args) and is_int(args[many]):
-            args = (*args[:many], tuple(args[many:]))
-        if len(args) > len(positional):
-            count = len(positional)
-            return f"{name}() takes {count} positional argument{'s' if count != 1 else ''} but {len(args)} were given"
-        left = dict(kwargs)
-        for k, p in enumerate(self.parameters):
-            if not p.keyword and k < len(args):
-                value, where = args[k], f" (position {k + first})"
+    @property
+    def text(self) -> str:
+        parts = [p.text for p in self.parameters]
+        if self.positional < len(parts):
+            parts.insert(self.positional, "*")
+        return f"({', '.join(parts)})"
+
+    def trouble(self, name: str, args: tuple, kwargs: dict) -> str | None:
+        """What is wrong with a call in this form, None if nothing."""
+        if len(args) > self.positional and not self.many:
+            return self.too_many(name, len(args))
+        left = len(kwargs)
+        at = 0
+        for number, p in enumerate(self.parameters):
+            if by_position := at < len(args):
+                if p.keyword:
+                    return self.too_many(name, len(args))
+                found, value = True, args[at]
             else:
-                known = next((n for n in (p.name, *ALIASES.get(p.name, ())) if n in left), None)
-                if known is None:
-                    if p.required:
-                        missing = [q.name for q in self.parameters[k:] if q.required and q.name not in kwargs]
-                        return f"{name}() missing {len(missing)} required positional argument{'s' * (len(missing) == 1)}: " + ", ".join(f'"{m}"' for m in missing)
-                    continue
-                value, where = left.pop(known), ""
-            if not p.fits(value, name.rstrip("_") in TAKE_NUMBERS):
-                kind = p.kind.rstrip("?")
-                if kind == "tuple of ints" and isinstance(value, (tuple, list)):
-                    return f"{name}(): argument '{p.name}'{where} must be {kind}, but found element of type {type(value[0]).__name__} at pos 0"
-                return f"{name}(): argument '{p.name}'{where} must be {kind}, not {type(value).__name__}"
-            if p.kind.startswith("tuple of ints") and isinstance(value, (tuple, list)):
-                for at, item in enumerate(value):
-                    if not is_int(item):
-                        return Late(f"{name}(): argument '{p.name}' failed to unpack the object at pos {at + 1} with error \"type must be tuple of ints,but got {type(item).__name__}\"")
-            if p.kind == "tuple of Tensors" and isinstance(value, (tuple, list)):
-                for at, item in enumerate(value):
-                    if not is_tensor(item):
-                        return Late(f"expected Tensor as element {at} in argument {k}, but got {type(item).__name__}")
-        for extra in left:
-            if extra in (p.name for p in self.parameters):
-                return f"{name}() got multiple values for argument '{extra}'"
-            return f"{name}() got an unexpected keyword argument '{extra}'"
+                known = next((n for n in (p.name, *ALIASES.get(p.name, ())) if n in kwargs), None)
+                found, value = known is not None, kwargs.get(known)
+            if not found and p.default is not None or found and value is None and p.none:
+                pass
+            elif not found:
+                missing = [f'"{q.name}"' for q in self.parameters[number:] if q.default is None]
+                return f"{name}() missing {len(missing)} required positional argument{'s' * (len(missing) == 1)}: {', '.join(missing)}"
+            elif p.fits(value, name in TAKE_NUMBERS):
+                p.unpacked(name, number, value)
+            elif by_position and self.many and KINDS[p.kind][1](args):
+                p.unpacked(name, number, args)
+                at = len(args)
+                continue
+            else:
+                return self.unfit(name, p, value, at if by_position else None, args)
+            at += by_position
+            left -= found and not by_position
+        if left:
+            for extra in kwargs:
+                names = [p.name for p in self.parameters]
+                if extra not in names:
+                    return f"{name}() got an unexpected keyword argument '{extra}'"
+                if names.index(extra) < len(args):
+                    return f"{name}() got multiple values for argument '{extra}'"
+            return "invalid keyword arguments"
         return None
+
+    def too_many(self, name: str, given: int) -> str:
+        if self.least != self.positional:
+            return f"{name}() takes from {self.least} to {self.positional} positional arguments but {given} were given"
+        return f"{name}() takes {self.positional} positional argument{'s' * (self.positional != 1)} but {given} {'was' if given == 1 else 'were'} given"
+
+    def unfit(self, name: str, p: Parameter, value, at: int | None, args: tuple) -> str:
+        kind = KINDS[p.kind][0]
+        where = f"{name}(): argument '{p.name}'" + ("" if at is None else f" (position {at + 1})") + f" must be {kind}"
+        if at is not None and p.kind in ("ints", "sizes"):
+            items = value if isinstance(value, (tuple, list)) else args if self.many else ()
+            if items and len(items) > (not isinstance(value, (tuple, list))):
+                return f"{where}, but found element of type {type_name(items[0])} at pos 0"
+        return f"{where}, not {type_name(value)}"
+
+    def marked(self, args: tuple, kwargs: dict, numbers_too: bool) -> str:
+        """The types given, with a mark on each that does not fit."""
+        named = {p.name: p for p in self.parameters}
+        given = [("", p, v) for p, v in zip(self.parameters, args)] + [(k + "=", named.get(k), v) for k, v in kwargs.items()]
+        words = [f"{k}{type_name(v)}" if p and (p.fits(v, numbers_too) or v is None and p.none) else f"{k}!{type_name(v)}!" for k, p, v in given]
+        return ", ".join(words) + ", " * bool(kwargs)
+
+    def has_room(self, args: tuple, kwargs: dict) -> bool:
+        """Whether so many arguments could be meant."""
+        return self.least <= len(args) + len(kwargs) <= len(self.parameters)
 
 
 def parsed(line: str) -> Form:
-    """`sum(Tensor input, *, torch.dtype dtype=None) deprecated` as a Form."""
+    """`sum(Tensor input, *, dtype? dtype=None) deprecated` as a Form."""
     text, _, mark = line.partition("(")[2].rpartition(")")
     parameters: list[Parameter] = []
     keyword = False
-    for part in re.split(r", (?![^()]*\))", text) if text else ():
+    for part in re.split(r", (?![^()\[\]]*[)\]])", text) if text else ():
         if part == "*":
             keyword = True
             continue
         left, _, default = part.partition("=")
         kind, _, name = left.rpartition(" ")
-        many = kind == "*ints"
-        optional = name.endswith("?") or default == "None"
-        parameters.append(Parameter("tuple of ints" if many else kind, name.rstrip("?"), not default, optional, keyword, many))
-    return Form(f"({text.replace('?', '').replace('*ints', 'tuple of ints').replace('=', ' = ')})", parameters, mark == " deprecated")
+        none = kind.endswith("?") or default == "None"
+        kind, _, count = kind.rstrip("?").partition("[")
+        parameters.append(Parameter(kind, int(count.rstrip("]") or 0), name, default or None, none, keyword))
+    return Form(parameters, mark == " deprecated")
 
 
 @functools.cache
@@ -164,51 +252,90 @@ def lines() -> dict[str, list[str]]:
 
 
 @functools.cache
-def forms(name: str) -> list[Form]:
-    """The forms in which `name` may be called; an in-place method has those of its function but for out=."""
-    found = lines().get(name)
-    if found is None and name.endswith("_") and not name.endswith("__"):
-        without = (re.sub(r"(, \*)?, (Tensor|tuple of Tensors) out=None(?=\))", "", line) for line in lines().get(name[:-1], ()))
-        found = [line.replace(", Tensor out=None", "") for line in without]
-    return [parsed(line) for line in found or ()]
-
-
-def has_forms(name: str) -> bool:
-    return bool(forms(name))
+def forms(name: str, method: bool) -> list[Form]:
+    """The forms in which the function, or the method, of that name may be called; [] if they are not known."""
+    return [parsed(line) for line in lines().get("." + name if method else name, ())]
 
 
 def type_name(value) -> str:
     """What torch calls the type of an argument."""
-    return "Tensor" if hasattr(value, "_slot") else "torch.dtype" if isinstance(value, dtype) else type(value).__name__
+    kind = type(value)
+    if kind.__module__.partition(".")[0] == "tapegrad":
+        if kind.__name__ == "_Named":
+            return "torch.layout"
+        return {"Generator": "torch._C.Generator"}.get(kind.__name__) or ("torch." if kind.__name__ in ("dtype", "Size", "device", "memory_format") else "") + kind.__name__
+    return f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
 
 
 def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeError | None:
-    """The error for a call that fits no form of `name`, None if it fits one or there is none; `method` says that the first is the tensor itself."""
-    ways = forms(name)
-    if not ways:
-        return None
-    troubles = [form.trouble(name, args, kwargs, 0 if method else 1) for form in ways]
-    settled = next((t for t in troubles if t is None or isinstance(t, Late)), "")
-    if settled != "":
-        return None if settled is None else TypeError(settled)
-    count = len(args) + len(kwargs)
-    meant = [text for form, text in zip(ways, troubles) if count in form.counts and not form.deprecated]
+    """The error for a call that fits no form of `name`, None if it fits one; `method` says that the first argument is the tensor itself."""
+    ways = forms(name, method)
+    args = args[method:]
+    name = name.replace(".", "_")
+    if method and len(ways) == 1 and not ways[0].parameters:
+        if kwargs:
+            return TypeError(f"Tensor.{name}() takes no keyword arguments")
+        return TypeError(f"Tensor.{name}() takes no arguments ({len(args)} given)") if args else None
+    try:
+        troubles = []
+        for form in ways:
+            troubles.append(form.trouble(name, args, kwargs))
+            if troubles[-1] is None:
+                return None
+    except Late as late:
+        return TypeError(str(late))
+    listed = [form for form in ways if not form.deprecated]
+    meant = [text for form, text in zip(ways, troubles) if form.has_room(args, kwargs) and not form.deprecated]
     if len(ways) == 1 or len(meant) == 1:
         return TypeError(troubles[0] if len(ways) == 1 else meant[0])
-    named = [f"{k}={type_name(v)}" for k, v in kwargs.items()]
-    got = ", ".join([*map(type_name, args[method:]), *named]) + ", " * (bool(named) and len(args) == method)
-    listed = [form.text for form in ways if not form.deprecated]
-    expected = "one of:" + "".join(f"\n * {text}" for text in listed) + "\n" if len(listed) > 1 else listed[0]
-    return TypeError(f"{name}() received an invalid combination of arguments - got ({got}), but expected {expected}")
+    return TypeError(f"{name}() received an invalid combination of arguments - {described(name, args, kwargs, listed)}")
 
 
-STRICT = {"keepdim": (bool, np.bool_), "dtype": (dtype, type(None), type)}  # of keywords that a body would take anything for
+def described(name: str, args: tuple, kwargs: dict, listed: list[Form]) -> str:
+    """The arguments given, and the forms that they do not fit."""
+    numbers_too = name in TAKE_NUMBERS
+    got = ", ".join([*map(type_name, args), *(f"{k}={type_name(v)}" for k, v in kwargs.items())]) + ", " * (bool(kwargs) and not args)
+    unknown = lambda form: [k for k in kwargs if k not in [p.name for p in form.parameters]]
+    if len(listed) == 1:
+        form = listed[0]
+        if unknown(form):
+            return "got unrecognized keyword arguments: " + ", ".join(unknown(form))
+        return f"got ({form.marked(args, kwargs, numbers_too) if form.has_room(args, kwargs) else got}), but expected {form.text}"
+    expected = ""
+    for form in listed:
+        expected += f" * {form.text}\n"
+        if form.has_room(args, kwargs):
+            if unknown(form):
+                expected += f"      didn't match because some of the keywords were incorrect: {', '.join(unknown(form))}\n"
+            else:
+                expected += f"      didn't match because some of the arguments have invalid types: ({form.marked(args, kwargs, numbers_too)})\n"
+    return f"got ({got}), but expected one of:\n{expected}"
 
 
-def check_keywords(name: str, args: tuple, kwargs: dict) -> None:
-    """Raise for an argument that should be a truth value or a dtype and is not."""
-    for key, value in kwargs.items():
-        if key in STRICT and not isinstance(value, STRICT[key]):
-            error = misfit(name, args, kwargs)
-            if error is not None:
-                raise error
+@functools.cache
+def checker(name: str, method: bool) -> Callable[[tuple, dict], dict] | None:
+    """What raises for a call that fits no form of `name`, and returns its keywords under their own names; None if the forms are not known."""
+    ways = forms(name, method)
+    if not ways:
+        return None
+    passed: set[tuple] = set()  # the types of calls that fit, where no more than the types matters
+    by_types = not any(p.kind in BY_VALUE for form in ways for p in form.parameters)
+
+    known = {p.name for form in ways for p in form.parameters}
+    renamed = {alias: p for p, aliases in ALIASES.items() for alias in aliases if p in known and alias not in known}
+
+    def check(args: tuple, kwargs: dict) -> dict:
+        types = (*map(type, args), *kwargs, *map(type, kwargs.values()))
+        if types in passed:
+            return kwargs
+        error = misfit(name, args, kwargs, method)
+        if error is not None:
+            raise error
+        if kwargs and not renamed.keys().isdisjoint(kwargs):
+            return {renamed.get(k, k): v for k, v in kwargs.items()}
+        given = (*args[method:], *kwargs.values())
+        if not any(isinstance(v, (tuple, list)) or (hasattr(v, "_slot") and not by_types) for v in given):
+            passed.add(types)
+        return kwargs
+
+    return check

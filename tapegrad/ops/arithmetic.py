@@ -33,9 +33,9 @@ Elementwise("trunc_divide", inputs=XY, forward="trunc(x / y)", forward_int="trun
             kernel="div_trunc_cpu")
 Elementwise("remainder", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
             operators=("__mod__", "__rmod__", "__imod__"), graph_name="RemainderBackward1", number_names={"y": "RemainderBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
-Elementwise("fmod", inputs=XY, forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
+Elementwise("fmod", inputs=XY, scalars="y", forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
             graph_name="FmodBackward1", number_names={"y": "FmodBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
-Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FIC", cost=60, scalars=False,
+Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FIC", cost=60, scalars="y",
             graph_name="PowBackward1", number_names={"x": "PowBackward2", "y": "PowBackward0"},
             grads=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (y >= 0), 0.0, out * log(x))"),
             operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.integer_power,
@@ -78,26 +78,26 @@ Elementwise("rad2deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",),
             refusal=RuntimeError("rad2deg is not supported for complex tensors."))
 
 # --- choosing -------------------------------------------------------------------------------------------------------
-Elementwise("maximum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x > y, x, y)))",
+Elementwise("maximum", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x > y, x, y)))",
             forward_int="where(x > y, x, y)", forward_bool="x | y", inplace=False,
             grads=("where(x == y, g / 2, where(x < y, 0.0, g))", "where(x == y, g / 2, where(x > y, 0.0, g))"),
             refusal=RuntimeError("maximum not implemented for complex tensors."))
-Elementwise("minimum", inputs=XY, kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x < y, x, y)))",
+Elementwise("minimum", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, x, where(y != y, y, where(x < y, x, y)))",
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
             grads=("where(x == y, g / 2, where(x > y, 0.0, g))", "where(x == y, g / 2, where(x < y, 0.0, g))"),
             refusal=RuntimeError("minimum not implemented for complex tensors."))
-Elementwise("fmax", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x >= y, x, y)))",
+Elementwise("fmax", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x >= y, x, y)))",
             forward_int="where(x > y, x, y)", forward_bool="x | y", inplace=False,
             grads=("where((x >= y) | (y != y), g, 0.0)", "where((x >= y) | (y != y), 0.0, g)"),
             refusal=RuntimeError("fmax not implemented for complex tensors."))
-Elementwise("fmin", inputs=XY, kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x <= y, x, y)))",
+Elementwise("fmin", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, y, where(y != y, x, where(x <= y, x, y)))",
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
             grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"),
             refusal=RuntimeError("fmin not implemented for complex tensors."))
-Elementwise("clamp_min", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
+Elementwise("clamp_min", inputs=XY, scalars="y", kinds="FI", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
             forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
             kernel="maximum_cpu", check=checks.no_complex_clamp)
-Elementwise("clamp_max", inputs=XY, kinds="FI", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
+Elementwise("clamp_max", inputs=XY, scalars="y", kinds="FI", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
             forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
             kernel="minimum_cpu", check=checks.no_complex_clamp)
 Elementwise("clamp_both", graph_name="Clamp", number_names={"y": "ClampBackward1"}, inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
@@ -111,14 +111,14 @@ Elementwise("where", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, x, 
 Elementwise("masked_fill", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, y, x)", mask=True, function=False, method=False,
             inplace=False, grads=(None, "where(c, 0.0, g)", "where(c, g, 0.0)"), parameters=("mask", "input", "value"))
 
-Elementwise("heaviside", inputs=XY, kinds="FIB", forward="where(x == 0, y, where(x > 0, 1.0, 0.0))", forward_int="where(x == 0, y, where(x > 0, 1, 0))",
+Elementwise("heaviside", inputs=XY, scalars="", kinds="FIB", forward="where(x == 0, y, where(x > 0, 1.0, 0.0))", forward_int="where(x == 0, y, where(x > 0, 1, 0))",
             forward_bool="x | y", grads=(None, None), check=checks.same_dtypes)
 
 # --- comparison -----------------------------------------------------------------------------------------------------
 for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__ne__", ("not_equal",)), ("lt", "<", "__lt__", ("less",)),
                                     ("le", "<=", "__le__", ("less_equal",)), ("gt", ">", "__gt__", ("greater",)),
                                     ("ge", ">=", "__ge__", ("greater_equal",))):
-    Elementwise(name, inputs=XY, forward=f"x {sign} y", kinds="FIBC" if name in ("eq", "ne") else "FIB", result="bool", grads=(None, None),
+    Elementwise(name, inputs=XY, scalars="y", forward=f"x {sign} y", kinds="FIBC" if name in ("eq", "ne") else "FIB", result="bool", grads=(None, None),
                 operators=(operator,), aliases=alias, cost=4)
 Elementwise("isnan", forward="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False)
 Elementwise("isinf", forward="fabs(x) == inf", forward_int="x != x", forward_bool="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False,
@@ -134,9 +134,9 @@ Elementwise("signbit", forward="copysign(1.0, x) < 0", forward_int="x < 0", forw
             refusal=NotImplementedError("signbit is not implemented for complex tensors."))
 
 # --- logic and bits -------------------------------------------------------------------------------------------------
-Elementwise("logical_and", inputs=XY, forward="(x != 0) & (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
-Elementwise("logical_or", inputs=XY, forward="(x != 0) | (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
-Elementwise("logical_xor", inputs=XY, forward="(x != 0) ^ (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_and", inputs=XY, scalars="", forward="(x != 0) & (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_or", inputs=XY, scalars="", forward="(x != 0) | (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_xor", inputs=XY, scalars="", forward="(x != 0) ^ (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
 Elementwise("logical_not", forward="x == 0", kinds="FIBC", result="bool", grads=(None,))
 Elementwise("bitwise_and", inputs=XY, forward="x & y", kinds="IB", grads=(None, None), operators=("__and__", "__rand__", "__iand__"),
             check=checks.not_for_floats, promote="same")

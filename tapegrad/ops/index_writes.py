@@ -21,7 +21,7 @@ from tapegrad.ops.indexing import (
 )
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import Unhandled
+from tapegrad.ops.transformable import Unhandled, transformable
 
 
 @method()
@@ -85,7 +85,7 @@ def index_put_op(node, g):
     from tapegrad.creation import zeros
 
     a = node.attributes
-    base = g if a.accumulate else g.index_put(a.indices, zeros((), dtype=g.dtype))
+    base = g if a.accumulate else with_elements(g, a.indices, zeros((), dtype=g.dtype))
     values = take_elements(g, a.indices).sum_to_size(a.values_shape)
     return base, values
 
@@ -167,9 +167,15 @@ def put_where(level, input, indices, values, accumulate):
     return dispatch.call(BY_NAME["where"], mask, input + values if accumulate else values, input)
 
 
-@function(method=True, batch=put_samples)
+@function(method=True)
 def index_put(input, indices, values, accumulate=False):
     """A copy of `input` with `values` written (or added) at `indices`."""
+    return with_elements(input, indices, values, accumulate)
+
+
+@transformable(put_samples)
+def with_elements(input, indices, values, accumulate=False):
+    """`index_put` whose indices may be None too, for a whole dim."""
     plans.settled(input)
     result = input.clone()
     put_elements(result, indices, values, accumulate)

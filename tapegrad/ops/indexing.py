@@ -250,8 +250,9 @@ def arrays_of(advanced, shape, name="index"):
 def index_op(node, g):
     """Advanced indexing: the gradient is added where the elements came from."""
     from tapegrad.creation import zeros
+    from tapegrad.ops.index_writes import with_elements
 
-    return zeros(node.attributes.shape, dtype=g.dtype).index_put(indices_of(node), g, accumulate=True)
+    return with_elements(zeros(node.attributes.shape, dtype=g.dtype), indices_of(node), g, accumulate=True)
 
 
 def indices_of(node) -> tuple:

@@ -7,14 +7,14 @@ from other things, or see to transforms themselves.
 
 from __future__ import annotations
 
-from tapegrad.ops.transformable import explained, transformable
+from tapegrad.ops.transformable import checked, transformable
 
 
 class Names(dict):
     """Public callables by name; whatever is put in becomes transformable."""
 
     def __setitem__(self, name: str, f) -> None:
-        super().__setitem__(name, f if hasattr(f, "batch") or not callable(f) else transformable(writes=is_write(name), name=name, method=self is METHODS)(f))
+        super().__setitem__(name, made_public(f, name, self is METHODS) if callable(f) else f)
 
 
 FUNCTIONS: dict[str, object] = Names()
@@ -25,12 +25,11 @@ def function(method: bool = False, name: str | None = None, aliases: tuple[str, 
     """Register a function of the package, and with `method` of Tensor too."""
 
     def register(f):
-        public_f = made_public(f, batch, linear, False, tensors, name or f.__name__, False)
-        for public in (name or f.__name__, *aliases):
-            FUNCTIONS[public] = public_f
-            if method:
-                METHODS[public] = public_f
-        return public_f
+        names = (name or f.__name__, *aliases)
+        for public in names:
+            for place in (FUNCTIONS, METHODS)[: 1 + method]:
+                place[public] = made_public(f, public, place is METHODS, batch, linear, tensors)
+        return FUNCTIONS[names[0]]
 
     return register
 
@@ -39,22 +38,25 @@ def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, l
     """Register a method of Tensor."""
 
     def register(f):
-        public_f = made_public(f, batch, linear, is_write(name or f.__name__), tensors, name or f.__name__, True)
-        for public in (name or f.__name__, *aliases):
-            METHODS[public] = public_f
-        return public_f
+        names = (name or f.__name__, *aliases)
+        for public in names:
+            METHODS[public] = made_public(f, public, True, batch, linear, tensors)
+        return METHODS[names[0]]
 
     return register
 
 
-def made_public(f, batch, linear, writes: bool, tensors: bool, name: str, method: bool):
-    if hasattr(f, "batch"):
+def made_public(f, name: str, method: bool, batch=None, linear=(), tensors: bool = True):
+    """The callable that the public has as `name`: one for each name, as its errors say how it was called."""
+    if not tensors or (hasattr(f, "public") and not hasattr(f, "linear")):
+        public_f = checked(name, method)(getattr(f, "__wrapped__", f) if hasattr(f, "public") else f)
+        public_f.batch, public_f.public = None, (name, method)  # it sees to transforms itself, or has nothing to do with them
+        return public_f
+    if getattr(f, "public", None) == (name, method):
         return f
-    if tensors:
-        return transformable(batch, linear, writes, name, method)(f)
-    public_f = explained(name, method)(f)
-    public_f.batch = None  # it sees to transforms itself, or has nothing to do with them
-    return public_f
+    if hasattr(f, "linear"):  # transformable already: the same under another name
+        return transformable(f.batch, f.linear, is_write(name) and method, name, method)(f.__wrapped__)
+    return transformable(batch, linear, is_write(name) and method, name, method)(f)
 
 
 def is_write(name: str) -> bool:

@@ -87,13 +87,22 @@ class Elementwise(Op):
     cost: int = 8
     check: Callable | None = None  # (op, operands): raises for operands that torch refuses
     parameters: tuple[str, ...] = ()  # public parameter names; ("input", "other") by default
-    scalars: bool = True  # Python numbers may go the fast path
+    scalars: str = "xy"  # which of two operands may be a Python number on the fast path
 
     def __post_init__(self):
         super().__post_init__()
         self.grads = tuple(self.grads)
         self.parameters = self.parameters or ("input", "other", "third")[: len(self.inputs)]
         self.domain = self.domain or ((-3.0, 3.0),) * len(self.inputs)
+
+    def forms(self) -> list[tuple[str, str]]:
+        """(kind, public name) of the ways to call it: a function "f", a method "m", an in-place method "i", an operator "o", "r" reflected, "a" augmented."""
+        names = [self.name, *self.aliases]
+        found = [("f", name) for name in names if self.function]
+        if self.method:
+            found += [("m", name) for name in names if "." not in name]
+            found += [("i", name + "_") for name in names if "." not in name and self.inplace]
+        return found + list(zip("ora", self.operators, strict=False))
 
     def formula(self, which: int, kind: str = "F") -> str:
         """The text of the forward value (0) or the derivative for input `which - 1`, for a dtype kind."""

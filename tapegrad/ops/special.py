@@ -16,7 +16,7 @@ from tapegrad import creation, dispatch, dtypes, writing
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
-from tapegrad.ops.public import FUNCTIONS, METHODS, function
+from tapegrad.ops.public import FUNCTIONS, METHODS, function, made_public
 from tapegrad.ops.registry import Structural
 from tapegrad.ops.transformable import transformable
 
@@ -138,17 +138,15 @@ def run_row(op: Special, tensors, number, d):
 def special(name, value, *grads, inputs=("x",), graph_name="", names=None, domain=((-3.0, 3.0),), kinds="F", numbers=False, promotes=True, doc=""):
     """Register a row, its functions, its method and its in-place form."""
     op = Special(name, graph_name, doc, inputs=inputs, value=value, grads=grads, names=names or (name,), domain=domain, kinds=kinds, numbers=numbers, promotes=promotes)
-    if len(inputs) == 1:
-        def run(input, *, out=None):
-            return call(op, input, out=out)
-    else:
-        def run(input, other, *, out=None):
-            return call(op, input, other, out=out)
+
+    def run(*args, out=None, **named):
+        return call(op, *args, *(named[k] for k in ("input", "x", "other", "n") if k in named), out=out)
+
     run.__name__ = run.__qualname__ = name
     run.__doc__ = doc or f"`scipy.special.{value}`, elementwise."
     for public in op.names:
         if public.startswith("special."):
-            SPECIAL[public[8:]] = run
+            SPECIAL[public[8:]] = made_public(run, public, False)
         else:
             FUNCTIONS[public] = METHODS[public] = run
             METHODS[public + "_"] = inplace.by_function(run)
@@ -206,7 +204,7 @@ def polygamma(n, input, *, out=None):
 
 METHODS["polygamma"] = lambda self, n: polygamma(n, self)
 METHODS["polygamma_"] = inplace.by_function(METHODS["polygamma"])
-SPECIAL["polygamma"] = polygamma
+SPECIAL["polygamma"] = made_public(polygamma, "special.polygamma", False)
 
 
 @function(method=True)
@@ -218,7 +216,7 @@ def mvlgamma(input, p, *, out=None):
 
 
 METHODS["mvlgamma_"] = inplace.by_function(mvlgamma)
-SPECIAL["multigammaln"] = mvlgamma
+SPECIAL["multigammaln"] = made_public(mvlgamma, "special.multigammaln", False)
 special("igamma", "gammainc", None, "g * exp(-y + xlogy(x - 1, y) - lgamma(x))", inputs=XY, names=("igamma", "special.gammainc"), domain=(HALF, HALF), promotes=False,
         doc="The regularised lower incomplete gamma function of input at other.")
 special("igammac", "gammaincc", None, "-g * exp(-y + xlogy(x - 1, y) - lgamma(x))", inputs=XY, names=("igammac", "special.gammaincc"), domain=(HALF, HALF), promotes=False,
@@ -287,4 +285,4 @@ def logit(input, eps=None, *, out=None):
 
 
 METHODS["logit_"] = inplace.by_function(logit)
-SPECIAL["logit"] = logit
+SPECIAL["logit"] = made_public(logit, "special.logit", False)

@@ -16,7 +16,6 @@ So a new op needs no rule to be right, and one to be fast.  While no level is al
 from __future__ import annotations
 
 import functools
-import sys
 
 ACTIVE: list = []  # the levels that are alive, of all threads
 
@@ -62,32 +61,24 @@ def plain(t):
     return t
 
 
-def raise_misfit(name: str, args, kwargs, method: bool = False) -> None:
-    """Raise what is wrong with the arguments of a failed call, if that is what made it fail; called while the failure is handled."""
-    if name:
-        from tapegrad.ops.arguments import has_forms, misfit
+@functools.cache
+def checker(name: str, method: bool):
+    """What looks at the arguments of a call before it runs (`ops/arguments.py`); None for names whose forms are not known."""
+    from tapegrad.ops import arguments
 
-        error, failure = misfit(name, args, kwargs, method), sys.exception()
-        if error is not None:
-            error.__dict__["failure"] = getattr(failure, "failure", failure)
-            raise error from None
-        if hasattr(failure, "failure") and has_forms(name):  # a call within refused its arguments, which this caller cannot know of
-            raise failure.failure from None
+    return arguments.checker(name, method)
 
 
-def explained(name: str, method: bool = False):
-    """Let a function that is not transformable say what is wrong with its arguments when it fails for them."""
+def checked(name: str, method: bool = False):
+    """Let a function that is not transformable refuse arguments that fit none of its forms."""
 
     def decorate(f):
         @functools.wraps(f)
         def run(*args, **kwargs):
-            try:
-                return f(*args, **kwargs)
-            except Unhandled:
-                raise
-            except Exception:
-                raise_misfit(name, args, kwargs, method)
-                raise
+            look = checker(name, method)
+            if look is not None:
+                kwargs = look(args, kwargs)
+            return f(*args, **kwargs)
 
         return run
 
@@ -97,29 +88,31 @@ def explained(name: str, method: bool = False):
 def transformable(batch=None, linear=(), writes=False, name="", method=False):
     """Let transforms step in: see the module's text for `batch` and `linear`; `writes` marks in-place methods.
 
-    The public function or method `name` says what is wrong with the arguments when a call fails for them (`ops/arguments.py`).
+    The public function or method `name` refuses arguments that fit none of its forms (`ops/arguments.py`).
     """
 
     def decorate(f):
         @functools.wraps(f)
-        def run(*args, **kwargs):
+        def bare(*args, **kwargs):
             if ACTIVE:
                 level = level_in(args)
                 if kwargs:
                     other = level_in(kwargs.values())
                     level = other if level is None or (other is not None and other.depth > level.depth) else level
                 if level is not None:
-                    return level.call(run, args, kwargs)
-            try:
-                return f(*args, **kwargs)
-            except Unhandled:
-                raise
-            except Exception:
-                raise_misfit(name, args, kwargs, method)
-                raise
+                    return level.call(bare, args, kwargs)
+            return f(*args, **kwargs)
 
-        run.writes = writes
-        run.batch, run.linear = batch, (linear,) if isinstance(linear, str) else linear
-        return run
+        @functools.wraps(f)
+        def run(*args, **kwargs):
+            look = checker(name, method)
+            if look is not None:
+                kwargs = look(args, kwargs)
+            return bare(*args, **kwargs) if ACTIVE else f(*args, **kwargs)
+
+        for public in (bare, run):
+            public.writes, public.public = writes, (name, method)
+            public.batch, public.linear = batch, (linear,) if isinstance(linear, str) else linear
+        return run if name else bare  # levels call the one that does not look: their rules give parameters that a method has not
 
     return decorate

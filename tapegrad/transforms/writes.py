@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tapegrad import dispatch, geometry, modes, writing
-from tapegrad.ops import indexing
+from tapegrad.ops import index_writes, indexing
 
 RESHAPING = ("unsqueeze_", "squeeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "as_strided_", "detach_")
 REFUSED = ("resize_", "resize_as_", "set_")  # a sample has no memory of its own
@@ -77,7 +77,7 @@ def set_item(level, target, index, value):
     item, advanced, name = indexing.split_index(target, index)
     view = target if indexing.is_whole(item, target) else indexing.basic(target, item, name)
     if any(a is not None for a in advanced):
-        level.store(view, source_of(view, (view, value)).index_put(tuple(advanced), value.to(target.dtype)))
+        level.store(view, index_writes.with_elements(source_of(view, (view, value)), tuple(advanced), value.to(target.dtype)))
     else:
         extra = value.ndim - view.ndim
         if extra > 0 and all(n == 1 for n in value.shape[:extra]):

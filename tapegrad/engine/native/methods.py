@@ -23,7 +23,7 @@ from tapegrad.engine.native.pointers import (
     the_state,
 )
 from tapegrad.engine.native.tables import drop
-from tapegrad.engine.native_codes import INPLACE, OPERATOR, REFLECTED
+from tapegrad.engine.native_codes import FORM, INPLACE, REFLECTED
 
 pair_words = stack_words(4)
 check_words = stack_words(40)
@@ -59,11 +59,7 @@ def binary(code, self, args, count, names):
     st = the_state()
     op = code & 0xFFFF
     row = op_row(st.ops, op)
-    slow = row.slow
-    if code & INPLACE:
-        slow = row.slow_inplace
-    elif code & OPERATOR:
-        slow = row.slow_reflected if code & REFLECTED else row.slow_operator
+    slow = load_i64(st.forms + (code >> FORM) * 8)
     x = self
     y = load_i64(args)
     wanted = 1
@@ -88,7 +84,7 @@ def binary(code, self, args, count, names):
                 if out > 0:
                     return wrap(out)
                 return 0 if out == FAILED else go_slow(slow, code, self, args, count, names)
-        if row.no_scalars != 0 and (code & INPLACE != 0 or a == 0):
+        if (row.scalars >> (0 if a == 0 else 1)) & 1 == 0 or (op == st.power and code & INPLACE != 0):
             return go_slow(slow, code, self, args, count, names)
         if a:
             scalar = scalar_slot(y, slot_row(st.slots, a).dtype)
@@ -190,10 +186,7 @@ def unary(code, self, args, count, names):
     """A call of a one-operand elementwise op."""
     st = the_state()
     op = code & 0xFFFF
-    row = op_row(st.ops, op)
-    slow = row.slow_operator if code & OPERATOR else row.slow
-    if code & INPLACE:
-        slow = row.slow_inplace
+    slow = load_i64(st.forms + (code >> FORM) * 8)
     x = self
     wanted = 0
     if self == 0:

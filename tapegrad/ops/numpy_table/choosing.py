@@ -24,7 +24,10 @@ def clip(a, a_min=np._NoValue, a_max=np._NoValue, out=None, *, min=np._NoValue, 
     x = as_tensor(a)
     if low is None and high is None:
         return store(x.clone(), out)
-    return store(x.clamp(None if low is None else lift(low), None if high is None else lift(high)), out)
+    low, high = (None if v is None else lift(v) for v in (low, high))
+    if any(hasattr(v, "_slot") for v in (low, high)):
+        low, high = (v if v is None or hasattr(v, "_slot") else tg("tensor")(v) for v in (low, high))
+    return store(x.clamp(low, high), out)
 
 
 @row("x, [0, 2], axis=1", "x, 1", "x, [[0, 5], [11, 3]]", "x, 1, axis=0")
@@ -35,7 +38,7 @@ def take(a, indices, axis=None, out=None, mode="raise"):
     x, axis = (x.reshape(-1), 0) if axis is None else (x, axis % x.ndim)
     flat = index.reshape(-1)
     picked = x.index_select(axis, tg("where")(flat < 0, flat + x.shape[axis], flat))
-    return store(picked.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), out)
+    return store(picked.reshape((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])), out)
 
 
 @row("x, np.array([[0], [2], [1]]), axis=1", "x, np.array([[0, 1, 2, 0]]), 0")

@@ -102,6 +102,10 @@ def reduce(name, array, axis=0, dtype=None, keepdims=False, initial=None, where=
     if name == "prod" and axis is None or axis == ():
         return x.prod() if axis is None else x.clone()
     dims = tuple(range(x.ndim)) if axis is None else axis
+    if name == "prod" and isinstance(dims, tuple):
+        for dim in sorted((d % x.ndim for d in dims), reverse=True):
+            x = x.prod(dim, bool(keepdims))
+        return x
     return tg(name)(x, dims, bool(keepdims)) if x.ndim or name != "logsumexp" else x.clone()
 
 
