@@ -6,6 +6,7 @@ They sort arguments out - keywords, alpha, rounding modes, what is not a tensor 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def function(op: Elementwise, look, in_place: bool, /, *args, **kwargs):
     return call(chosen, *values, out=out)
 
 
-def rounded_division(mode: str) -> Elementwise:
+def rounded_division(mode: str):
     if mode == "floor":
         return OPS["round_divide"]
     if mode == "trunc":
@@ -98,4 +99,4 @@ def augmented(op: Elementwise, self, other):
     return call_inplace(op, self, other)
 
 
-OPERATORS = {"o": operator, "r": functools.partial(operator, reflected=True), "a": augmented}
+OPERATORS: dict[str, Callable] = {"o": operator, "r": functools.partial(operator, reflected=True), "a": augmented}

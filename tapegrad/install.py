@@ -208,10 +208,10 @@ def start(engine) -> None:
 @functools.cache
 def method_names() -> set[str]:
     """The methods of Tensor that compiled code serves, known before it runs."""
-    return {name for op in elementwise_ops() if len(op.inputs) <= 2 for _, _, names, _ in forms(op) for name in names if "." not in name}
+    return {name for _, kind, name in planned.elementwise_forms() if kind != "f"}
 
 
 @functools.cache
 def function_names() -> set[str]:
     """The public functions that compiled code serves, known before it runs."""
-    return {*METHODS_AS_FUNCTIONS, *planned.function_names()} | {n for op in elementwise_ops() if len(op.inputs) <= 2 and op.function is True for n in (op.name, *op.aliases)}
+    return {*METHODS_AS_FUNCTIONS, *planned.function_names()} | {name for op, kind, name in planned.elementwise_forms() if kind == "f" and op.function is True}

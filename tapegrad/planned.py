@@ -45,7 +45,7 @@ SCALED = ("add", "sub")  # elementwise ops whose complete forms are served too, 
 def served() -> list[tuple[str, str, Callable, int]]:
     """(kind, name, Python callable, flags), a number of the cache each: "m" a method, "f" a function, "complete_..." a form of an elementwise op."""
     table.load()
-    result = []
+    result: list[tuple] = []
     for kind, found in (("m", METHODS), ("f", FUNCTIONS)):
         bodies: dict[object, list[str]] = {}  # of one function, the names
         for name, callable_ in found.items():

@@ -214,11 +214,20 @@ class Form:
                 return f"{where}, but found element of type {type_name(items[0])} at pos 0"
         return f"{where}, not {type_name(value)}"
 
-    def marked(self, args: tuple, kwargs: dict, numbers_too: bool) -> str:
-        """The types given, with a mark on each that does not fit."""
+    def marked(self, args: tuple, kwargs: dict) -> str | None:
+        """The types given, with a mark on each that does not fit; None unless there are as many as its text has parts.
+
+        As in torch a "*" is such a part, and nothing fits a Number.
+        """
+        parts: list[Parameter | None] = list(self.parameters)
+        if self.positional < len(parts):
+            parts.insert(self.positional, None)
+        if len(args) + len(kwargs) != len(parts):
+            return None
         named = {p.name: p for p in self.parameters}
-        given = [("", p, v) for p, v in zip(self.parameters, args)] + [(k + "=", named.get(k), v) for k, v in kwargs.items()]
-        words = [f"{k}{type_name(v)}" if p and (p.fits(v, numbers_too) or v is None and p.none) else f"{k}!{type_name(v)}!" for k, p, v in given]
+        given = [("", p, v) for p, v in zip(parts, args)] + [(k + "=", named.get(k), v) for k, v in kwargs.items()]
+        good = lambda p, v: p is not None and p.kind != "Number" and (p.fits(v, False) or v is None and p.none)
+        words = [f"{k}{type_name(v)}" if good(p, v) else f"{k}!{type_name(v)}!" for k, p, v in given]
         return ", ".join(words) + ", " * bool(kwargs)
 
     def has_room(self, args: tuple, kwargs: dict) -> bool:
@@ -288,27 +297,26 @@ def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeEr
     meant = [text for form, text in zip(ways, troubles) if form.has_room(args, kwargs) and not form.deprecated]
     if len(ways) == 1 or len(meant) == 1:
         return TypeError(troubles[0] if len(ways) == 1 else meant[0])
-    return TypeError(f"{name}() received an invalid combination of arguments - {described(name, args, kwargs, listed)}")
+    return TypeError(f"{name}() received an invalid combination of arguments - {described(args, kwargs, listed)}")
 
 
-def described(name: str, args: tuple, kwargs: dict, listed: list[Form]) -> str:
+def described(args: tuple, kwargs: dict, listed: list[Form]) -> str:
     """The arguments given, and the forms that they do not fit."""
-    numbers_too = name in TAKE_NUMBERS
     got = ", ".join([*map(type_name, args), *(f"{k}={type_name(v)}" for k, v in kwargs.items())]) + ", " * (bool(kwargs) and not args)
     unknown = lambda form: [k for k in kwargs if k not in [p.name for p in form.parameters]]
     if len(listed) == 1:
         form = listed[0]
         if unknown(form):
             return "got unrecognized keyword arguments: " + ", ".join(unknown(form))
-        return f"got ({form.marked(args, kwargs, numbers_too) if form.has_room(args, kwargs) else got}), but expected {form.text}"
+        return f"got ({form.marked(args, kwargs) or got}), but expected {form.text}"
     expected = ""
     for form in listed:
         expected += f" * {form.text}\n"
-        if form.has_room(args, kwargs):
-            if unknown(form):
-                expected += f"      didn't match because some of the keywords were incorrect: {', '.join(unknown(form))}\n"
-            else:
-                expected += f"      didn't match because some of the arguments have invalid types: ({form.marked(args, kwargs, numbers_too)})\n"
+        marked = form.marked(args, kwargs)
+        if marked is not None and unknown(form):
+            expected += f"      didn't match because some of the keywords were incorrect: {', '.join(unknown(form))}\n"
+        elif marked is not None:
+            expected += f"      didn't match because some of the arguments have invalid types: ({marked})\n"
     return f"got ({got}), but expected one of:\n{expected}"
 
 
