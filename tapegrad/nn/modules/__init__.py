@@ -32,6 +32,7 @@ from tapegrad.nn.modules.activation import (
     Tanhshrink,
     Threshold,
 )
+from tapegrad.nn.modules.attention import MultiheadAttention
 from tapegrad.nn.modules.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from tapegrad.nn.modules.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from tapegrad.nn.modules.distance import CosineSimilarity, PairwiseDistance
@@ -97,6 +98,13 @@ from tapegrad.nn.modules.shaping import (
     Unflatten,
 )
 from tapegrad.nn.modules.sparse import Embedding
+from tapegrad.nn.modules.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 if not TYPE_CHECKING:  # a type checker cannot follow it, and takes every name without it
     __all__ = [name for name in dir() if name[0].isupper() and name != "TYPE_CHECKING"]  # noqa: PLE0604 (the classes imported above)
