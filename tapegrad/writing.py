@@ -19,18 +19,18 @@ PARTIAL = (
 )
 
 
-def refuse_overlap(target, values):
-    """Raise if the memory that is written to is a part of an operand's, but not the same elements in the same order."""
+def refuse_overlap(target, values, same_too: bool = False):
+    """Raise if the memory that is written to is a part of an operand's, but not (or `same_too`) the same elements in the same order."""
     buffer = core.get_field(target._slot, core.BUFFER)
     for value in values:
-        if value is target or not isinstance(value, Handle) or core.get_field(value._slot, core.BUFFER) != buffer:
+        if value is target and not same_too or not isinstance(value, Handle) or core.get_field(value._slot, core.BUFFER) != buffer:
             continue
         layouts = [core.get_field(t._slot, core.GEOMETRY) for t in (target, value)]
         if not all(geometry.flags_of(g) & layout.DENSE and geometry.numels[g] for g in layouts):
             continue  # which elements they share is too much to find out
         (a, a_end), (b, b_end) = ((s := core.data_of(t._slot), s + geometry.numels[g] * t.dtype.itemsize) for t, g in zip((target, value), layouts, strict=True))
         same = a == b and a_end == b_end
-        if geometry.strides[layouts[0]] != geometry.strides[layouts[1]] if same else a < b_end and b < a_end:
+        if same_too or geometry.strides[layouts[0]] != geometry.strides[layouts[1]] if same else a < b_end and b < a_end:
             raise RuntimeError(PARTIAL)
 
 

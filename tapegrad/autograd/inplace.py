@@ -439,15 +439,21 @@ def fill_(tensor, value, graph_name="FillBackward2"):
     return tensor
 
 
-def by_function(function):
-    """The in-place form of an op that has no kernel of its own: compute, then replace."""
+def by_function(function, apart: bool = False):
+    """The in-place form of an op that has no kernel of its own: compute, then replace.
+
+    Operands may be the tensor itself, unless they must be `apart`, but not a part of it.
+    """
 
     def run(self, *args, **kwargs):
         plans.settled(self)
         tensors = [a for a in args if hasattr(a, "_slot")]
         check_writable(self, tensors)
+        writing.refuse_overlap(self, tensors, apart)
         source = self.clone() if is_recorded(self, tensors) else self
         result = function(source, *args, **kwargs)
+        if result.shape != self.shape:
+            raise RuntimeError(f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(result.shape)}")
         if result.dtype is not self.dtype:
             writing.can_store(result.dtype, self.dtype)
         if is_recorded(self, tensors) and result.requires_grad:

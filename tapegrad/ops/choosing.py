@@ -37,14 +37,21 @@ def select_where(level, f, input, mask, *, out=None):
 @function(method=True, batch=dynamic_shape("nonzero"))
 def nonzero(input, *, out=None, as_tuple=False):
     """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
-    from tapegrad.creation import from_array
+    from tapegrad.creation import empty_of, from_array
 
     array = tensor_argument("nonzero", input).detach()._values()
     if not isinstance(as_tuple, bool):
         raise TypeError(f"nonzero(): argument 'as_tuple' must be bool, not {type(as_tuple).__name__}")
+    if as_tuple and out is not None:
+        raise RuntimeError("nonzero does not support the out kwarg when as_tuple is True")
+    if out is not None and out.dtype is not dtypes.int64:
+        raise RuntimeError(f"nonzero: Expected out tensor to have scalar type Long but got scalar type{out.dtype.scalar_name}")
     if as_tuple:
         return tuple(from_array(p.astype(np.int64, copy=False), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
-    return into(out, from_array(np.argwhere(array).astype(np.int64, copy=False), dtypes.int64), "nonzero")
+    positions = np.argwhere(array)
+    result = empty_of(positions.shape, dtypes.int64, (1, positions.shape[0]))  # the coordinates of a dim lie together, as torch has them
+    result._array()[...] = positions
+    return into(out, result, "nonzero")
 
 
 @function(method=True)
@@ -103,6 +110,10 @@ def where(condition, input=None, other=None, *, out=None):
             f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.scalar_name}"
         )
     if condition.dtype is dtypes.uint8:
+        dispatch.warn_once(
+            "where received a uint8 condition tensor. This behavior is deprecated and will be removed in a future version of PyTorch. Use a "
+            "boolean condition instead."
+        )
         condition = condition.to(dtypes.bool_)
     return dispatch.call(BY_NAME["where"], condition, input, other, out=out)
 
@@ -113,7 +124,7 @@ def where_method(self, condition, other):
     return where(condition, self, other)
 
 
-@function(method=True)
+@function(method=True, aliases=("clip",))
 def clamp(input, min=None, max=None, *, out=None):
     """Elements limited to [min, max]; either bound may be None, a number or a tensor."""
     from tapegrad import dispatch
@@ -129,7 +140,7 @@ def clamp(input, min=None, max=None, *, out=None):
     return dispatch.call(BY_NAME["clamp_both"], input, min, max, out=out)
 
 
-@method()
+@method(aliases=("clip_",))
 def clamp_(self, min=None, max=None):
     """`clamp` in place."""
     from tapegrad import dispatch

@@ -6,6 +6,8 @@ import numpy as np
 
 from tapegrad import dtypes
 from tapegrad.autograd.node import record
+from tapegrad.creation import convert_number
+from tapegrad.dispatch import warn_once
 from tapegrad.ops import picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.index_writes import add_at
@@ -28,7 +30,7 @@ def index_array(name, x, dim, index):
     if array.size and (array.min() < 0 or array.max() >= size):
         bad = array.min() if array.min() < 0 else array.max()
         if name == "index_select":
-            if dim in (0, x.ndim - 1):
+            if dim != 1:
                 raise IndexError("index out of range in self")
             raise RuntimeError(f"INDICES element is out of DATA bounds, id={bad} axis_dim={size}")
         raise RuntimeError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
@@ -46,6 +48,8 @@ def check_index_shape(name, x, dim, index, src=None):
                 f"src {list(src.shape)}"
             )
         if d != dim and index.shape[d] > x.shape[d]:
+            if who == "self":
+                raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {dim}")
             raise RuntimeError(
                 f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from "
                 f"dimension {dim}"
@@ -116,7 +120,7 @@ def scattered(name, op, input, dim, index, src, add):
     dim = wrap_dim(dim, input.ndim)
     tensor = hasattr(src, "_slot")
     if tensor and input.ndim and tuple(src.shape) == tuple(index.shape) and index.numel() and index.ndim == input.ndim and src.dtype is input.dtype \
-            and picks.usable(input, index):
+            and picks.usable(input, index) and not (add and input.dtype.reduced):  # half-precision sums are rounded at the end
         check_index_shape(name, input, dim, index)
         return picks.along_dim(op, "scatter_add" if add else "scatter", input, dim, index, src, lambda: index_array(name, input, dim, index))
     array = index_array(name, input, dim, index)
@@ -150,10 +154,17 @@ def scattered(name, op, input, dim, index, src, add):
 def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     """A copy of `input` with `src` (a tensor or number) written at `index` along `dim`."""
     src = value if src is None else src
-    if reduce == "add":
-        return scattered("scatter", scatter_add_op, input, dim, index, src if hasattr(src, "_slot") else input.new_full(tuple(index.shape), src), True)
     if reduce is not None:
-        raise RuntimeError("reduce argument must be either add or multiply.")
+        if reduce not in ("add", "multiply"):
+            raise RuntimeError("reduce argument must be either add or multiply.")
+        if hasattr(src, "_slot"):
+            warn_once(
+                "The reduce argument of torch.scatter with Tensor src is deprecated and will be removed in a future PyTorch release. Use "
+                "torch.scatter_reduce instead for more reduction options."
+            )
+        else:
+            src = input.new_full(tuple(index.shape), src)
+        return input.scatter_reduce(dim, index, src, "sum" if reduce == "add" else "prod")
     return scattered("scatter", scatter_op, input, dim, index, src, False)
 
 
@@ -250,7 +261,9 @@ def index_add(input, dim, index, source, *, alpha=1):
             "source tensor shape must match self tensor shape, excluding the specified dimension. "
             f"Got self.shape = {list(shape)} source.shape = {list(source.shape)}"
         )
-    if alpha == 1 and input.ndim and index.ndim == 1 and tuple(source.shape) == (*shape[:dim], index.numel(), *shape[dim + 1 :]) and picks.usable(input, index):
+    alpha = convert_number(alpha, input.dtype)
+    stepwise = input.ndim == 1 or not input.dtype.reduced  # half-precision sums of rows are rounded at the end, those of vectors at every step
+    if alpha == 1 and stepwise and input.ndim and index.ndim == 1 and tuple(source.shape) == (*shape[:dim], index.numel(), *shape[dim + 1 :]) and picks.usable(input, index):
         return picks.index_add(index_add_op, input, dim, index, source, refused, dim=dim, alpha=1, source_shape=tuple(source.shape))
     array = refused().reshape(-1)
     result = from_array(input.detach()._array(), input.dtype)

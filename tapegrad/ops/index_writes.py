@@ -18,10 +18,12 @@ from tapegrad.ops.indexing import (
     shapes_agree,
     split_index,
     take_elements,
+    warn_of_bytes,
 )
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import Unhandled, transformable
+from tapegrad.writing import refuse_overlap
 
 
 @method()
@@ -108,9 +110,9 @@ def put_by_kernel(target, advanced, values) -> bool:
     return True
 
 
-def add_at(array, where, values, d):
-    """numpy.add.at on memory of `d`."""
-    if d.reduced:
+def add_at(array, where, values, d, stepwise=False):
+    """numpy.add.at on memory of `d`; sums of half-precision numbers are rounded at the end, or after every step."""
+    if d.reduced and not (stepwise and d is dtypes.float16):
         sums = dtypes.from_stored(array, d)
         np.add.at(sums, where, dtypes.from_stored(values, d))
         array[...] = dtypes.to_stored(sums, d)
@@ -123,7 +125,7 @@ def put_array(array, advanced, shape, values, accumulate, d):
     where = arrays_of(advanced, shape)
     try:
         if accumulate:
-            add_at(array, where, values, d)
+            add_at(array, where, values, d, stepwise=True)
         else:
             array[where] = values
     except ValueError:
@@ -183,6 +185,12 @@ def with_elements(input, indices, values, accumulate=False):
 
 
 @method()
+def __delitem__(self, index):
+    """Tensors keep their elements: a TypeError."""
+    raise TypeError("Tensor does not support deleting items")
+
+
+@method()
 def index_put_(self, indices, values, accumulate=False):
     """Write (or add) `values` at `indices`, in place."""
     put_elements(self, indices, values, accumulate)
@@ -193,6 +201,8 @@ def put_elements(self, indices, values, accumulate):
     """`index_put_` on memory."""
     from tapegrad.autograd import inplace
 
+    if hasattr(indices, "_slot"):
+        raise TypeError("index_put_(): argument 'indices' (position 1) must be tuple of Tensors, not Tensor")
     indices = [None if i is None else as_index(i) for i in indices]
     if len(indices) > self.ndim:
         raise IndexError(f"too many indices for tensor of dimension {self.ndim} (got {len(indices)})")
@@ -204,7 +214,11 @@ def put_elements(self, indices, values, accumulate):
     expanded: list = []
     for i in indices:
         if i is not None and i.dtype in (dtypes.bool_, dtypes.uint8):
+            warn_of_bytes(i)
             expanded.extend(i.nonzero(as_tuple=True))
         else:
             expanded.append(i)
+    refuse_overlap(self, [*(i for i in expanded if i is not None), values], same_too=True)
+    if not indices and geometry.broadcast_shapes_or_none(tuple(self.shape), tuple(values.shape)) != tuple(self.shape):
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(self.shape)}")
     inplace.put_into(self, expanded + [None] * (self.ndim - len(expanded)), values, accumulate)

@@ -48,6 +48,12 @@ def as_index(part):
     return index
 
 
+def warn_of_bytes(mask) -> None:
+    if mask.dtype is dtypes.uint8:
+        text = "indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead."
+        warnings.warn(text, UserWarning, stacklevel=5)
+
+
 def scalar_of(part):
     """The integer of a 0-d integer tensor or NumPy integer, else None."""
     if hasattr(part, "_slot"):
@@ -128,6 +134,7 @@ def split_index(x, index):
             elif is_tensor_index(part):
                 found = as_index(part)
                 mask = found.dtype in (dtypes.bool_, dtypes.uint8)
+                warn_of_bytes(found)
                 if mask and found._level is not None and found._level.kind == "vmap":
                     raise RuntimeError(
                         "vmap: We do not support batching operators that can support dynamic shape. Attempting to batch over indexing with a "
@@ -166,7 +173,7 @@ def slice_of(part: slice, size: int) -> tuple:
             raise TypeError("slice indices must be integers or None or have an __index__ method")
         values.append(None if v is None else v.__index__())
     if values[2] is not None and values[2] <= 0:
-        raise ValueError("step must be greater than zero")
+        raise ValueError("step must be greater than zero" if values[2] else "slice step cannot be zero")
     start, stop, step = slice(*values).indices(size)
     return start, max(start, stop), step
 
@@ -212,10 +219,9 @@ def __getitem__(self, index):
     elif kind in plans.PLAIN and not ACTIVE and index.dtype is dtypes.bool_ and index.ndim and index.shape == self.shape:
         return take_elements(self, index.nonzero(as_tuple=True))
     item, advanced, name = split_index(self, index)
-    view = self if advanced and is_whole(item, self) else basic(self, item, name)
-    if any(a is not None for a in advanced):
-        return take_elements(view, advanced)
-    return view
+    picked = any(a is not None for a in advanced)
+    view = self if picked and is_whole(item, self) else basic(self, item, name)
+    return take_elements(view, advanced) if picked else view
 
 
 # --- advanced indices ------------------------------------------------------------------------------------------------
@@ -234,6 +240,8 @@ def arrays_of(advanced, shape, name="index"):
         if array.size:
             low, high = array.min(), array.max()
             size = shape[d]
+            if not size:
+                raise IndexError("index is out of bounds for dimension with size 0")
             if low < -size or high >= size:
                 bad = low if low < -size else high
                 raise IndexError(f"index {bad} is out of bounds for dimension {d} with size {size}")
@@ -330,6 +338,8 @@ def shapes_agree(indices) -> None:
 def take(input, index):
     """The elements at flat positions."""
     size = input.numel()
+    if not size and index.numel():
+        raise IndexError("take(): tried to take from an empty tensor")
     array = index.detach()._array()
     if array.size and (array.min() < -size or array.max() >= size):
         raise IndexError(f"out of range: tried to access index {array.max()} on a tensor of {size} elements.")

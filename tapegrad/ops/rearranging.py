@@ -11,7 +11,8 @@ from tapegrad.autograd.node import record
 from tapegrad.creation import check_dtype
 from tapegrad.ops import plan as plans
 from tapegrad.ops import strided  # noqa: F401 (registers views that are copied below)
-from tapegrad.ops.joining import cat, diag_embed, meshgrid, sequence, stack
+from tapegrad.ops.diagonals import diag_embed
+from tapegrad.ops.joining import cat, meshgrid, sequence, stack
 from tapegrad.ops.public import FUNCTIONS, METHODS, function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim

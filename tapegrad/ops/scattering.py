@@ -17,7 +17,7 @@ from tapegrad.ops.views import tensor_argument, wrap_dim
 
 
 def with_inplace(f):
-    METHODS[f.__name__ + "_"] = inplace.by_function(f)
+    METHODS[f.__name__ + "_"] = inplace.by_function(f, apart=True)
     return f
 
 
@@ -54,12 +54,15 @@ def index_copy(input, dim, index, source):
     rest = lambda t: tuple(s for d, s in enumerate(t.shape) if d != dim)
     if source.ndim and rest(input) != rest(source):
         raise RuntimeError(
-            f"index_copy_(): Source/destination tensor must have same slice shapes. Destination slice shape: {list(rest(input))} at dimension {dim} "
-            f"and source slice shape: {list(rest(source))} at dimension 0."
+            f"index_copy_(): Source/destination tensor must have same slice shapes. Destination slice shape: {' '.join(map(str, rest(input)))} at "
+            f"dimension {dim} and source slice shape: {' '.join(map(str, rest(source)))} at dimension 0."
         )
     if source.ndim and index.numel() != source.shape[dim]:
         raise IndexError(f"index_copy_(): Number of indices ({index.numel()}) should be equal to source.size(dim) ({source.shape[dim]})")
-    where_to = index_array("index_copy_", input, dim, index).reshape(-1)
+    where_to, size = index.detach()._array().reshape(-1), input.shape[dim] if input.ndim else 1
+    if where_to.size and (where_to.min() < 0 or where_to.max() >= size):
+        bad = where_to.min() if where_to.min() < 0 else where_to.max()
+        raise IndexError(f"index_copy_(): index {bad} is out of bounds for dimension {dim} with size {size}")
     result = creation.from_array(input.detach()._array(), input.dtype)
     target, values = result._array().reshape(input.shape or (1,)), source.detach()._array()
     if target.size:
@@ -83,10 +86,12 @@ def index_fill(input, dim, index, value):
     """A copy of `input` with `value`, a number or a 0-d tensor, at the entries of `dim` that `index` lists."""
     dim = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
-        raise IndexError("Index has to be a vector/scalar")
+        raise RuntimeError("Index has to be a vector/scalar")
     if index.dtype not in (dtypes.int64, dtypes.int32):
         raise IndexError("index_fill_(): Expected dtype int64 for index.")
     tensor = hasattr(value, "_slot")
+    if not tensor and isinstance(value, complex) and not input.dtype.is_complex:
+        raise RuntimeError("index_fill_(): Converting complex Scalar to non-complex type is not supported")
     if tensor and value.ndim:
         raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
     size = input.shape[dim] if input.ndim else 1
@@ -185,7 +190,7 @@ def masked_scatter(input, mask, source):
 
     if input.dtype is not source.dtype:
         raise RuntimeError(
-            f"masked_scatter: expected self and source to have same dtypes but got {input.dtype.scalar_name} and {source.dtype.scalar_name}"
+            f"masked_scatter: expected self and source to have same dtypes but got{input.dtype.scalar_name} and {source.dtype.scalar_name}"
         )
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype.scalar_name}")
@@ -262,6 +267,8 @@ def reduced_by_index(name, graph_name, input, dim, index, src, reduce, include_s
     if index.dtype not in (dtypes.int64, dtypes.int32) and index.numel():
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
     if input.dtype is not src.dtype:
+        if name == "index_reduce":
+            raise RuntimeError(f"index_reduce_(): self ({input.dtype.scalar_name}) and source ({src.dtype.scalar_name}) must have the same scalar type")
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
     if input.dtype.reduced:
         return reduced_by_index(name, graph_name, input.float(), dim, index, src.float(), reduce, include_self).to(input.dtype)

@@ -8,7 +8,7 @@ from tapegrad import core, creation, dtypes, formats, geometry, modes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
-from tapegrad.ops import choosing, gathering, joining, moves, permuting, reshaping, rows, scans, strided
+from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
@@ -109,11 +109,10 @@ def masked_fill_(self, mask, value):
 
 _masked_fill_ = inplace.by_function(choosing.masked_fill)
 
-for _name, _function in (
-    ("scatter", gathering.scatter), ("scatter_add", gathering.scatter_add), ("index_add", gathering.index_add), ("cumsum", scans.cumsum),
-    ("cumprod", scans.cumprod), ("tril", joining.tril), ("triu", joining.triu),
-):
-    method(name=_name + "_")(inplace.by_function(_function))
+for _function in (gathering.scatter, gathering.scatter_add, gathering.index_add):
+    method(name=_function.__name__ + "_")(inplace.by_function(_function, apart=True))
+for _function in (scans.cumsum, scans.cumprod, diagonals.tril, diagonals.triu):
+    method(name=_function.__name__ + "_")(inplace.by_function(_function))
 
 
 def _reshaping(name, function):
@@ -180,6 +179,14 @@ for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("long"
 def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     """A tensor of `data`, in this tensor's dtype unless another is given."""
     return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._values(), dtype or self.dtype), requires_grad)
+
+
+@method()
+def new(self, *args, device=None):
+    """torch's old constructor, in this tensor's dtype: of data, or uninitialised of sizes."""
+    from tapegrad.legacy import of_dtype
+
+    return of_dtype(self.dtype, args)
 
 
 def new_samples(level, f, self, *size, **named):
@@ -275,36 +282,6 @@ def positive(input):
 
 
 method(name="__pos__")(positive)
-
-
-@function()
-def is_tensor(obj):
-    """Whether `obj` is a Tensor."""
-    return hasattr(obj, "_slot")
-
-
-@function()
-def is_inference(input):
-    """Whether the tensor was made in inference mode."""
-    return input.is_inference()
-
-
-@function()
-def is_floating_point(input):
-    """Whether the dtype is a floating-point type."""
-    return input.dtype.is_floating_point
-
-
-@function()
-def is_complex(input):
-    """Whether the dtype is complex."""
-    return input.dtype.is_complex
-
-
-@function()
-def numel(input):
-    """The number of elements."""
-    return input.numel()
 
 
 @function(method=True)

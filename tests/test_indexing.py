@@ -1,0 +1,143 @@
+"""Indexing, gather and scatter, masks: what torch's own tests ask for beyond the table of ops."""
+
+from __future__ import annotations
+
+import pytest
+
+import tapegrad as tg
+
+OVERLAP = "unsupported operation"
+
+
+# --- x[...] ---------------------------------------------------------------------------------------------------------
+def test_whole_indices_are_views():
+    x = tg.arange(6.0).view(2, 3)
+    y = x * tg.ones((), requires_grad=True)
+    for index in (..., (), (slice(None), slice(None))):
+        assert x[index] is not x and x[index]._base is x._base and y[index].grad_fn.name() == "AliasBackward0"
+    x[...][0, 0] = 9
+    assert x[0, 0] == 9
+
+
+def test_bytes_as_masks_warn():
+    x, mask = tg.zeros(3), tg.tensor([1, 0, 1], dtype=tg.uint8)
+    with pytest.warns(UserWarning, match="torch.uint8 is now deprecated"):
+        assert x[mask].shape == (2,)
+    with pytest.warns(UserWarning, match="torch.uint8 is now deprecated"):
+        x.index_put_((mask,), tg.ones(2))
+    assert x.tolist() == [1, 0, 1]
+
+
+def test_refused_indices():
+    x = tg.zeros(3, 2)
+    for index, error, words in [
+        (slice(0, 2, 0), ValueError, "slice step cannot be zero"), (slice(None, None, -1), ValueError, "step must be greater than zero"),
+    ]:  # fmt: skip
+        with pytest.raises(error, match=words):
+            x[index]
+    with pytest.raises(IndexError, match="index is out of bounds for dimension with size 0"):
+        tg.empty(10, 0)[:, [0, 1]]
+    with pytest.raises(TypeError, match="does not support deleting items"):
+        del x[0]
+    with pytest.raises(RuntimeError, match="value tensor of shape .1. cannot be broadcast to indexing result of shape"):
+        tg.zeros(()).index_put([], tg.ones(1), True)
+    with pytest.raises(TypeError, match="must be tuple of Tensors, not Tensor"):
+        x.index_put_(tg.tensor([0]), tg.ones(2))
+    with pytest.raises(IndexError, match="tried to take from an empty tensor"):
+        tg.zeros(0).take(tg.tensor([0]))
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("write", [
+    lambda x, i: x.index_add_(0, i, x[:3]), lambda x, i: x.index_copy_(0, i, x[:3]), lambda x, i: x.put_(i, x[:3]),
+    lambda x, i: x.scatter_(0, i, x[:3]), lambda x, i: x.index_put_((i,), x[:3]), lambda x, i: x.masked_scatter_(x > 2, x),
+    lambda x, i: i.index_add_(0, i, i.clone()), lambda x, i: i.index_copy_(0, i.clone(), i), lambda x, i: i.put_(i, i),
+    lambda x, i: i.index_put_((i,), i.clone()), lambda x, i: i.index_fill_(0, i, 0), lambda x, i: x[:3].addcmul_(x[1:4], x[:3]),
+])  # fmt: skip
+def test_operands_in_the_memory_that_is_written(write):
+    x, index = tg.arange(6.0), tg.tensor([2, 1, 0])
+    with pytest.raises(RuntimeError, match=OVERLAP):
+        write(x, index)
+    assert x.tolist() == [0, 1, 2, 3, 4, 5] and index.tolist() == [2, 1, 0]
+
+
+def test_in_place_results_keep_the_shape():
+    x = tg.zeros(2, 3)
+    for write in (lambda: x.masked_fill_(tg.ones(4, 2, 3) > 0, 1), lambda: x.masked_scatter_(tg.ones(4, 2, 3) > 0, tg.ones(24))):
+        with pytest.raises(RuntimeError, match="output with shape .2, 3. doesn't match the broadcast shape .4, 2, 3."):
+            write()
+    assert x.sum() == 0
+
+
+# --- scatter and gather ---------------------------------------------------------------------------------------------
+def test_scatter_reduces():
+    index = tg.tensor([[0, 1, 2, 0], [0, 0, 0, 0]])
+    x = tg.full((3, 4), 2.0)
+    assert x.scatter(0, index, 3.0, reduce="multiply").tolist() == [[18, 6, 6, 18], [2, 6, 2, 2], [2, 2, 6, 2]]
+    assert x.clone().scatter_(0, index, 3.0, reduce="add").tolist() == [[8, 5, 5, 8], [2, 5, 2, 2], [2, 2, 5, 2]]
+    with pytest.raises(RuntimeError, match="reduce argument must be either add or multiply"):
+        x.scatter(0, index, 3.0, reduce="mean")
+
+
+@pytest.mark.parametrize("add, expected", [
+    (lambda x, i, s: x.scatter_add(0, i, s), 10.0), (lambda x, i, s: x.index_add(0, i, s), 10.078125),
+    (lambda x, i, s: x.index_put((i,), s, accumulate=True), 10.078125),
+])  # fmt: skip
+def test_half_precision_sums_round_where_torch_rounds(add, expected):
+    result = add(tg.zeros(2).half(), tg.zeros(100, dtype=tg.int64), tg.full((100,), 0.1).half())
+    assert result.tolist() == [expected, 0]
+
+
+def test_errors_of_writes_by_index():
+    x = tg.zeros(3, 2)
+    for call, error, words in [
+        (lambda: x.index_copy(0, tg.tensor([0, 5]), tg.ones(2, 2)), IndexError, r"index_copy_\(\): index 5 is out of bounds"),
+        (lambda: x.index_fill(0, tg.tensor([[0]]), 1), RuntimeError, "Index has to be a vector/scalar"),
+        (lambda: x.index_fill(0, tg.tensor([0]), 1j), RuntimeError, "Converting complex Scalar"),
+        (lambda: x.index_add(0, tg.tensor([0]), tg.ones(1, 2), alpha=1j), RuntimeError, "value cannot be converted to type float without overflow"),
+        (lambda: x.index_reduce(0, tg.tensor([0]), tg.ones(1, 2).int(), "prod"), RuntimeError, "must have the same scalar type"),
+        (lambda: x.index_select(1, tg.tensor([2])), RuntimeError, "INDICES element is out of DATA bounds, id=2 axis_dim=2"),
+    ]:
+        with pytest.raises(error, match=words):
+            call()
+
+
+# --- masks ----------------------------------------------------------------------------------------------------------
+def test_nonzero():
+    x = tg.tensor([[1, 0], [2, 3]])
+    assert x.nonzero().tolist() == [[0, 0], [1, 0], [1, 1]] and x.nonzero().stride() == (1, 3)
+    with pytest.raises(RuntimeError, match="does not support the out kwarg when as_tuple is True"):
+        tg.nonzero(x, as_tuple=True, out=tg.empty(0, dtype=tg.int64))
+    with pytest.raises(RuntimeError, match="Expected out tensor to have scalar type Long"):
+        tg.nonzero(x, out=tg.empty(0))
+
+
+def test_clip_is_clamp():
+    x = tg.arange(4.0)
+    assert x.clip(1, 2).tolist() == [1, 1, 2, 2] == x.clone().clip_(1, 2).tolist() and tg.clip(x, max=1).tolist() == [0, 1, 1, 1]
+
+
+def test_fill_diagonal():
+    assert tg.zeros(5, 2).fill_diagonal_(1, wrap=True).tolist() == [[1, 0], [0, 1], [0, 0], [1, 0], [0, 1]]
+    assert tg.zeros(2, 2, 2).fill_diagonal_(3).tolist() == [[[3, 0], [0, 0]], [[0, 0], [0, 3]]]
+    x = tg.ones(2, 3, requires_grad=True)
+    y = x * 2
+    y.fill_diagonal_(0).sum().backward()
+    assert x.grad.tolist() == [[0, 2, 2], [2, 0, 2]]
+    for wrong, words in ((tg.zeros(3), "must larger than 1"), (tg.zeros(3, 3, 2), "equal length")):
+        with pytest.raises(RuntimeError, match=words):
+            wrong.fill_diagonal_(1)
+
+
+def test_python_functions_of_elements():
+    x, y = tg.arange(3.0), tg.ones(3)
+    assert x.apply_(lambda a: 2 * a).tolist() == [0, 2, 4] and x.map_(y, lambda a, b: a + b).tolist() == [1, 3, 5]
+    assert x.map2_(y, y, lambda a, b, c: a - b - c).tolist() == [-1, 1, 3]
+    with pytest.raises(RuntimeError, match=r"Can't call apply_\(\) on Variable that requires grad"):
+        tg.ones(2, requires_grad=True).apply_(abs)
+
+
+def test_questions():
+    x = tg.ones(2)
+    assert x.is_same_size(tg.zeros(2)) and not tg.is_same_size(x, tg.ones(1)) and tg.ones(1).is_nonzero() and not x.is_pinned()
+    assert x.new([1, 2]).tolist() == [1, 2] and x.new(2, 3).shape == (2, 3)
