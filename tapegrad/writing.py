@@ -19,7 +19,7 @@ PARTIAL = (
 )
 
 
-def refuse_overlap(target, values, same_too: bool = False):
+def refuse_overlap(target, values, same_too=False):
     """Raise if the memory that is written to is a part of an operand's, but not (or `same_too`) the same elements in the same order."""
     buffer = core.get_field(target._slot, core.BUFFER)
     for value in values:
