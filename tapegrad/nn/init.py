@@ -172,3 +172,19 @@ def sparse_(tensor, sparsity, std=0.01, generator=None):
     for column in range(columns):
         tensor[random.randperm(rows)[:zeros], column] = 0
     return tensor
+
+
+@modes.no_grad()
+def orthogonal_(tensor, gain=1, generator=None):
+    """A (semi-)orthogonal matrix times gain, by QR of a normal one (Saxe et al. 2014); the dims after the first count as columns."""
+    from tapegrad import creation, linalg
+
+    if tensor.ndim < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if not tensor.numel():
+        return tensor
+    rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
+    drawn = creation.empty(rows, columns, dtype=tensor.dtype).normal_(0, 1, generator=generator)
+    q, r = linalg.qr(drawn.t() if rows < columns else drawn)
+    q = q * r.diagonal().sign()  # which makes the factorization unique, and the distribution uniform
+    return tensor.copy_((q.t() if rows < columns else q).reshape(tensor.shape)).mul_(gain)

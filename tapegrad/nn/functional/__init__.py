@@ -2,7 +2,9 @@
 
 from tapegrad.nn.functional.activation import (
     celu,
+    celu_,
     elu,
+    elu_,
     gelu,
     glu,
     gumbel_softmax,
@@ -10,7 +12,9 @@ from tapegrad.nn.functional.activation import (
     hardsigmoid,
     hardswish,
     hardtanh,
+    hardtanh_,
     leaky_relu,
+    leaky_relu_,
     log_softmax,
     logsigmoid,
     mish,
@@ -19,7 +23,9 @@ from tapegrad.nn.functional.activation import (
     relu6,
     relu_,
     rrelu,
+    rrelu_,
     selu,
+    selu_,
     sigmoid,
     silu,
     softmax,
@@ -30,12 +36,13 @@ from tapegrad.nn.functional.activation import (
     tanh,
     tanhshrink,
     threshold,
+    threshold_,
 )
 from tapegrad.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
 from tapegrad.nn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from tapegrad.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from tapegrad.nn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
-from tapegrad.nn.functional.folding import fold, unfold
+from tapegrad.nn.functional.folding import channel_shuffle, fold, pixel_shuffle, pixel_unshuffle, unfold
 from tapegrad.nn.functional.linear import bilinear, linear
 from tapegrad.nn.functional.loss import (
     binary_cross_entropy,
@@ -78,4 +85,5 @@ from tapegrad.nn.functional.pooling import (
     max_pool2d,
     max_pool3d,
 )
-from tapegrad.nn.functional.sparse import embedding, one_hot
+from tapegrad.nn.functional.resampling import interpolate, upsample, upsample_bilinear, upsample_nearest
+from tapegrad.nn.functional.sparse import embedding, embedding_bag, one_hot

@@ -273,3 +273,39 @@ def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
         return soft
     index = soft.max(dim, keepdim=True)[1]
     return creation.zeros_like(logits).scatter_(dim, index, 1.0) - soft.detach() + soft
+
+
+# --- in place, by names of their own --------------------------------------------------------------------------------
+def threshold_(input, threshold_, value):
+    """`threshold` in place."""
+    return threshold(input, threshold_, value, inplace=True)
+
+
+def hardtanh_(input, min_val=-1.0, max_val=1.0):
+    """`hardtanh` in place."""
+    return hardtanh(input, min_val, max_val, inplace=True)
+
+
+def elu_(input, alpha=1.0):
+    """`elu` in place."""
+    return elu(input, alpha, inplace=True)
+
+
+def celu_(input, alpha=1.0):
+    """`celu` in place."""
+    return celu(input, alpha, inplace=True)
+
+
+def selu_(input):
+    """`selu` in place."""
+    return selu(input, inplace=True)
+
+
+def leaky_relu_(input, negative_slope=0.01):
+    """`leaky_relu` in place."""
+    return leaky_relu(input, negative_slope, inplace=True)
+
+
+def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False):
+    """`rrelu` in place."""
+    return rrelu(input, lower, upper, training, inplace=True)

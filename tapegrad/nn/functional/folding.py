@@ -1,4 +1,4 @@
-"""Windows as columns and back: unfold, fold, pixel shuffles."""
+"""Windows as columns and back: unfold, fold; channels as pixels and in another order: shuffles."""
 
 from __future__ import annotations
 
@@ -94,3 +94,56 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
             f"{' * '.join(map(str, counts))} = {math.prod(counts)}, but got input.size(2)={places}."
         )
     return _fold(input, window, sizes) if input.ndim == 3 else _fold(input.unsqueeze(0), window, sizes).squeeze(0)
+
+
+def _check_shuffle(name, input, what, factor) -> None:
+    if input.ndim < 3:
+        raise RuntimeError(f"{name} expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
+    if factor <= 0:
+        raise RuntimeError(f"{name} expects a positive {what}, but got {factor}")
+
+
+def pixel_shuffle(input, upscale_factor):
+    """(..., C r^2, H, W) to (..., C, H r, W r): r^2 channels become a square of pixels (Shi et al. 2016).
+
+    >>> import tapegrad as tg
+    >>> pixel_shuffle(tg.arange(4).reshape(1, 4, 1, 1), 2)
+    tensor([[[[0, 1],
+              [2, 3]]]])
+    """
+    r = upscale_factor
+    _check_shuffle("pixel_shuffle", input, "upscale_factor", r)
+    *batch, channels, h, w = input.shape
+    if channels % (r * r):
+        raise RuntimeError(
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
+            f"input.size(-3)={channels} is not divisible by {r * r}"
+        )
+    c, n = channels // (r * r), len(batch)
+    parts = input.reshape(*batch, c, r, r, h, w).permute(*range(n + 1), n + 3, n + 1, n + 4, n + 2)
+    return parts.reshape(*batch, c, h * r, w * r)
+
+
+def pixel_unshuffle(input, downscale_factor):
+    """(..., C, H r, W r) to (..., C r^2, H, W): `pixel_shuffle` back."""
+    r = downscale_factor
+    _check_shuffle("pixel_unshuffle", input, "downscale_factor", r)
+    *batch, c, h, w = input.shape
+    for name, size, at in (("height", h, -2), ("width", w, -1)):
+        if size % r:
+            raise RuntimeError(f"pixel_unshuffle expects {name} to be divisible by downscale_factor, but input.size({at})={size} is not divisible by {r}")
+    n = len(batch)
+    parts = input.reshape(*batch, c, h // r, r, w // r, r).permute(*range(n + 1), n + 2, n + 4, n + 1, n + 3)
+    return parts.reshape(*batch, c * r * r, h // r, w // r)
+
+
+def channel_shuffle(input, groups):
+    """The channels of (N, C, ...) dealt out: the first of each of `groups` groups, then the second of each, ... (Zhang et al. 2018)."""
+    if input.ndim <= 2:
+        raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
+    if groups <= 0:
+        raise RuntimeError(f"Number of groups to divide channels in must be positive. Value of groups:{groups}")
+    count, channels, *rest = input.shape
+    if channels % groups:
+        raise RuntimeError(f"Number of channels must be divisible by groups. Got {channels} channels and {groups} groups.")
+    return input.reshape(count, groups, channels // groups, *rest).transpose(1, 2).reshape(input.shape)

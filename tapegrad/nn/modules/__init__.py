@@ -86,6 +86,31 @@ from tapegrad.nn.modules.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from tapegrad.nn.modules.reshaping import (
+    ChannelShuffle,
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    Fold,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    Unfold,
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from tapegrad.nn.modules.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
 from tapegrad.nn.modules.shaping import (
     AlphaDropout,
@@ -97,7 +122,7 @@ from tapegrad.nn.modules.shaping import (
     Flatten,
     Unflatten,
 )
-from tapegrad.nn.modules.sparse import Embedding
+from tapegrad.nn.modules.sparse import Embedding, EmbeddingBag
 from tapegrad.nn.modules.transformer import (
     Transformer,
     TransformerDecoder,

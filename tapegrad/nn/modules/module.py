@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from tapegrad import dtypes, modes
+from tapegrad import creation, dtypes, modes
 from tapegrad.nn.modules.calling import (
     Calling,
     hang,
@@ -381,6 +381,18 @@ class Module(Calling, Stateful):
     def double(self):
         """Floating-point parameters and buffers as float64, in place."""
         return self._apply(lambda t: t.double() if t.is_floating_point() else t)
+
+    def half(self):
+        """Floating-point parameters and buffers as float16, in place."""
+        return self._apply(lambda t: t.half() if t.is_floating_point() else t)
+
+    def bfloat16(self):
+        """Floating-point parameters and buffers as bfloat16, in place."""
+        return self._apply(lambda t: t.bfloat16() if t.is_floating_point() else t)
+
+    def to_empty(self, *, device, recurse=True):
+        """Every parameter and buffer as an uninitialised one of its shape, in place."""
+        return self._apply(lambda t: creation.empty_like(t, device=device), recurse)
 
     def type(self, dst_type):
         """Every parameter and buffer in a dtype, in place."""
