@@ -20,9 +20,19 @@ _BLOCK = 2048  # rows of 16 per pass, so that a pass stays in the cache
 _SPLITTER = 134217729.0  # 2**27 + 1: Dekker's split of a double into halves
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-DIGITS = {"float16": 11, "float32": 24, "float64": 53}
+DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
+
+
+class Bfloat16:
+    """What stands for NumPy's missing dtype: arrays of it are float32, rounded to 8 digits."""
+
+    name, kind, itemsize = "bfloat16", "f", 2
+
+
+BFLOAT16 = Bfloat16()
 NAMES = {  # NumPy's name: the name as a scalar type, as a C++ type, as a fixed-width type
     "float16": ("Half", "c10::Half", ""),
+    "bfloat16": ("BFloat16", "c10::BFloat16", ""),
     "float32": ("Float", "float", ""),
     "float64": ("Double", "double", ""),
     "int64": ("Long", "long int", "int64_t"),
@@ -35,6 +45,26 @@ NAMES = {  # NumPy's name: the name as a scalar type, as a C++ type, as a fixed-
     "uint64": ("UInt64", "long unsigned int", "uint64_t"),
     "bool": ("Bool", "bool", "bool"),
 }
+
+
+def kind_of(dtype):
+    """The NumPy dtype of what names one; BFLOAT16 itself."""
+    return dtype if dtype is BFLOAT16 else np.dtype(dtype)
+
+
+def convert(values: np.ndarray, dtype) -> np.ndarray:
+    """`values` rounded to a dtype."""
+    if dtype is BFLOAT16:
+        single = np.asarray(values, np.float32)
+        bits = single.view(np.uint32)
+        rounded = (bits + ((bits >> 16) & 1) + np.uint32(0x7FFF)) & np.uint32(0xFFFF0000)
+        return np.where(np.isfinite(single), rounded.view(np.float32), single)
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        if dtype == np.float16:
+            values = values.astype(np.float32)  # torch's Half is made from a float
+        return values.astype(dtype)
 
 
 def _single(value: float) -> float:
@@ -218,6 +248,34 @@ def sample_rows(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
     return out
 
 
+def poisson(rate: float, uniform) -> int:
+    """A Poisson sample: the product method for small rates, Hoermann's transformed rejection (PTRS, 1993) from 10 on."""
+    if not rate >= 0:
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+    if rate < 10:
+        count, product, bound = 0, 1.0, math.exp(-rate)
+        while rate:
+            product *= uniform()
+            if product <= bound:
+                break
+            count += 1
+        return count
+    b = 0.931 + 2.53 * math.sqrt(rate)
+    a = -0.059 + 0.02483 * b
+    inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
+    accepted = 0.9277 - 3.6224 / (b - 2)
+    while True:
+        u, v = uniform() - 0.5, uniform()
+        away = 0.5 - abs(u)
+        k = math.floor((2 * a / away + b) * u + rate + 0.43)
+        if away >= 0.07 and v <= accepted:
+            return k
+        if k < 0 or (away < 0.013 and v > away):
+            continue
+        if math.log(v) + math.log(inverse_alpha) - math.log(a / (away * away) + b) <= -rate + k * math.log(rate) - math.lgamma(k + 1):
+            return k
+
+
 def largest(q: np.ndarray, k: int) -> np.ndarray:
     """The indices of the k largest of each row, largest first; equal ones in index order (torch: in no documented order)."""
     if k == 1:
@@ -239,6 +297,8 @@ def out_of_bounds(name: str, dtype: np.dtype) -> RuntimeError:
 
 
 def limits(dtype: np.dtype) -> tuple:
+    if dtype is BFLOAT16:
+        return -3.3895313892515355e38, 3.3895313892515355e38
     if dtype.kind == "f":
         return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
     if dtype.kind == "b":
@@ -264,7 +324,7 @@ def check_range(low: int, last: int, dtype: np.dtype) -> None:
 def _as_integer(value: int, dtype: np.dtype) -> int | float:
     """`value` rounded to a float dtype and taken back (infinite if it does not fit)."""
     with np.errstate(over="ignore"):
-        rounded = float(np.array(value).astype(dtype))
+        rounded = float(convert(np.array(value), dtype))
     return int(rounded) if math.isfinite(rounded) else rounded
 
 

@@ -31,15 +31,6 @@ _STATE = np.dtype(
 )
 
 
-def _convert(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if values.dtype == dtype:
-        return values
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        if dtype == np.float16:
-            values = values.astype(np.float32)  # torch's Half is made from a float
-        return values.astype(dtype)
-
-
 class Generator:
     """A stream of random numbers.  Draw methods take the number of elements (or arrays) and a NumPy dtype."""
 
@@ -150,7 +141,7 @@ class Generator:
     # Continuous distributions
 
     def uniform(self, n: int, dtype=np.float32, low=0.0, high=1.0) -> np.ndarray:
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         dist.require_float(dtype, "check_uniform_bounds")
         if low == 0.0 and high == 1.0:
             if dtype == np.float32:
@@ -172,13 +163,13 @@ class Generator:
         if dtype == np.float64:
             out = dist.fma64(self._unit64(n), high - low, low)
         else:
-            out = _convert(dist.scale32(self._unit32(n), low, high), dtype)
-        out[out == dtype.type(high)] = low
+            out = dist.convert(dist.scale32(self._unit32(n), low, high), dtype)
+        out[out == dist.convert(np.asarray(high), dtype)] = low
         return out
 
     def normal(self, n: int, dtype=np.float32, mean=0.0, std=1.0, contiguous=True) -> np.ndarray:
         """`contiguous=False` draws as torch does into a tensor that is not contiguous."""
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if not std >= 0.0:
             raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
         if n:
@@ -187,50 +178,27 @@ class Generator:
             values = self._serial_normals(n)
             if mean != 0.0 or std != 1.0:
                 values = dist.fma64(values, float(std), float(mean))
-            return _convert(values, dtype)
+            return dist.convert(values, dtype)
         main = n & ~15
         total = n if main == n else main + 16
-        # torch draws all n (float16: whole rows only), then 16 anew for the last 16 elements of an n that 16 does not divide
-        drawn = total if main == n or dtype == np.float16 else n + 16
+        # torch draws all n (of 2-byte types: whole rows only), then 16 anew for the last 16 elements of an n that 16 does not divide
+        drawn = total if main == n or dtype.itemsize == 2 else n + 16
         u = (self._unit64 if dtype == np.float64 else self._unit32)(drawn)
         if drawn != total:
             u[main:total] = u[n:]
         transform = dist.box_muller64 if dtype == np.float64 else dist.box_muller32
         values = transform(u[:total].reshape(-1, 16), float(mean), float(std)).ravel()
-        if total == n:
-            return _convert(values, dtype)
-        out = np.empty(n, dtype)
-        out[:main] = values[:main]
-        out[n - 16 :] = values[main:]
-        return out
-
-    def normal_arrays(self, mean, std) -> np.ndarray:
-        """torch.normal with an array for `mean`, `std` or both; of the broadcast shape, and of the dtype of `mean` (else `std`)."""
-        lead = mean if isinstance(mean, np.ndarray) else std
-        shape, dtype = np.broadcast_shapes(np.shape(mean), np.shape(std)), lead.dtype
-        scale = 1.0
-        if not isinstance(std, np.ndarray):
-            scale = std
-        elif std.size and not std.min() >= 0:
-            raise RuntimeError("normal expects all elements of std >= 0.0")
-        out = self.normal(math.prod(shape), dtype, 0.0, scale).reshape(shape)
-        for operation, operand in ((np.multiply, std), (np.add, mean)):
-            if operation is np.multiply and not isinstance(std, np.ndarray):
-                continue
-            if np.ndim(operand) == 0 and shape:
-                operand = np.asarray(operand, np.float32 if dtype == np.float16 else dtype)
-            out = _convert(np.asarray(operation(out, operand)), dtype)
-        return out
+        return dist.convert(values if total == n else np.concatenate((values[: n - 16], values[main:])), dtype)
 
     def log_normal(self, n: int, dtype=np.float32, mean=1.0, std=2.0) -> np.ndarray:
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if not std > 0.0:
             raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
         dist.require_float(dtype, "log_normal_cpu")
-        return _convert(dist.exp(dist.fma64(self._serial_normals(n), float(std), float(mean)), dtype == np.float64), dtype)
+        return dist.convert(dist.exp(dist.fma64(self._serial_normals(n), float(std), float(mean)), dtype == np.float64), dtype)
 
     def exponential(self, n: int, dtype=np.float32, lambd=1.0) -> np.ndarray:
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if not lambd > 0.0:
             raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
         if dtype.kind != "f":
@@ -238,10 +206,10 @@ class Generator:
                 "Exponential distribution is a continuous probability distribution. "
                 f"dtype must be a floating point but you specified {dist.NAMES[dtype.name][0]}"
             )
-        return _convert(dist.exponential(self._unit64(n), float(lambd), dtype == np.float64), dtype)
+        return dist.convert(dist.exponential(self._unit64(n), float(lambd), dtype == np.float64), dtype)
 
     def cauchy(self, n: int, dtype=np.float32, median=0.0, sigma=1.0) -> np.ndarray:
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if not sigma > 0.0:
             raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
         if dtype.kind != "f":
@@ -249,24 +217,24 @@ class Generator:
                 "Cauchy distribution is a continuous probability distribution. "
                 f"dtype must be a floating point but you specified {dist.NAMES[dtype.name][1]}"
             )
-        return _convert(dist.cauchy(self._unit64(n), float(median), float(sigma), dtype == np.float64), dtype)
+        return dist.convert(dist.cauchy(self._unit64(n), float(median), float(sigma), dtype == np.float64), dtype)
 
     # Discrete distributions
 
     def geometric(self, n: int, dtype, p) -> np.ndarray:
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if not 0 < p < 1:
             raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
         if dtype.kind == "b":
             raise dist.not_implemented(dtype, "geometric_cpu")
         with np.errstate(divide="ignore"):
-            return _convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
+            return dist.convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
 
     def bernoulli(self, n: int, dtype, p) -> np.ndarray:
         """Draws that are 1 with probability `p`, a number."""
         if not 0 <= p <= 1:
             raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
-        return (self._unit64(n) < p).astype(dtype)
+        return dist.convert(self._unit64(n) < p, dtype)
 
     def bernoulli_array(self, p: np.ndarray, dtype) -> np.ndarray:
         """One draw for each probability of `p`, of its shape (broadcast it first where the result is larger)."""
@@ -277,11 +245,28 @@ class Generator:
                 "(Could this error message be improved?  If so, please report an enhancement request to PyTorch.)"
             )
         u = (self._unit64 if p.dtype == np.float64 else self._unit32)(p.size)
-        return (u.reshape(p.shape) < p).astype(dtype)
+        return dist.convert(u.reshape(p.shape) < p, dtype)
+
+    def poisson(self, rates: np.ndarray) -> np.ndarray:
+        """A draw for each rate (float64); they take from the stream one after the other."""
+        start, used = self._bits.state, 0
+
+        def uniforms():
+            nonlocal used
+            while True:
+                for u in self._unit64(1024).tolist():
+                    used += 1
+                    yield u
+
+        uniform = uniforms().__next__
+        counts = [dist.poisson(rate, uniform) for rate in rates.tolist()]
+        self._bits.state = start
+        self._raw(2 * used)
+        return np.array(counts, np.float64)
 
     def randint(self, n: int, low: int, high: int | None, dtype=np.int64) -> np.ndarray:
         """Integers of [low, high); without `high`, up to the greatest of the dtype (of a float: the last exact integer)."""
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if not dist.INT64_MIN <= low <= dist.INT64_MAX or (high is not None and not dist.INT64_MIN <= high <= dist.INT64_MAX):
             raise ValueError("Overflow when unpacking long long")
         if high is not None:
@@ -297,9 +282,9 @@ class Generator:
         elif low == dist.INT64_MIN:
             if dtype.name in ("bool", "float16", "uint16", "uint32", "uint64"):
                 raise dist.not_implemented(dtype, "random_full_64_bits_range_kernel_cpu")
-            if dtype.name not in ("int64", "float64", "float32"):
+            if dtype.name not in ("int64", "float64", "float32", "bfloat16"):
                 raise RuntimeError("random_full_64_bits_range_kernel_cpu handles only int64, double, float and bfloat16")
-            return _convert(self._raw64(n).view(np.int64), dtype)
+            return dist.convert(self._raw64(n).view(np.int64), dtype)
         else:
             last = dist.limits(dtype)[1]
             if dtype.kind == "f":
@@ -314,30 +299,30 @@ class Generator:
         draws = self._raw64(n) if high - low >= 2**28 else self._raw(n)
         draws %= np.uint64(high - low)
         draws += np.uint64(low % 2**64)
-        return _convert(draws.view(np.int64), dtype)
+        return dist.convert(draws.view(np.int64), dtype)
 
     def random(self, n: int, dtype=np.int64) -> np.ndarray:
         """tensor.random_() without bounds: [0, greatest of the dtype], for a float [0, 2**digits]."""
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if dtype.name in ("uint16", "uint32", "uint64"):
             raise dist.not_implemented(dtype, "random_kernel_cpu")
         draws = self._raw64(n) if dtype.itemsize == 8 else self._raw(n)
         draws %= np.uint64((2 ** dist.DIGITS[dtype.name] if dtype.kind == "f" else dist.limits(dtype)[1]) + 1)
-        return _convert(draws.view(np.int64), dtype)
+        return dist.convert(draws.view(np.int64), dtype)
 
     def randperm(self, n: int, dtype=np.int64) -> np.ndarray:
-        dtype = np.dtype(dtype)
+        dtype = dist.kind_of(dtype)
         if n < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
         if dtype.kind == "f":
-            if n > 2 ** dist.DIGITS[dtype.name] + 1:
+            if dtype is not dist.BFLOAT16 and n > 2 ** dist.DIGITS[dtype.name] + 1:
                 limit = "2049" if dtype == np.float16 else f"2^{dist.DIGITS[dtype.name]}+1"
                 raise RuntimeError(f"n cannot be greater than {limit} for {dist.NAMES[dtype.name][0]} type.")
         elif dtype.name in ("bool", "uint16", "uint32", "uint64"):
             raise dist.not_implemented(dtype, "randperm")
         elif n > dist.limits(dtype)[1]:
             raise RuntimeError(f"value cannot be converted to type {dist.NAMES[dtype.name][2]} without overflow")
-        return _convert(dist.permute(self._raw(max(n - 1, 0)), n), dtype)
+        return dist.convert(dist.permute(self._raw(max(n - 1, 0)), n), dtype)
 
     def multinomial(self, weights: np.ndarray, num_samples: int, replacement=False) -> np.ndarray:
         """Indices (int64) drawn by the weights of the last axis, shaped (num_samples,) or (rows, num_samples)."""

@@ -34,6 +34,3 @@ class Parameter(Tensor):
         copy = type(self)(self.detach().clone(), self.requires_grad)
         memo[id(self)] = copy
         return copy
-
-    def __reduce_ex__(self, protocol):
-        return Parameter, (self.detach(), self.requires_grad)

@@ -77,12 +77,12 @@ def unsupported(array) -> TypeError:
     )
 
 
-def share(owner, address: int, shape: tuple, steps: tuple, d: Dtype):
-    """A tensor over memory that `owner` keeps alive."""
+def share(owner, address: int, shape: tuple, steps: tuple, d: Dtype, memory: tuple | None = None):
+    """A tensor over memory that `owner` keeps alive: that from `address` on, or all of `memory` (address, bytes)."""
     g = geometry.geometry(shape, steps)
     last = sum((size - 1) * step for size, step in zip(shape, steps, strict=True)) if 0 not in shape else 0
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
-    b = core.foreign_buffer(address, (last + 1) * d.itemsize, owner)
+    b = core.foreign_buffer(*(memory or (address, (last + 1) * d.itemsize)), owner)
     slot = core.slot_index()
     row = core.slot_view()[slot]
     row["data"], row["buffer"], row["geometry"], row["dtype"] = address, b, g, d.code

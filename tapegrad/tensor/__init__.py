@@ -8,7 +8,6 @@ Python protocol; its attributes are in `attributes`, its place in the graph in `
 from __future__ import annotations
 
 from tapegrad import core, dtypes
-from tapegrad.core import GRAD
 from tapegrad.engine.bind import Handle
 from tapegrad.tensor.attributes import Attributes
 from tapegrad.tensor.conversions import Conversions
@@ -110,39 +109,19 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
         return self.flip(0) if self.ndim else self
 
     def __copy__(self):
-        return self.as_subclass(type(self))
+        from tapegrad import copying
+
+        return copying.shallow(self)
 
     def __deepcopy__(self, memo):
-        if not self.is_leaf:
-            raise RuntimeError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting "
-                "to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
-                "https://github.com/pytorch/pytorch/pull/103001"
-            )
-        if id(self) in memo:
-            return memo[id(self)]
-        result = self.detach().clone()
-        if self.requires_grad:
-            result.requires_grad_()
-        held = core.get_field(self._slot, GRAD)
-        if held:
-            result.grad = core.wrap(held).clone()
-        if self.__dict__:
-            import copy
+        from tapegrad import copying
 
-            result.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        memo[id(self)] = result
-        return result
+        return copying.deep(self, memo)
 
     def __reduce_ex__(self, protocol):
-        return rebuild, (self.detach().contiguous()._array().copy(), self.requires_grad, self.dtype)
+        from tapegrad import copying
+
+        return copying.reduced(self)
 
     def __dir__(self):
         return sorted({*object.__dir__(self)} - {*Tensor.__slots__})
-
-
-def rebuild(array, requires_grad, d=None):
-    """Unpickle a tensor."""
-    from tapegrad.creation import finish, from_array
-
-    return finish(from_array(array, d), requires_grad)

@@ -36,6 +36,7 @@ class Conversions(Handle):
             return np.empty(shape, d.numpy)
         span = 1 + sum((n - 1) * s for n, s in zip(shape, steps, strict=True))
         memory = (ctypes.c_char * (span * d.itemsize)).from_address(core.data_of(self._slot))
+        memory.holder = self  # the array keeps a tensor alive that nothing else does
         return np.ndarray(tuple(shape), d.numpy, memory, 0, tuple(s * d.itemsize for s in steps))
 
     def _values(self) -> np.ndarray:

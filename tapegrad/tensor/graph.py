@@ -220,7 +220,9 @@ class InGraph(Handle):
 
         if not self.numel():
             return self.detach()
-        return share(self.detach(), core.data_of(self._slot), tuple(self.shape), self.stride(), self.dtype)
+        row = core.buffer_view()[core.get_field(self._slot, core.BUFFER)]
+        memory = int(row["memory"]), int(row["nbytes"])
+        return share(self.detach(), core.data_of(self._slot), tuple(self.shape), self.stride(), self.dtype, memory)
 
     @data.deleter
     def data(self):

@@ -124,7 +124,7 @@ def get_grad(self, closure):
 
 @native("iii")
 def get_data(self, closure):
-    """The same memory with a version counter of its own: a buffer that belongs to a detached tensor."""
+    """The same memory with a version counter of its own: a buffer over all of it that belongs to a detached tensor."""
     st = the_state()
     row = row_of(self)
     g = geometry_row(st.geometries, Slot(row).geometry)
@@ -134,13 +134,11 @@ def get_data(self, closure):
     s = slot_index()
     if owner == 0 or s == 0:
         return 0
-    last = 0
-    for d in range(g.ndim):
-        last = last + (load_i64(g.sizes + d * 8) - 1) * load_i64(g.sizes + (g.ndim + d) * 8)
     source = slot_row(st.slots, load_i64(self + HANDLE_SLOT))
     slot = slot_row(st.slots, s)
     slot.data = source.data
-    slot.buffer = foreign_buffer(source.data, (last + 1) * load_i64(st.itemsize + source.dtype * 8), owner)
+    memory = buffer_row(st.buffers, source.buffer)
+    slot.buffer = foreign_buffer(memory.memory, memory.nbytes, owner)
     slot.geometry = source.geometry
     slot.dtype = source.dtype
     return wrap(s)

@@ -213,27 +213,22 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     """leaky_relu whose slopes are drawn from [lower, upper) in training, and their mean otherwise."""
     from tapegrad.autograd import inplace as writing
     from tapegrad.autograd.node import record
-    from tapegrad.creation import ones_like
+    from tapegrad.creation import from_array
     from tapegrad.random import stream_of
 
-    def slopes(x):
-        noise = ones_like(x)
-        negative = x.detach()._array() <= 0
-        if training:
-            count = int(negative.sum())
-            noise._array()[negative] = stream_of(None).uniform(count, np.dtype(np.float64), lower, upper) if count else ()
-        else:
-            noise._array()[negative] = (lower + upper) / 2
-        return noise
-
     def run(x):
-        noise = slopes(x)
-        with modes.no_grad():
-            out = x.detach() * noise
-        record(rrelu_op, [x], [out], plans.Parameters(rrelu_op, noise=noise))
+        d = x.dtype
+        values = x.detach()._values()
+        negative = values <= 0
+        slopes = np.ones_like(values)
+        low, high = (float(values.dtype.type(bound)) for bound in (lower, upper))
+        slopes[negative] = stream_of(None).uniform(int(negative.sum()), np.float64, low, high) if training else (lower + upper) / 2
+        out = from_array(np.asarray(values * slopes), d)
+        record(rrelu_op, [x], [out], plans.Parameters(rrelu_op, noise=from_array(slopes, d)))
         return out
 
-    if not tensor_argument("rrelu", input).dtype.is_floating_point:
+    d = tensor_argument("rrelu", input).dtype
+    if not d.is_floating_point or training and d is dtypes.float16:
         raise NotImplementedError(f'"rrelu_with_noise_out_cpu" not implemented for \'{input.dtype.scalar_name}\'')
     return writing.by_function(run)(input) if inplace else run(input)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from tapegrad import creation, modes, random
+from tapegrad import creation, modes, random_tensors
 
 ALPHA = 1.7580993408473766  # minus what a dropped element of a self-normalising network becomes
 
@@ -21,10 +21,10 @@ def _drop(input, p, training, inplace, feature=False, alpha=False):
     if p == 1:
         return input.mul_(creation.zeros(())) if inplace else input * creation.zeros((), dtype=input.dtype)
     with modes.no_grad():
-        shape = (*input.shape[:2], *[1] * (input.ndim - 2)) if feature else tuple(input.shape)
         if feature and input.ndim < 2:
             raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-        noise = random.bernoulli(creation.empty(*shape, dtype=input.dtype), 1 - p)
+        channels = (*input.shape[:2], *[1] * (input.ndim - 2))
+        noise = random_tensors.bernoulli_like(creation.empty(channels, dtype=input.dtype) if feature else input, 1 - p)
     if not alpha:
         noise.div_(1 - p)
         return input.mul_(noise) if inplace else input * noise
