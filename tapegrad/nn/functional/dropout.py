@@ -23,8 +23,9 @@ def _drop(input, p, training, inplace, feature=False, alpha=False):
     with modes.no_grad():
         if feature and input.ndim < 2:
             raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-        channels = (*input.shape[:2], *[1] * (input.ndim - 2))
-        noise = random_tensors.bernoulli_like(creation.empty(channels, dtype=input.dtype) if feature else input, 1 - p)
+        shape = (*input.shape[:2], *[1] * (input.ndim - 2)) if feature else tuple(input.shape)
+        fresh = feature or input._level is not None  # under a transform, noise does not follow the input
+        noise = random_tensors.bernoulli_like(creation.empty(shape, dtype=input.dtype) if fresh else input, 1 - p)
     if not alpha:
         noise.div_(1 - p)
         return input.mul_(noise) if inplace else input * noise
