@@ -9,7 +9,6 @@ import pytest
 
 import tapegrad as tg
 from tapegrad.nn import functional as F
-from tapegrad.nn import init
 
 
 def bits(t):
@@ -92,16 +91,6 @@ def test_generators():
     with tg.random.fork_rng(enabled=False):
         tg.manual_seed(9)
     assert tg.initial_seed() == 9
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 2), (3, 2, 2)])
-def test_orthogonal(shape):
-    w = init.orthogonal_(tg.empty(shape, dtype=tg.float64), gain=2)
-    rows = w.reshape(shape[0], -1)
-    small = rows @ rows.t() if rows.shape[0] <= rows.shape[1] else rows.t() @ rows
-    assert tg.allclose(small, 4 * tg.eye(small.shape[0], dtype=tg.float64))
-    with pytest.raises(ValueError, match="Only tensors with 2 or more dimensions are supported"):
-        init.orthogonal_(tg.ones(3))
 
 
 @pytest.mark.parametrize(

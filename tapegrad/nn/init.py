@@ -160,26 +160,6 @@ def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", gener
 
 
 @modes.no_grad()
-def orthogonal_(tensor, gain=1, generator=None):
-    """A matrix whose shorter rows or columns are orthonormal, times `gain`; of more dims than two, the last ones count as one.
-
-    The Q of a normal matrix's QR, with the signs of R's diagonal (A. Saxe et al., 2013).
-    """
-    from tapegrad import linalg
-
-    if tensor.ndim < 2:
-        raise ValueError("Only tensors with 2 or more dimensions are supported")
-    if not tensor.numel():
-        return tensor
-    rows = tensor.shape[0]
-    columns = tensor.numel() // rows
-    drawn = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator)
-    q, r = linalg.qr(drawn.t() if rows < columns else drawn)
-    q = q * r.diagonal().sign()
-    return tensor.copy_((q.t() if rows < columns else q).reshape(tensor.shape)).mul_(gain)
-
-
-@modes.no_grad()
 def sparse_(tensor, sparsity, std=0.01, generator=None):
     """Normal, with a share `sparsity` of each column set to 0."""
     from tapegrad import random
