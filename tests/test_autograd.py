@@ -366,3 +366,15 @@ def test_grad_of_a_vector_weighed_by_a_gradient():
     with pytest.raises(RuntimeError, match="not have been used"):
         tg.autograd.grad((x * x).sum(), [x, tg.ones(2, requires_grad=True)])
     assert weights.tolist() == [1.0, 0.0, -1.0]
+
+
+def test_a_root_that_leads_to_no_input_leaves_nothing_behind():
+    x, y = tg.ones(3, requires_grad=True), tg.ones(3, requires_grad=True)
+    p, q = x * 2, y * 3
+    total = q.sum()
+    for _ in range(3):  # by compiled code, once it is warm
+        assert tg.autograd.grad(total, x, retain_graph=True, allow_unused=True) == (None,)
+        assert tg.autograd.grad(q, x, tg.ones(3), retain_graph=True, allow_unused=True) == (None,)
+        tg.autograd.grad([p, q], [x], [tg.ones(3), tg.ones(3)], retain_graph=True)
+        assert tg.autograd.grad(total, y, retain_graph=True)[0].tolist() == [3.0] * 3
+        assert tg.autograd.grad(q, y, tg.ones(3), retain_graph=True)[0].tolist() == [3.0] * 3

@@ -220,9 +220,17 @@ class Sweep:
     # --- the compiled sweep ---------------------------------------------------------------------------------------------
     def _sweep(self, roots, gradients) -> None:
         for root, g in zip(roots, gradients, strict=True):
+            if self.capturing and not self._leads_on(root._slot):
+                continue  # the gradient would stay where it is, and count in the next pass
             core.hold(g._slot)
             self._check(core.accumulate(root._slot, g._slot))
         self._go_on(core.sweep())
+
+    @staticmethod
+    def _leads_on(slot: int) -> bool:
+        """Whether a pass that captures has a use for the gradient of `slot`: it is captured, or its entry is to be visited."""
+        e = core.get_field(slot, core.ENTRY)
+        return bool(core.get_field(slot, core.FLAGS) & layout.CAPTURED) or (e >= 0 and core.last_mark(e + 1) == e)
 
     def _go_on(self, status: int) -> None:
         """From a status of the compiled sweep to its end."""

@@ -15,6 +15,7 @@ from tapegrad.tensor import Tensor
 __all__ = ["UnpackedDualTensor", "dual_level", "enter_dual_level", "exit_dual_level", "make_dual", "unpack_dual"]
 
 _entered: list = []  # one at most, as in torch
+_current_level = -1  # the number of the level that is entered, under torch's name
 
 
 class UnpackedDualTensor(NamedTuple):
@@ -32,14 +33,18 @@ def enter_dual_level() -> int:
         raise RuntimeError("Nested forward mode AD is not supported at the moment")
     _entered.append(DualLevel(restores=True))
     _entered[-1].__enter__()
+    globals()["_current_level"] = 0
     return 0
 
 
 def exit_dual_level(*, level: int | None = None) -> None:
     """Leave the level: the tangents of its tensors are gone."""
     current = len(_entered) - 1
-    if (current if level is None else level) != current or not _entered:
+    if not _entered and level in (None, -1):
+        raise RuntimeError("Dual level must be a positive number.")
+    if (current if level is None else level) != current:
         raise RuntimeError("Trying to exit a forward AD level that was not the last one that was created. This is not supported.")
+    globals()["_current_level"] = -1
     _entered.pop().__exit__()
 
 
@@ -64,7 +69,11 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
     own = _entered[-1]
     if own.follows(tensor):
         raise RuntimeError(f"Making a dual Tensor based on a Tensor that already has a forward gradient at the same level {number} is not supported.")
-    return own.wrap(tensor, tangent)
+    if own.follows(tangent):
+        raise RuntimeError(f"Setting a forward grad that itself has a forward gradient at the same level{number} is not supported.")
+    result = own.wrap(tensor, tangent)
+    result._shared = True  # in-place operations change the tangent itself
+    return result
 
 
 def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTensor:
@@ -72,7 +81,8 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
     if not _entered:
         return UnpackedDualTensor(tensor, None)
     own = _entered[-1]
-    return UnpackedDualTensor(own.value(tensor), own.tangent(tensor))
+    value = own.value(tensor)
+    return UnpackedDualTensor(value.view_as(value) if own.follows(tensor) else value, own.tangent(tensor))
 
 
 class dual_level(_ModeContext):

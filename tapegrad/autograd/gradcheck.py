@@ -17,6 +17,12 @@ from tapegrad.tensor import Tensor
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
 
+BATCHED_FORWARD = (
+    "gradcheck failed while testing batched gradient computation with forward-mode AD. This test is enabled automatically when both "
+    "`check_batched_grad=True` and `check_forward_ad=True`, but can be disabled with `check_batched_forward_grad=False`."
+)
+
+
 class GradcheckError(RuntimeError):
     """A derivative that differs from its numerical estimate, or a check that could not be done."""
 
@@ -59,9 +65,9 @@ def _outputs(func, inputs) -> list:
 
 
 def _values(func, inputs) -> list:
-    """The outputs as float64 arrays, copied: an output may be a view of a perturbed input."""
+    """The outputs, copied: an output may be a view of a perturbed input."""
     with modes.enable_grad():  # the function may itself differentiate
-        return [np.array(out.detach()._values(), np.float64) for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
+        return [out.detach().clone() for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
 
 
 def _wide(x: Tensor) -> np.ndarray:
@@ -101,7 +107,19 @@ def _slopes(func, inputs, x, array, index, eps, direction) -> list:
         below = _values(func, inputs)
     finally:
         array[index] = kept
-    return [(a - b) / (2 * eps) for a, b in zip(above, below, strict=True)]
+    where = "" if index is ... else f"on index {index} "
+    for a, b in zip(above, below, strict=True):
+        for what, one, other in (("shape", b.shape, a.shape), ("dtype", b.dtype, a.dtype)):
+            if one != other:
+                raise AssertionError(
+                    f"Expected `func` to return outputs with the same {what} when inputs are perturbed {where}by {eps}, but got: {what}s "
+                    f"{one} and {other}."
+                )
+    return [(_numbers(a) - _numbers(b)) / (2 * eps) for a, b in zip(above, below, strict=True)]
+
+
+def _numbers(out: Tensor) -> np.ndarray:
+    return np.asarray(out._values(), np.float64)
 
 
 def _analytical(out, inputs, unit) -> list:
@@ -126,7 +144,8 @@ def _close(a, b, atol, rtol) -> bool:
 def _show(array, like) -> str:
     from tapegrad.creation import from_array
 
-    return repr(from_array(np.ascontiguousarray(array), like.dtype))
+    array = np.ascontiguousarray(array)
+    return repr(from_array(array, like.dtype.to_complex() if np.iscomplexobj(array) else like.dtype))
 
 
 def _mismatch(a, n, output, k, like, part, text="") -> GradcheckError:
@@ -165,7 +184,7 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
         if check_forward_ad:
             if not check_backward_ad:
                 _check_inputs(_as_tuple(inputs), atol, rtol)
-            _check_forward(func, _as_tuple(inputs), eps, atol, rtol, check_batched_forward_grad, fast_mode)
+            _check_forward(func, _as_tuple(inputs), eps, atol, rtol, check_undefined_grad, check_batched_forward_grad, fast_mode)
     except GradcheckError:
         if raise_exception:
             raise
@@ -219,11 +238,7 @@ def _check_slow(func, inputs, wanted, points, outputs, places, parts, eps, atol,
             for i, (g, again, x) in enumerate(zip(first, second, points, strict=True)):
                 if g is not None:
                     _check_gradient(g, x, wanted[i], check_grad_dtypes)
-                    if np.abs(_wide(g) - _wide(again)).max(initial=0) > nondet_tol:
-                        raise GradcheckError(
-                            f"Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives different "
-                            f"values, although analytical gradient matches numerical gradient. The tolerance for nondeterminism was {nondet_tol}."
-                        )
+                    _check_again(g, again, nondet_tol)
                 rows[i].append(np.zeros(x.numel()) if g is None else _wide(g).reshape(-1))
         for i, x in enumerate(points):
             analytical = np.array(rows[i]).T if rows[i] else np.zeros((x.numel(), 0))
@@ -231,11 +246,19 @@ def _check_slow(func, inputs, wanted, points, outputs, places, parts, eps, atol,
                 raise _mismatch(analytical, numerical[i][j], places[j], wanted[i], x, parts[j])
 
 
+def _check_again(g, again, nondet_tol) -> None:
+    if np.abs(_wide(g) - _wide(again)).max(initial=0) > nondet_tol:
+        raise GradcheckError(
+            "Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives different values, although "
+            f"analytical gradient matches numerical gradient.The tolerance for nondeterminism was {nondet_tol}."
+        )
+
+
 def _check_gradient(g, x, k, check_grad_dtypes) -> None:
     if g.shape != x.shape:
-        raise GradcheckError("grad is incorrect size")
+        raise GradcheckError("Analytical gradient has incorrect size")
     if check_grad_dtypes and g.dtype is not x.dtype:
-        raise GradcheckError("grad is incorrect type")
+        raise GradcheckError("Gradient has dtype mismatch")
 
 
 def _check_fast(func, inputs, wanted, points, outputs, places, parts, eps, atol, rtol, nondet_tol, check_grad_dtypes):
@@ -248,10 +271,12 @@ def _check_fast(func, inputs, wanted, points, outputs, places, parts, eps, atol,
         slopes = _slopes(func, inputs, x, x._array(), ..., eps, u)
         for j, out in enumerate(outputs):
             v = _random(random, out)
-            g = _analytical(out, [x], from_array(np.asarray(v), out.dtype))[0]
+            vector = from_array(np.asarray(v), out.dtype)
+            g, again = (_analytical(out, [x], vector)[0] for _ in range(2))
             analytical = 0.0 if g is None else float((_wide(g).conj() * u).sum().real)
             if g is not None:
                 _check_gradient(g, x, wanted[i], check_grad_dtypes)
+                _check_again(g, again, nondet_tol)
             numerical = float((slopes[places[j]] * v).sum())
             # The tolerance for a sum of products: as if all elements erred alike.
             slack = atol * float(np.abs(u).sum() * np.abs(v).sum())
@@ -262,69 +287,134 @@ def _check_fast(func, inputs, wanted, points, outputs, places, parts, eps, atol,
                 )
 
 
-def _push(func, inputs, k, tangent, places) -> list:
-    """The tangents (None where there is none) of the outputs in `places` when input `k` moves along the array `tangent`."""
-    from tapegrad.autograd import forward_ad
-    from tapegrad.creation import from_array
+class _Forward:
+    """The function on dual tensors: every input that is checked has a tangent, zero unless it is the one that moves."""
 
-    x = inputs[k]
-    moved = from_array(np.asarray(tangent.reshape(tuple(x.shape))), x.dtype)
-    with modes.enable_grad(), forward_ad.dual_level():
-        points = [forward_ad.make_dual(x, moved) if j == k else x for j, x in enumerate(inputs)]
-        outputs = [out for out in _as_tuple(func(*points)) if isinstance(out, Tensor)]
-        found = [forward_ad.unpack_dual(outputs[place]).tangent for place in places]
-        return [None if t is None else _wide(t).reshape(-1) for t in found]
+    def __init__(self, func, inputs, places):
+        from tapegrad.autograd import forward_ad
+
+        self.func, self.inputs, self.places = func, inputs, places
+        self.level = forward_ad.dual_level()
+
+    def __enter__(self):
+        from tapegrad.autograd.forward_ad import make_dual
+        from tapegrad.creation import zeros_like
+
+        self.level.__enter__()
+        self.tangents = {k: zeros_like(x.detach()) for k, x in enumerate(self.inputs) if _differentiable(x)}
+        self.duals = [make_dual(x.detach(), self.tangents[k]) if k in self.tangents else x for k, x in enumerate(self.inputs)]
+        return self
+
+    def __exit__(self, *exception):
+        self.level.__exit__()
+
+    def push(self, k, tangent) -> list:
+        """The tangents (None where there is none) of the outputs when input `k` moves along the array `tangent`."""
+        moved = self.tangents[k]._array()
+        moved[...] = tangent.reshape(moved.shape)
+        try:
+            return [None if t is None else _wide(t).reshape(-1) for t in self.run(self.duals)]
+        finally:
+            moved[...] = 0
+
+    def run(self, points) -> list:
+        """The tangents of the outputs at `points`."""
+        from tapegrad.autograd.forward_ad import unpack_dual
+
+        outputs = [out for out in _as_tuple(self.func(*points)) if isinstance(out, Tensor)]
+        return [unpack_dual(outputs[place]).tangent for place in self.places]
 
 
-def _check_forward(func, inputs, eps, atol, rtol, batched: bool, fast_mode: bool) -> None:
+def _check_forward(func, inputs, eps, atol, rtol, undefined: bool, batched: bool, fast_mode: bool) -> None:
     """Tangents against differences, for every unit vector of every input (or one random vector); complex outputs part by part."""
     random = np.random.default_rng(0)
     with modes.enable_grad():
         everything = [out for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
     places = [k for k, out in enumerate(everything) if out.dtype.differentiable]
     whole = [out.dtype.is_complex for out in everything]
-    for k, x in enumerate(inputs):
-        if not _differentiable(x):
-            continue
-        units = random.standard_normal((1, x.numel())) if fast_mode else np.eye(x.numel())
-        units = units / (np.linalg.norm(units) or 1.0) if fast_mode else units
-        for part in ("imag", "real") if any(whole) else ("",):
-            f = _part_of(func, part) if part else func
+    wanted = [k for k, x in enumerate(inputs) if _differentiable(x)]
+    for part in ("imag", "real") if any(whole) else ("",):
+        f = _part_of(func, part) if part else func
+        names = [{"imag": "imaginary"}.get(part, part) if w else "" for w in whole]
+        for k in wanted:
+            x = inputs[k]
+            units = random.standard_normal((1, x.numel())) if fast_mode else np.eye(x.numel())
+            units = units / (np.linalg.norm(units) or 1.0) if fast_mode else units
             numerical = [n if not n.size or not fast_mode else units @ n for n in _numerical(f, inputs, k, eps, places)]
-            rows: list[list] = [[] for _ in places]
-            for unit in units:
-                moves = [_push(f, inputs, k, axis * unit, places) for axis in ((1, 1j) if x.dtype.is_complex else (1,))]
-                for j, place in enumerate(places):
-                    zero = np.zeros(everything[place].numel())
-                    rows[j].append(sum(axis * (zero if m[j] is None else m[j]) for axis, m in zip((1, 1j), moves, strict=False)))
-            for j, place in enumerate(places):
-                analytical = np.array(rows[j]) if rows[j] else np.zeros((0, everything[place].numel()))
-                if not _close(analytical, numerical[j], atol, rtol):
-                    error = _mismatch(analytical, numerical[j], place, k, x, {"imag": "imaginary"}.get(part, part) if whole[place] else "")
-                    raise GradcheckError(str(error).replace("Jacobian mismatch", "Jacobian computed with forward mode mismatch", 1))
-        if batched:
+            _compare_forward(f, inputs, k, units, everything, places, names, numerical, atol, rtol)
+    if undefined and places:
+        _check_undefined_forward(func, inputs, wanted, places, random)
+    if batched:
+        for k in wanted:
             _check_batched_forward(func, inputs, k, places, random, atol, rtol)
+
+
+def _compare_forward(f, inputs, k, units, everything, places, names, numerical, atol, rtol) -> None:
+    x = inputs[k]
+    rows: list[list] = [[] for _ in places]
+    with _Forward(f, inputs, places) as forward:
+        for unit in units:
+            moves = [forward.push(k, axis * unit) for axis in ((1, 1j) if x.dtype.is_complex else (1,))]
+            for j, place in enumerate(places):
+                zero = np.zeros(everything[place].numel())
+                rows[j].append(sum(axis * (zero if m[j] is None else m[j]) for axis, m in zip((1, 1j), moves, strict=False)))
+    for j, place in enumerate(places):
+        analytical = np.array(rows[j]) if rows[j] else np.zeros((0, everything[place].numel()))
+        if not _close(analytical, numerical[j], atol, rtol):
+            error = _mismatch(analytical, numerical[j], place, k, x, names[place])
+            raise GradcheckError(str(error).replace("Jacobian mismatch", "Jacobian computed with forward mode mismatch", 1))
+
+
+def _check_undefined_forward(func, inputs, wanted, places, random) -> None:
+    """An input without a tangent must count as one whose tangent is zero."""
+    from tapegrad.autograd.forward_ad import make_dual
+    from tapegrad.creation import zeros_like
+
+    with _Forward(func, inputs, places) as forward:
+        for k in wanted:
+            forward.tangents[k]._array()[...] = _random(random, inputs[k])
+        for k in wanted:
+            points, x = list(forward.duals), inputs[k].detach()
+            points[k] = make_dual(x, zeros_like(x))
+            found = forward.run(points)
+            points[k] = inputs[k].detach()
+            for j, (one, other) in enumerate(zip(found, forward.run(points), strict=True)):
+                if one is not None and other is not None and not np.allclose(_wide(one), _wide(other)):
+                    raise GradcheckError(
+                        f"Mismatch in tangent values for output with index: {places[j]} when input: {inputs[k]} has an undefined tangent value.  "
+                        f"Got: {one} but expected: {other}"
+                    )
 
 
 def _check_batched_forward(func, inputs, k, places, random, atol, rtol) -> None:
     """The tangents for a batch of vectors are those of its rows."""
+    from tapegrad.autograd import forward_ad
     from tapegrad.creation import from_array
-    from tapegrad.func import jvp, vmap
     from tapegrad.ops.joining import stack
+    from tapegrad.transforms.batching import VmapLevel
 
     x = inputs[k]
     vectors = [_random(random, x) for _ in range(2)]
-
-    def push(v):
-        run = lambda point: [out for out in _as_tuple(func(*inputs[:k], point, *inputs[k + 1 :])) if isinstance(out, Tensor)]
-        return tuple(jvp(run, (x,), (v,))[1])
-
-    found = vmap(push)(stack([from_array(np.asarray(v), x.dtype) for v in vectors]))
+    batch = stack([from_array(np.asarray(v), x.dtype) for v in vectors])
+    try:
+        with VmapLevel(2, "error", public=False) as level, forward_ad.dual_level():
+            points = [p.detach() if _differentiable(p) else p for p in inputs]
+            points[k] = forward_ad.make_dual(points[k], level.wrap(batch))
+            outputs = [out for out in _as_tuple(func(*points)) if isinstance(out, Tensor)]
+            tangents = [forward_ad.unpack_dual(outputs[place]).tangent for place in places]
+            found = [None if t is None else level.spread(t) for t in tangents]
+    except RuntimeError as error:
+        raise GradcheckError(f"While computing batched gradients, got: {error}\n\n{BATCHED_FORWARD}") from error
     for row, v in enumerate(vectors):
-        for place, t in zip(places, _push(func, inputs, k, v, places), strict=True):
-            batch = _wide(found[place][row]).reshape(-1)
-            if not _close(batch, np.zeros_like(batch) if t is None else t, atol, rtol):
-                raise GradcheckError(f"For output {place} and input {k}: the batched tangent differs from the tangents of its rows")
+        with forward_ad.dual_level():
+            points = [p.detach() if _differentiable(p) else p for p in inputs]
+            points[k] = forward_ad.make_dual(points[k], from_array(np.asarray(v), x.dtype))
+            single = _Forward(func, inputs, places).run(points)
+        for place, t, rows in zip(places, single, found, strict=True):
+            got = np.zeros(0) if rows is None else _wide(rows[row]).reshape(-1)
+            expected = np.zeros_like(got) if t is None else _wide(t).reshape(-1)
+            if not _close(got if rows is not None else np.zeros_like(expected), expected, atol, rtol):
+                raise GradcheckError(f"\nFor output {place} and input {k}:\n\n{BATCHED_FORWARD}\n\nGot:\n{got}\n\nExpected:\n{expected}\n")
 
 
 def _check_batched(outputs, points, atol, rtol) -> None:
@@ -398,7 +488,8 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
     count = len(vectors)
 
     def gradient(*everything):
-        points, weights = everything[:-count], everything[-count:]
+        weights = everything[-count:]
+        points = [p.requires_grad_() if _differentiable(x) else p for p, x in zip(everything, inputs, strict=False)]  # forward mode detaches them
         outputs = _outputs(func, points)
         wanted = [x for x in points if _differentiable(x)]
         found = grad(outputs, wanted, weights, create_graph=True, allow_unused=True)

@@ -22,6 +22,12 @@ NO_SETUP = (
     "In order to use an autograd.Function with functorch transforms (vmap, grad, jvp, jacrev, ...), it must override the setup_context "
     f"staticmethod. {MORE}"
 )
+NOT_IN_PLACE = (
+    "An inplace custom Function is not modifying the forward mode gradients inplace. If the forward is modifying an input inplace, then the "
+    "jvp function must modify the corresponding gradient inplace."
+)
+NO_VIEW = "A custom Function's forward is returning a view (or an input as-is) but the jvp is not returning a view."
+OTHER_VIEW = "A custom Function is returning a view but the jvp is not returning a view of "
 VmapInfo = namedtuple("VmapInfo", ["batch_size", "randomness"])
 VmapInfo.__doc__ = "What a Function's `vmap` is told: the batch size and what random operations are to do."
 
@@ -56,6 +62,7 @@ def _dual(level, cls, args, kwargs):
     tangents = [level.tangent(a) for a in args]
     if ctx._materialize:
         tangents = [zeros_like(v) if t is None and isinstance(v, Tensor) and v.is_floating_point() else t for t, v in zip(tangents, values, strict=True)]
+    versions = [t._version if isinstance(t, Tensor) else None for t in tangents]
     found = cls.jvp(ctx, *tangents)
     found = found if isinstance(found, tuple) else (found,)
     outputs = result if isinstance(result, tuple) else (result,)
@@ -66,9 +73,37 @@ def _dual(level, cls, args, kwargs):
         if t is not None:
             if not isinstance(t, Tensor):
                 raise RuntimeError(f"expected Variable or None (got {type(t).__name__}) for grad output {k}.")
+            if not isinstance(out, Tensor) or not out.dtype.differentiable or any(out is c for c in ctx._constant):
+                raise RuntimeError(
+                    f"Function's jvp returned a gradient at position {k}, but  the corresponding forward output is not a differentiable "
+                    "Tensor.You should return None at that position instead."
+                )
             check_dual(out, t)
+        place = next((j for j, v in enumerate(values) if out is v), None)
+        if place is not None and any(out is d for d in ctx._dirty) and level.follows(args[place]):
+            if t is not tangents[place] or t._version == versions[place]:
+                raise RuntimeError(NOT_IN_PLACE)
+            duals.append(args[place])
+            continue
+        _check_view(out, t, values, tangents)
         duals.append(level.wrap(out, t))
     return tuple(duals) if isinstance(result, tuple) else duals[0]
+
+
+def _check_view(out, tangent, values, tangents) -> None:
+    """A result that is a view of an input must have a tangent that is a view of that input's tangent."""
+    base = getattr(out, "_base", None)
+    if base is None or tangent is None:
+        return
+    for value, given in zip(values, tangents, strict=True):
+        if isinstance(value, Tensor) and given is not None and (base is value or base is value._base):
+            if tangent._base is None:
+                raise RuntimeError(NO_VIEW)
+            if given._base is None and tangent._base is not given:
+                raise RuntimeError(OTHER_VIEW + "the given grad input.")
+            if given._base is not None and tangent._base is not given._base:
+                raise RuntimeError(OTHER_VIEW + "the same base as the given grad input.")
+            return
 
 
 # --- vmap -----------------------------------------------------------------------------------------------------------

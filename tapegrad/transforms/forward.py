@@ -117,6 +117,15 @@ class Dual(Wrapper):
         """The value alone: tangents end here, as gradients do."""
         return self._value.detach()
 
+    def detach_(self):
+        return self._level.move(self, self.detach())
+
+    def requires_grad_(self, requires_grad=True):
+        if not self._level.restores:  # a function transform's
+            return super().requires_grad_(requires_grad)
+        self._value.requires_grad_(requires_grad)
+        return self
+
     requires_grad = property(lambda self: self._value.requires_grad or self._tangent.requires_grad, Wrapper._refuse_grad)
     is_leaf = property(lambda self: self._value.is_leaf)
     grad_fn = property(lambda self: self._value.grad_fn)
@@ -157,7 +166,9 @@ class DualLevel(Level):
         out = dispatch.finish(op, values)
         if not has_tangent(out):
             return out
-        return self.wrap(out, formulas.tangent(op, values, out, [self.tangent(t) for t in tensors]))
+        tangents = [self.tangent(t) for t in tensors]
+        found = formulas.tangent(op, values, out, tangents)
+        return self.wrap(out, found.clone() if found is not None and any(found is t for t in tangents) else found)
 
     def view(self, op, x, key, make_view, multi):
         value = plans.view(op, x._value, key, make_view, multi)
@@ -184,12 +195,23 @@ class DualLevel(Level):
             from tapegrad.creation import zeros_like
 
             tangent = zeros_like(target._value)
-        tangent = tangent.to(target.dtype)
-        target._set_tangent(tangent if tangent.shape == target.shape else tangent.expand(tuple(target.shape)))
+        if tangent.shape != target.shape:
+            tangent = tangent.expand(tuple(target.shape))
+        given = target.__dict__.get("_given")
+        if target.__dict__.get("_shared") and given._level is None and tangent._level is None:
+            given.copy_(tangent)  # the tangent that the user gave changes with its tensor
+        else:
+            tangent = tangent.to(target.dtype)
+            target._set_tangent(tangent.clone() if tangent is self.tangent(result) else tangent)
         return target
 
     def move(self, target, result):
-        """Make the object `target` the tensor `result`."""
+        """Make the object `target` the tensor `result`, which may have lost its tangent (detach_)."""
+        if not self.follows(result):
+            target.__dict__.clear()
+            target.__class__ = Tensor
+            core.move_handle(target, result._slot)
+            return target
         for name in ("_value", "_given", "_origin", "_seen"):
             target.__dict__.pop(name, None)
             if name in result.__dict__:
@@ -235,7 +257,7 @@ class DualLevel(Level):
         super().__exit__(*exception)
         for reference, kind in self.became:  # what was plain before is plain again
             target = reference()
-            if target is not None:
+            if self.follows(target):
                 value = target._value
                 target.__dict__.clear()
                 target.__class__ = kind

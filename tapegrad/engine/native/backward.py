@@ -336,6 +336,10 @@ def gradients(output, gradient, inputs, retain):
         slot.cotangent = 0
         if g:
             drop(g)
+    left = slot_row(st.slots, root).cotangent
+    if left:  # no input is above the root: nothing was visited
+        slot_row(st.slots, root).cotangent = 0
+        drop(left)
     end_sweep()
     st.mode = before
     return result
