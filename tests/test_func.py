@@ -140,6 +140,7 @@ UNORDERED = {"empty_like", "new_empty", "rand_like", "randn_like", "bernoulli", 
 REFUSED = {"equal", "allclose", "nonzero", "argwhere", "where", "unique", "unique_consecutive"}  # results of a shape or a Python value that depend on the sample
 REFUSED |= {"resize_as_", "as_strided_"}  # memory is not the samples' own
 REFUSED |= {"heaviside"}  # takes a number only where compiled code answers
+REFUSED |= {"linalg.ldl_factor", "linalg.ldl_factor_ex"}  # no derivative, in PyTorch either
 FORMS = [lambda x: (x,), lambda x: (x, 0), lambda x: (x, x * 1.5), lambda x: (x, 1, 0), lambda x: (x, 0, tg.tensor([0, 1])), lambda x: ([x, x],)]
 MATRIX = np.array([[4.0, 1.0, 0.5], [1.0, 5.0, 0.25], [0.5, 0.25, 3.0]])  # symmetric and positive definite
 
