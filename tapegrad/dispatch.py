@@ -149,6 +149,8 @@ def finish(op: Elementwise, tensors):
         level = level_of(tensors)
         if level is not None:
             return level.elementwise(op, tensors)
+        for t in tensors:  # the values of a level's tensors, which nobody has looked at
+            settle(t)
     slots = [t._slot for t in tensors] + [0, 0]
     check_inference(op, tensors)
     if op.result in ("real", "complex"):

@@ -271,7 +271,7 @@ def check(program: Program, seed: int) -> str:
         gc.enable()
 
 
-def main() -> int:
+def main(kind=Program, check=check) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
@@ -285,7 +285,7 @@ def main() -> int:
             gc.freeze()  # what the first program imported, most of it torch's, need not be walked again by every collection
         seed = options.seed * 1_000_003 + k
         # The shortest of the failing prefixes would be found by hypothesis; here short programs come first.
-        program = Program(random.Random(seed), 1 + k % options.length)
+        program = kind(random.Random(seed), 1 + k % options.length)
         try:
             outcome = check(program, seed)
         except Exception as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import random_programs
+import random_wild
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,3 +13,11 @@ from hypothesis import strategies as st
 @given(draw=st.randoms(use_true_random=False), length=st.integers(1, 10), seed=st.integers(0, 2**31))
 def test_random_program(draw, length, seed):
     random_programs.check(random_programs.Program(draw, length), seed)
+
+
+@pytest.mark.torch
+@settings(max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(draw=st.randoms(use_true_random=False), length=st.integers(1, 12), seed=st.integers(0, 2**31))
+def test_wild_program(draw, length, seed):
+    pytest.importorskip("torch")
+    random_wild.check(random_wild.Wild(draw, length), seed)

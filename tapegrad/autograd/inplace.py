@@ -215,12 +215,29 @@ def through(chain, x):
     return x
 
 
+def laid_out(t, model: int):
+    """`t` with the strides of geometry `model`, those of the base that a chain of views counts in; a copy if it has others."""
+    from tapegrad.creation import empty_of
+
+    own, flags = core.get_field(t._slot, core.GEOMETRY), geometry.flags_of(model)
+    if own == model:
+        return t
+    if t._level is not None or flags & layout.OVERLAPS:
+        return t.contiguous()
+    shape, steps = geometry.shapes[model], geometry.strides[model]
+    if flags & layout.DENSE:
+        return empty_of(shape, t.dtype, steps).copy_(t)
+    span = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) if geometry.numels[model] else 0
+    return empty_of((span,), t.dtype).as_strided(shape, steps).copy_(t)
+
+
 @structural("copy_slices", "CopySlices")
 def copy_slices(node, g):
     """A base with one view replaced: the base loses the gradient there, the view's new value gets it."""
     a = node.attributes
-    part = through(a.chain, g)
     base, view = node.inputs
+    g = laid_out(g, core.get_field(base._slot, core.GEOMETRY))
+    part = through(a.chain, g)
     rest = None
     if base.requires_grad:
         rest = without_part(g, a.chain)
@@ -230,7 +247,7 @@ def copy_slices(node, g):
 @structural("without_part", "CopySlices")
 def without_part_op(node, g):
     """The derivative is the same: zero where the view looks."""
-    return without_part(g, node.attributes.chain)
+    return without_part(laid_out(g, node.attributes.model), node.attributes.chain)
 
 
 @transformable(linear="g")
@@ -241,7 +258,8 @@ def without_part(g, chain):
         rest = g.detach().clone()
         part = through(chain, rest)
         part._array()[...] = 0
-    record(without_part_op, [g], [rest], plans.Parameters(without_part_op, chain=chain))
+    model = core.get_field(g._slot, core.GEOMETRY)
+    record(without_part_op, [g], [rest], plans.Parameters(without_part_op, chain=chain, model=model))
     return rest
 
 
@@ -252,7 +270,7 @@ def as_strided_view(node, g):
     base = node.inputs[0]
     if geometry.flags_of(core.get_field(node.outputs[0]._slot, core.GEOMETRY)) & layout.OVERLAPS:
         return sum_through(a.chain, base, g)
-    return put_part(g, tuple(base.shape), base.dtype, a.chain)
+    return put_part(g, core.get_field(base._slot, core.GEOMETRY), base.dtype, a.chain)
 
 
 def sum_through(chain, base, g):
@@ -269,17 +287,17 @@ def sum_through(chain, base, g):
 @structural("put_part", "CopySlices")
 def put_part_op(node, g):
     """The derivative is the view."""
-    return through(node.attributes.chain, g)
+    return through(node.attributes.chain, laid_out(g, node.attributes.model))
 
 
 @transformable(linear="g")
-def put_part(g, shape, dtype, chain):
-    """Zeros of `shape` with `g` where the view looks."""
+def put_part(g, model, dtype, chain):
+    """Zeros of geometry `model` with `g` where the view looks."""
     plans.settled(g)
-    out = g.new_zeros(shape, dtype=dtype)
     with modes.no_grad():
+        out = laid_out(g.new_zeros(tuple(geometry.shapes[model]), dtype=dtype), model)
         core.assign(through(chain, out), g)
-    record(put_part_op, [g], [out], plans.Parameters(put_part_op, chain=chain))
+    record(put_part_op, [g], [out], plans.Parameters(put_part_op, chain=chain, model=model))
     return out
 
 

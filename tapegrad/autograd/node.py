@@ -383,11 +383,12 @@ def leaf_object(slot: int):
     return _leaves.get(slot)
 
 
-def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable: int = -1) -> None:
+def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable: int = -1, reads: tuple = ()) -> None:
     """Put a structural op on the tape if an input requires grad and recording is on.
 
     saves: bit k says that the value of operand k (inputs, then outputs) must stay; -1 for all.
     differentiable: bit k says that output k gets a gradient.
+    reads: per input the operands, as bits, that its gradient alone needs; what no wanted gradient needs is not kept.
     """
     from tapegrad import modes
     from tapegrad.autograd.saved import keep_attributes
@@ -400,6 +401,9 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
         settled(t)  # a view whose base has changed takes its new place in the graph first
     if not any(core.get_field(t._slot, core.FLAGS) & layout.REQUIRES_GRAD for t in inputs):
         return
+    for t, needed in zip(inputs, reads, strict=False):
+        if core.get_field(t._slot, core.FLAGS) & layout.REQUIRES_GRAD:
+            saves |= needed
     flags = 0
     if saves == -1:
         flags = layout.SAVED_ALL | layout.HAS_SAVED

@@ -177,5 +177,5 @@ def vdot(input, other, *, out=None):
         raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {input.dtype.scalar_name} and {other.dtype.scalar_name}")
     with modes.no_grad():
         result = conj(input.detach()).dot(other.detach())
-    record(vdot_op, [input, other], [result], saves=0b11)
+    record(vdot_op, [input, other], [result], reads=(0b10, 0b01))
     return into(out, result, "vdot")

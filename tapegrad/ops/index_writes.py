@@ -55,10 +55,21 @@ def __setitem__(self, index, value):
             offset = (core.data_of(view._slot) - core.data_of(self._slot)) // self.dtype.itemsize
             plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given)
         return
+    if given is value and value.dtype is not self.dtype and not (value.numel() == 1 and is_one_mask(index)):
+        raise RuntimeError(
+            f"Index put requires the source and destination dtypes match, got {self.dtype.scalar_name} for the destination and "
+            f"{value.dtype.scalar_name} for the source."
+        )
     view = self if whole else basic(self, item, name)
     inplace.put_into(view, advanced, value, False)
     if view is self and given is not value:
         plans.note_given(value, given)
+
+
+def is_one_mask(index) -> bool:
+    """Whether the tensors in an index are a single mask, of whose places one value of any dtype may be written."""
+    tensors = [part for part in (index if isinstance(index, tuple) else (index,)) if hasattr(part, "_slot") or isinstance(part, (list, np.ndarray))]
+    return len(tensors) == 1 and getattr(tensors[0], "dtype", None) in (dtypes.bool_, dtypes.uint8)
 
 
 def fill_where(target, mask, value, given) -> bool:

@@ -107,7 +107,7 @@ def in_wider(op):
             wide = dtypes.BY_NAME[d.compute]
             with modes.no_grad():
                 result = f(a.detach().to(wide), b.detach().to(wide)).to(d)
-            record(op, [a, b], [result], saves=0b11)
+            record(op, [a, b], [result], reads=(0b10, 0b01))
             return out_of(f.__name__, out, result)
 
         return run
@@ -375,7 +375,7 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
         compute = dtypes.BY_NAME[d.compute]
         with modes.no_grad():
             result = addmm(*(x.detach().to(compute) for x in (input, mat1, mat2)), beta=beta, alpha=alpha).to(d)
-        record(addmm_op, [input, mat1, mat2], [result], plans.Parameters(addmm_op, alpha=alpha, beta=beta), saves=0b110)
+        record(addmm_op, [input, mat1, mat2], [result], plans.Parameters(addmm_op, alpha=alpha, beta=beta), reads=(0, 0b100, 0b010))
         return out_of("addmm", out, result)
     wide = input.expand(m, n)
     a, b = readable(mat1), readable(mat2)
@@ -393,7 +393,7 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
             a_rule = product_plan(addmm_op, d, tuple(a.shape), m, n, k, (1,), g_steps, (0, b_steps[2], b_steps[1]), operands=(1, 4))
             b_rule = product_plan(addmm_op, d, tuple(b.shape), k, m, n, (1,), (0, a_steps[2], a_steps[1]), g_steps, operands=(3, 1))
             rules = {"rules": [added, (SWEEP_APPLY, a_rule), (SWEEP_APPLY, b_rule)], "walk": words}
-        return product_plan(addmm_op, d, (m, n), m, k, n, (1,), a_steps, b_steps, kernel=loops.addmm(d, beta, alpha), more=c_steps, saves=0b110,
+        return product_plan(addmm_op, d, (m, n), m, k, n, (1,), a_steps, b_steps, kernel=loops.addmm(d, beta, alpha), more=c_steps, saves=0b110, reads=(0, 0b100, 0b010),
                             alpha=alpha, beta=beta, differentiable=-1 if d.differentiable else 0, **dict(rules))
 
     return out_of("addmm", out, plans.run(addmm_op, [input, a, b], (beta, alpha), make))

@@ -261,7 +261,7 @@ def cross(input, other, *, dim=-1, out=None):
     x, y = np.moveaxis(values(a), axis, 0), np.moveaxis(values(b), axis, 0)
     product = np.stack([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]], axis)
     result = creation.from_array(product, d)
-    record(cross_op, [a, b], [result], plans.Parameters(cross_op, dim=axis), saves=0b11)
+    record(cross_op, [a, b], [result], plans.Parameters(cross_op, dim=axis), reads=(0b10, 0b01))
     return into(out, result, "cross")
 
 
@@ -329,9 +329,9 @@ def trace(input):
     """The sum of the diagonal of a matrix."""
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
-    array = values(input)
     d = input.dtype if input.dtype.category > dtypes.INTEGER else dtypes.int64
-    result = creation.from_array(np.asarray(np.trace(array, dtype=d.numpy)), d)
+    array = input.detach()._values()  # in a dtype that NumPy has
+    result = creation.from_array(np.asarray(np.trace(array, dtype=array.dtype if d.foreign else d.numpy)), d)
     record(trace_op, [input], [result], plans.Parameters(trace_op, shape=tuple(input.shape)))
     return result
 

@@ -10,6 +10,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.linear import matmul, out_of
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import ACTIVE, level_of
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
 
@@ -30,19 +31,31 @@ def added(op, name, input, x, y, product, shape, beta, alpha, out):
         raise RuntimeError(f"self and {'mat2' if name != 'addr' else 'vec2'} must have the same dtype, but got {input.dtype.short} and {d.short}")
     if tuple(input.shape) != shape:
         input = input.expand(shape)
+    if ACTIVE and level_of((input, x, y)) is not None:
+        result = scaled(product(x, y), alpha)
+        return result + scaled(input, beta) if beta != 0 else result
     with modes.no_grad():
         result = scaled(product(x.detach(), y.detach()), alpha)
         result = result + scaled(input.detach(), beta) if beta != 0 else result
-    record(op, [input, x, y], [result], plans.Parameters(op, alpha=alpha, beta=beta), saves=0b110)
+    record(op, [input, x, y], [result], plans.Parameters(op, alpha=alpha, beta=beta), reads=(0, 0b100, 0b010))
     return out_of(name, out, result)
+
+
+def added_back(node, g, by_x, by_y):
+    """The gradients of `added`, those of the product's factors given as functions of the scaled gradient."""
+    a = node.attributes
+    input, x, y = node.inputs
+    alpha, beta = a.alpha.conjugate(), a.beta.conjugate()
+    return (
+        scaled(g, beta) if input.requires_grad else None, by_x(scaled(g, alpha)) if x.requires_grad else None, by_y(scaled(g, alpha)) if y.requires_grad else None,
+    )
 
 
 @structural("addmv_op", "Addmv")
 def addmv_op(node, g):
     """beta input + alpha A v: beta g, alpha g v^T, alpha A^T g."""
-    a = node.attributes
     _, x, v = node.inputs
-    return scaled(g, a.beta), scaled(g.unsqueeze(1) * conj(v), a.alpha), scaled(x.mH.mv(g), a.alpha)
+    return added_back(node, g, lambda g: g.unsqueeze(1) * conj(v), lambda g: x.mH.mv(g))
 
 
 def conj(x):
@@ -63,9 +76,8 @@ def addmv(input, mat, vec, *, beta=1, alpha=1, out=None):
 @structural("baddbmm_op", "Baddbmm")
 def baddbmm_op(node, g):
     """beta input + alpha A B: beta g, alpha g B^T, alpha A^T g."""
-    a = node.attributes
     _, x, y = node.inputs
-    return scaled(g, a.beta), scaled(g.bmm(y.mH), a.alpha), scaled(x.mH.bmm(g), a.alpha)
+    return added_back(node, g, lambda g: g.bmm(y.mH), lambda g: x.mH.bmm(g))
 
 
 def check_batches(batch1, batch2):
@@ -89,10 +101,9 @@ def baddbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
 @structural("addbmm_op", "Addbmm")
 def addbmm_op(node, g):
     """beta input + alpha sum(A_i B_i): beta g, alpha g B_i^T, alpha A_i^T g."""
-    a = node.attributes
     _, x, y = node.inputs
-    wide = g.unsqueeze(0).expand(x.shape[0], *g.shape)
-    return scaled(g, a.beta), scaled(wide.bmm(y.mH), a.alpha), scaled(x.mH.bmm(wide), a.alpha)
+    wide = lambda g: g.unsqueeze(0).expand(x.shape[0], *g.shape)
+    return added_back(node, g, lambda g: wide(g).bmm(y.mH), lambda g: x.mH.bmm(wide(g)))
 
 
 @function(method=True)
@@ -105,9 +116,8 @@ def addbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
 @structural("addr_op", "Addr")
 def addr_op(node, g):
     """beta input + alpha v w^T: beta g, alpha g w, alpha g^T v."""
-    a = node.attributes
     _, v, w = node.inputs
-    return scaled(g, a.beta), scaled(g.mv(conj(w)), a.alpha), scaled(g.t().mv(conj(v)), a.alpha)
+    return added_back(node, g, lambda g: g.mv(conj(w)), lambda g: g.t().mv(conj(v)))
 
 
 @function(method=True)
@@ -217,6 +227,8 @@ def rsub(input, other, *, alpha=1):
     """other - alpha * input."""
     from tapegrad import modes
 
+    if ACTIVE and level_of((input, other)) is not None:
+        return other - scaled(input, alpha)
     with modes.no_grad():
         result = dispatch.call(dispatch.OPS["sub"], detached(other), scaled(input.detach(), alpha))
     if hasattr(other, "_slot"):

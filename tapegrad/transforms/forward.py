@@ -13,7 +13,7 @@ import ctypes
 import gc
 import weakref
 
-from tapegrad import core, dispatch, geometry, modes
+from tapegrad import core, dispatch, modes
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle, state_cell
 from tapegrad.ops import formulas
@@ -39,9 +39,8 @@ class Dual(Wrapper):
             from tapegrad.autograd import inplace
 
             self._seen = whole
-            if whole.stride() != base._value.stride():  # the view counts in the strides of the value
-                whole = like_strided(whole, base._value)
-            self._given = inplace.through(chain, whole)
+            # The view counts in the strides of the value.
+            self._given = inplace.through(chain, inplace.laid_out(whole, geometry_of(base._value)))
         return self._given
 
     def _set_tangent(self, tangent):
@@ -56,7 +55,7 @@ class Dual(Wrapper):
         whole = base._tangent
         for level in reverse.vmap_levels([tangent]):
             whole = reverse.batched_at(whole, level)
-        whole = like_strided(whole, base._value)
+        whole = inplace.laid_out(whole.clone(), geometry_of(base._value))
         inplace.through(chain, whole).copy_(tangent)
         base._set_tangent(whole)
 
@@ -347,6 +346,10 @@ def views_of(base) -> list:
     return [r for r in gc.get_referrers(base) if isinstance(r, Tensor) and r._base is base]
 
 
+def geometry_of(t) -> int:
+    return core.get_field(t._slot, core.GEOMETRY)
+
+
 def has_tangent(t) -> bool:
     return t.dtype.is_floating_point or t.dtype.is_complex
 
@@ -356,18 +359,3 @@ def _run_elementwise(op, *tensors):
 
 
 _transposed: set = set()  # functions whose bodies have turned out to need memory
-
-
-def like_strided(t, model):
-    """A copy of `t` laid out as `model` is."""
-    from tapegrad.creation import empty_of
-
-    flags = geometry.flags_of(core.get_field(model._slot, core.GEOMETRY))
-    if t._level is not None or model._level is not None or flags & layout.OVERLAPS:
-        return t.clone().contiguous()
-    shape, steps = tuple(model.shape), model.stride()
-    if flags & layout.DENSE:
-        return empty_of(shape, t.dtype, steps).copy_(t)
-    span = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) if t.numel() else 0
-    return empty_of((span,), t.dtype).as_strided(shape, steps).copy_(t)
-

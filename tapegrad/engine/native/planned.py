@@ -11,6 +11,7 @@ from tapegrad.engine.layout import (
     SAVED_ALL,
     SAVED_INPUT,
     SOURCE_WORDS,
+    VIEW,
 )
 from tapegrad.engine.native.capi import call_kernel, py_decref, py_incref, py_long_as_i64, py_type_alloc, raw_free, raw_malloc
 from tapegrad.engine.native.checking import verify, watch
@@ -190,7 +191,8 @@ def changed(s, tensor):
     slot = slot_row(st.slots, s)
     buffer = buffer_row(st.buffers, slot.buffer)
     buffer.version = buffer.version + 1
-    slot.version = buffer.version
+    if (slot.flags & (VIEW | REQUIRES_GRAD)) != VIEW | REQUIRES_GRAD:  # such a view takes a new place in the graph when it is used
+        slot.version = buffer.version
     py_incref(tensor)
     return tensor
 

@@ -1,0 +1,101 @@
+"""Owns what random programs found: each is a program of a few lines that computed or refused wrongly."""
+
+from __future__ import annotations
+
+import pytest
+
+import tapegrad as tg
+
+X = tg.tensor([[0.2, 0.4, 0.6], [0.8, 1.0, 1.2]], dtype=tg.float64)
+
+
+def changed_through_another_view(a):
+    """A view of `a` that has to take its new place in the graph, another view of the same memory having been changed."""
+    b = a * 1
+    v = b.view(2, 3)
+    b.flatten()[1:3].tanh_()
+    return v
+
+
+TRANSFORMS = {
+    "vmap": (lambda f, v: tg.vmap(f)(v), lambda f, v: tg.stack([f(t) for t in v.unbind()])),
+    "jvp": (lambda f, v: tg.func.jvp(f, (v,), (v.detach(),))[1], lambda f, v: v.cos() * v.detach()),
+    "vjp": (lambda f, v: tg.func.vjp(f, v)[1](tg.ones(2, 3, dtype=tg.float64))[0], lambda f, v: v.cos()),
+    "captured": (lambda f, v: tg.vmap(lambda t: t * f(v).sum())(v), lambda f, v: v * f(v).sum()),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_of_a_view_whose_base_was_changed(name):
+    transform, by_hand = TRANSFORMS[name]
+    grads = []
+    for compute in (transform, by_hand):
+        a = X.clone().requires_grad_()
+        grads.append(tg.autograd.grad((compute(tg.sin, changed_through_another_view(a)) ** 2).sum(), a)[0])
+    assert tg.allclose(*grads, rtol=1e-10, atol=1e-12)
+
+
+def test_second_derivative_through_a_changed_flat_view():
+    def f(a, change):
+        v = a * 0.5
+        if change:
+            v.flatten()[0:1].tanh_()
+        else:
+            v = tg.cat([v.flatten()[:1].tanh(), v.flatten()[1:]]).view(3, 3)
+        return (v @ v).sum() + (v.t() @ v.exp()).sum()
+
+    seconds = []
+    for change in (True, False):
+        a = (tg.arange(9.0, dtype=tg.float64).view(3, 3) / 9).requires_grad_()
+        (g,) = tg.autograd.grad(f(a, change), a, create_graph=True)
+        seconds.append(tg.autograd.grad((g * g).sum(), a)[0])
+    assert tg.allclose(*seconds, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("f", [
+    lambda v: tg.addmm(v, v, tg.ones(2, 2)), lambda v: tg.addmv(v[0], v, tg.ones(2)), lambda v: tg.addr(v, v[0], tg.ones(2)),
+    lambda v: tg.baddbmm(v[None], v[None], tg.ones(1, 2, 2)), lambda v: tg.addbmm(v, v[None], tg.ones(1, 2, 2)), lambda v: tg.vdot(v[0], tg.ones(2)),
+    lambda v: v.bfloat16() @ tg.ones(2, 2, dtype=tg.bfloat16),
+])  # fmt: skip
+def test_only_what_a_wanted_gradient_reads_is_saved(f):
+    a = tg.ones(2, 2, requires_grad=True)
+    v = a * 2
+    out = f(v)
+    v.zero_()
+    out.sum().backward()
+    assert a.grad is not None
+
+
+def test_factors_of_sums_of_products_are_conjugated():
+    x, y, z = (tg.full(shape, 1 + 1j, dtype=tg.complex128, requires_grad=True) for shape in ((2,), (2, 3), (3,)))
+    out = tg.addmv(x, y, z, beta=2j, alpha=1j)
+    grads = tg.autograd.grad(out, (x, y, z), tg.ones(2, dtype=tg.complex128))
+    by_hand = tg.autograd.grad(2j * x + 1j * (y @ z), (x, y, z), tg.ones(2, dtype=tg.complex128))
+    for g, expected in zip(grads, by_hand, strict=True):
+        assert g.tolist() == expected.tolist()
+
+
+def test_trace_of_half_precision():
+    for d in (tg.bfloat16, tg.float16):
+        assert tg.trace(tg.ones(3, 3, dtype=d)).dtype is d
+
+
+def test_one_of_several_views_changed_without_grad_is_not_usable():
+    for write in (lambda v: v.zero_(), lambda v: v.mul_(2), lambda v: v.fill_(1.0)):
+        for _ in range(3):  # the call is compiled after the first time
+            a = tg.ones(3, requires_grad=True)
+            v = (a * 1).chunk(3)[0]
+            with tg.no_grad():
+                write(v)
+            with pytest.raises(RuntimeError, match="is a view and its base or another view of its base has been modified inplace"):
+                v - 1
+
+
+def test_written_elements_have_the_dtype_of_the_target():
+    x, v = tg.zeros(3), tg.ones(2, dtype=tg.float64)
+    for index in (tg.tensor([0, 1]), [0, 1], (tg.tensor([0, 1]),), tg.tensor([True, True, False])):
+        with pytest.raises(RuntimeError, match="Index put requires the source and destination dtypes match, got Float for the destination and Double"):
+            x[index] = v
+    x[tg.tensor([True, False, True])] = tg.tensor(2.0, dtype=tg.float64)
+    x[1:2] = v[:1]
+    assert x.tolist() == [2.0, 1.0, 2.0]
