@@ -23,18 +23,19 @@ from tapegrad.tensor import Tensor
 class FunctionCtx:
     """What `forward` and `backward` share: saved tensors, flags, and any attribute."""
 
+    _to_save: tuple = ()
+    _for_forward: tuple = ()
+    _given: tuple | None = None  # what `saved_tensors` is while a transform runs `jvp` or `backward`
+    _dirty: tuple = ()
+    _constant: tuple = ()
+    _materialize = True
+    _materialize_non_diff_grads = True
+    _outputs: tuple = ()  # the slots of the entry's outputs, once recorded; they do not keep it alive
+    _freed = False
+    needs_input_grad: tuple = ()
+
     def __init__(self):
-        self._to_save: tuple = ()
-        self._for_forward: tuple = ()
-        self._given: tuple | None = None  # what `saved_tensors` is while a transform runs `jvp` or `backward`
-        self._dirty: tuple = ()
-        self._constant: tuple = ()
-        self._materialize = True
-        self._materialize_non_diff_grads = True
-        self._outputs: tuple = ()  # the slots of the entry's outputs, once recorded; they do not keep it alive
         self._saved: list = []
-        self._freed = False
-        self.needs_input_grad: tuple = ()
 
     def save_for_backward(self, *tensors):
         """Keep tensors (or None) for `backward`; a second call replaces the first."""
@@ -268,12 +269,22 @@ class Function:
         return cls.vjp
 
     @classmethod
+    def _signature(cls) -> inspect.Signature:
+        """The signature of `forward`, which takes longer to find than a call."""
+        known = cls.__dict__.get("_known_signature")
+        if known is None or known[0] is not cls.forward:
+            known = cls._known_signature = cls.forward, inspect.signature(cls.forward)
+        return known[1]
+
+    @classmethod
     def apply(cls, *args, **kwargs):
         """Run `forward` without recording, then record one entry whose derivative is `backward`."""
         if cls.setup_context is not Function.setup_context:  # it sees the defaults of `forward` too
-            bound = inspect.signature(cls.forward).bind(*args, **kwargs)
-            bound.apply_defaults()
-            args, kwargs = bound.args, bound.kwargs
+            signature = cls._signature()
+            if kwargs or len(args) != len(signature.parameters):
+                bound = signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                args, kwargs = bound.args, bound.kwargs
         if ACTIVE:
             from tapegrad.transforms import custom
 

@@ -10,11 +10,12 @@ import re
 import weakref
 from typing import NamedTuple
 
-from tapegrad import core, dtypes
+from tapegrad import core, dtypes, modes
 from tapegrad.dispatch import refuse_inference
 from tapegrad.dtypes import BY_CODE as DTYPES
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
+from tapegrad.ops.plan import Parameters, settled
 from tapegrad.ops.registry import BY_CODE, Elementwise, Structural
 
 
@@ -390,16 +391,14 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
     differentiable: bit k says that output k gets a gradient.
     reads: per input the operands, as bits, that its gradient alone needs; what no wanted gradient needs is not kept.
     """
-    from tapegrad import modes
-    from tapegrad.autograd.saved import keep_attributes
-    from tapegrad.ops.plan import Parameters, settled
-
     word = modes.word()
     if not word & modes.GRAD:
         return
     for t in inputs:
         settled(t)  # a view whose base has changed takes its new place in the graph first
-    if not any(core.get_field(t._slot, core.FLAGS) & layout.REQUIRES_GRAD for t in inputs):
+    slots = [t._slot for t in inputs]
+    found = [core.get_field(s, core.FLAGS) for s in slots]
+    if not any([f & layout.REQUIRES_GRAD for f in found]):
         return
     for t, needed in zip(inputs, reads, strict=False):
         if core.get_field(t._slot, core.FLAGS) & layout.REQUIRES_GRAD:
@@ -409,19 +408,22 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
         flags = layout.SAVED_ALL | layout.HAS_SAVED
     elif saves:
         flags = saves * layout.SAVED_INPUT | layout.HAS_SAVED
-    if type(attributes) is Parameters and keep_attributes(attributes, [t._slot for t in inputs]):
-        flags |= layout.HAS_SAVED
-    for k, t in enumerate(inputs):
-        if core.get_field(t._slot, core.FLAGS) & layout.INFERENCE and (saves == -1 or saves >> k & 1):
+    if type(attributes) is Parameters:
+        from tapegrad.autograd.saved import keep_attributes
+
+        if keep_attributes(attributes, slots):
+            flags |= layout.HAS_SAVED
+    for k, f in enumerate(found):
+        if f & layout.INFERENCE and (saves == -1 or saves >> k & 1):
             refuse_inference([layout.INFERENCE])
-    e = core.open_entry(op.code, len(inputs), len(outputs), flags)
+    count = len(slots)
+    e = core.open_entry(op.code, count, len(outputs), flags)
     core.set_payload(e, attributes)
-    for k, t in enumerate(inputs):
-        core.attach_input(e, k, t._slot, saves == -1 or saves >> k & 1)
+    for k, s in enumerate(slots):
+        core.attach_input(e, k, s, saves == -1 or saves >> k & 1)
     for k, t in enumerate(outputs):
-        j = len(inputs) + k
         grad = layout.REQUIRES_GRAD if differentiable >> k & 1 else 0
-        core.attach_output(e, k, t._slot, saves == -1 or saves >> j & 1, grad)
+        core.attach_output(e, k, t._slot, saves == -1 or saves >> (count + k) & 1, grad)
     if word & modes.WATCHED:
         from tapegrad.autograd import watch
 
