@@ -59,20 +59,27 @@ class Dual(Wrapper):
         inplace.through(chain, whole).copy_(tangent)
         base._set_tangent(whole)
 
+    def _seen_value(self):
+        """The value, as the user may look at it; what an op makes of it may depend on the tangent."""
+        if in_body():
+            raise Unhandled
+        return self._value
+
     def item(self):
-        return self._value.item()
+        return self._seen_value().item()
 
     def __bool__(self):
         return bool(self._value)
 
     def tolist(self):
-        return self._value.tolist()
+        return self._seen_value().tolist()
 
     def _stored(self):
         """The value, whose memory the user may see if forward mode was entered by hand."""
-        if self._level.public and not in_body():
+        value = self._seen_value()
+        if self._level.public:
             raise RuntimeError(NO_STORAGE)
-        return self._value
+        return value
 
     def numpy(self, *, force=False):
         return self._stored().numpy(force=force)
@@ -114,7 +121,7 @@ class Dual(Wrapper):
 
     def detach(self):
         """The value alone: tangents end here, as gradients do."""
-        return self._value.detach()
+        return self._seen_value().detach()
 
     def detach_(self):
         return self._level.move(self, self.detach())
