@@ -45,7 +45,7 @@ def is_same_size(input, other):
     return tensor_argument("is_same_size", input).shape == tensor_argument("is_same_size", other, 2, "other").shape
 
 
-@method()
+@method(tensors=False)
 def is_nonzero(self):
     """Whether the one element is not zero."""
     return bool(self)

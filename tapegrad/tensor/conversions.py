@@ -171,10 +171,6 @@ class Conversions(Handle):
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
         return bool(self.item())
 
-    def is_nonzero(self):
-        """Whether a one-element tensor is not zero."""
-        return bool(self)
-
     def _number(self):
         if self.numel() != 1:
             raise ValueError("only one element tensors can be converted to Python scalars")
