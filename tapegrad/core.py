@@ -1,6 +1,6 @@
 """The engine as Python uses it: compiled functions by name, started at first use.
 
-`core.new_slot(...)`, `core.elementwise(...)` are builtin functions over slot numbers.  The first access starts the engine (8 ms with a
+`core.allocate_slot(...)`, `core.elementwise(...)` are builtin functions over slot numbers.  The first access starts the engine (8 ms with a
 warm cache; compiling it takes seconds once per machine), so importing tapegrad compiles and loads nothing.
 """
 
@@ -16,6 +16,7 @@ from tapegrad.engine.bind import EXPORTS, state_cell
 
 mode = state_cell("mode")
 sweeping = state_cell("sweeping")
+sweep_owner = state_cell("sweep_owner")
 sweep_entry = state_cell("sweep_entry")
 sweep_retain = state_cell("sweep_retain")
 error_a = state_cell("error_a")

@@ -169,7 +169,7 @@ def finish(op: Elementwise, tensors):
     if out == -2:
         raise RuntimeError(f"{op.name}: the kernel could not be run")
     if out == -3:
-        raise_memory(core.engine and _failed_size(), 0, 0)
+        raise_failed_allocation()
     if out == -1 and any(t.dtype.reduced for t in tensors):
         return finish_wider(op, tensors)
     raise TypeError(f"{op.name}: operands of dtypes {[str(t.dtype) for t in tensors]} reached the engine unpromoted")
@@ -185,7 +185,7 @@ def finish_retyped(op: Elementwise, tensors):
     plan = 0 if alike else core.find_broadcast(*(geometries + [0, 0])[:3])
     out = core.compute(op.code, result_of(op, tensors[0].dtype).code, plan, *(slots + [0, 0])[:3])
     if out == -3:
-        raise_memory(_failed_size())
+        raise_failed_allocation()
     return recorded(op, tensors, core.wrap(out))
 
 
@@ -210,12 +210,18 @@ def finish_wider(op: Elementwise, tensors):
     return recorded(op, tensors, result)
 
 
-def _failed_size() -> int:
-    return core.error_a.value
+def raise_failed_allocation(*_):
+    """Called where compiled code has found no memory; the state says for what."""
+    nbytes, g = core.error_a.value, core.error_b.value
+    if geometry.numels[g] > layout.MOST_ELEMENTS:
+        nbytes = nbytes // layout.MOST_ELEMENTS * geometry.numels[g]
+    if nbytes > geometry.LARGEST:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(geometry.shapes[g])}")
+    raise_memory(nbytes)
 
 
-def raise_memory(nbytes: int, *_):
-    """Called on a failed allocation."""
+def raise_memory(nbytes: int):
+    """torch's error for memory that is not to be had."""
     raise RuntimeError(
         f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes. "
         "Error code 12 (Cannot allocate memory)"

@@ -8,6 +8,7 @@ engine's broadcast cache.  The output's stride order follows torch's TensorItera
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections import deque
@@ -18,6 +19,7 @@ from tapegrad.engine import bind, layout
 from tapegrad.engine.layout import CONTIGUOUS, DENSE, DIRECT, OVERLAPS, SCALAR, STRIDED
 
 MAX_NDIM = 64
+LARGEST = 2**63 - 1  # what compiled code can count
 _ids: dict[tuple, int] = {}
 _contiguous_ids: dict[tuple, int] = {}
 shapes: list[tuple] = [()]  # by id; id 0 is "no operand"
@@ -113,30 +115,44 @@ def geometry(shape: tuple, steps: tuple | None = None) -> int:
     return found
 
 
-def _intern(shape: tuple, steps: tuple) -> int:
-    global _room, _rows
-    plain = contiguous_strides(shape)
-    base = geometry(tuple(shape), plain) if tuple(steps) != plain else 0
-    count = len(shapes)
-    if count >= _room:
-        _room = max(1024, _room * 2)
-        table = bind.allocate(_room * layout.GEOMETRY.size)
-        cell = bind.state_cell("geometries")
-        if cell.value:
-            ctypes.memmove(table, cell.value, count * layout.GEOMETRY.size)
-        cell.value = table
-        _rows = layout.GEOMETRY.view(table, _room)
+def count(shape: tuple) -> int:
+    """The number of elements; torch's error where that is beyond 64 bits."""
     numel = 1
     for size in shape:
         numel *= size
+        if numel > LARGEST:
+            raise RuntimeError("numel: integer multiplication overflow")
+    return numel
+
+
+def _intern(shape: tuple, steps: tuple) -> int:
+    shape, steps = tuple(map(int, shape)), tuple(map(int, steps))
+    numel, plain = count(shape), contiguous_strides(shape)
+    if max(*plain, *steps, 0, 0) > LARGEST:
+        raise RuntimeError("Stride calculation overflowed")
+    base = geometry(shape, plain) if steps != plain else 0
+    g = len(_ids) + 1
+    if g >= _room:
+        _grow(g)
     words = np.array([*shape, *steps, 0], np.int64)
-    shapes.append(Size(shape))
-    strides.append(tuple(steps))
-    numels.append(numel)
-    _memory.append(words)
-    _rows[count] = (numel, words.ctypes.data, len(shape), _flags(shape, steps), base or count, 0, id(shapes[count]), id(strides[count]))
-    _ids[(tuple(shape), tuple(steps))] = count
-    return count
+    size = Size(shape)
+    row = (min(numel, layout.MOST_ELEMENTS), words.ctypes.data, len(shape), _flags(shape, steps), base or g, 0, id(size), id(steps))
+    # A KeyboardInterrupt may come between any two of these; what it leaves unfinished is written over by the next geometry.
+    shapes[g:], strides[g:], numels[g:], _memory[g:] = [size], [steps], [numel], [words]
+    _rows[g] = row
+    _ids[shape, steps] = g
+    return g
+
+
+def _grow(used: int) -> None:
+    """A larger table of rows; compiled code may still look into the old one, which stays."""
+    global _room, _rows
+    room, cell = max(1024, _room * 2), bind.state_cell("geometries")
+    table = bind.allocate(room * layout.GEOMETRY.size)
+    if cell.value:
+        ctypes.memmove(table, cell.value, used * layout.GEOMETRY.size)
+    _rows = layout.GEOMETRY.view(table, room)
+    cell.value, _room = table, room
 
 
 def flags_of(g: int) -> int:
@@ -245,6 +261,8 @@ def fill_broadcast(first: int, second: int, third: int) -> None:
 def _fill_broadcast(first: int, second: int, third: int) -> None:
     operands = [g for g in (first, second, third) if g]
     shape = broadcast_shapes(*(shapes[g] for g in operands))
+    if math.prod(shape) > LARGEST:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}")
     expanded = [expanded_strides(shape, g) for g in operands]
     if all(steps == expanded[0] for steps in expanded) and shapes[operands[0]] == shape and flags_of(operands[0]) & DENSE:
         output = operands[0]
@@ -270,7 +288,8 @@ def _fill_broadcast(first: int, second: int, third: int) -> None:
     if at in _rows_in_use and at ^ 1 not in _rows_in_use:
         at ^= 1
     row = np.array([(first, second, third, output, n, [*modes, DIRECT], [*addresses, 0])], layout.BROADCAST.dtype)
+    cell, address = ctypes.c_int64.from_address(bind.state_cell("broadcasts").value + at * 8), row.ctypes.data
     if at in _rows_in_use:
         _retired.append(_rows_in_use[at])
-    _rows_in_use[at] = (row, kept)
-    ctypes.c_int64.from_address(bind.state_cell("broadcasts").value + at * 8).value = row.ctypes.data
+    _rows_in_use[at] = (row, kept)  # no call, and so no KeyboardInterrupt, between the row that is kept and the one that is pointed at
+    cell.value = address

@@ -172,7 +172,7 @@ def start(engine) -> None:
     for field, callable_ in (
         ("need_kernel", need_kernel),
         ("need_broadcast", geometry.fill_broadcast),
-        ("raise_memory", dispatch.raise_memory),
+        ("raise_memory", dispatch.raise_failed_allocation),
         ("check_failed", check_failed),
         ("slow_backward", Tensor.backward),
         ("resume_backward", resume),

@@ -14,14 +14,12 @@ from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
 
 GRAD, SLOW, FUNCTION = layout.GRAD, layout.SLOW, layout.FUNCTION
-INFERENCE = 1 << 8
+INFERENCE, SHOWN, GRAD_MODES = layout.INFERENCE_MODE, layout.SHOWN, layout.GRAD_MODES
 ANOMALY = 1 << 9
 SAVED_HOOKS = 1 << 10
 TRANSFORM = 1 << 11
 SERIAL = 1 << 12  # backward passes of this thread use no other threads
 VIEW_REPLAY = 1 << 13  # a view whose base has changed is taken again step by step
-SHOWN = 1 << 3  # in inference mode, where nothing is recorded: what is_grad_enabled says
-GRAD_MODES = GRAD | SHOWN | INFERENCE
 WATCHED = ANOMALY | SAVED_HOOKS  # an entry is looked at in Python as soon as it has been recorded (`autograd/watch.py`)
 
 
@@ -32,13 +30,12 @@ def word() -> int:
 
 def set_bits(bits: int, on: bool) -> int:
     """Switch mode bits of the running thread; returns the word before."""
-    before = core.get_mode()
-    return core.set_mode(before | bits if on else before & ~bits)
+    return core.exchange_modes(bits, bits if on else 0)
 
 
 def restore(before: int) -> None:
     """Put the grad modes back to those of an earlier word; what else was switched meanwhile stays."""
-    core.set_mode(core.get_mode() & ~GRAD_MODES | before & GRAD_MODES)
+    core.exchange_modes(GRAD_MODES, before & GRAD_MODES)
 
 
 def set_grad(on: bool) -> int:

@@ -433,12 +433,7 @@ class Reader:
 
 def bytes_tensor(data: bytes):
     """A uint8 tensor with a copy of `data`."""
-    slot = core.new_slot(geometry.geometry((len(data),)), dtypes.uint8.code)
-    if slot <= 0:
-        from tapegrad.dispatch import raise_memory
-
-        raise_memory(len(data))
-    tensor = core.wrap(slot)
+    tensor = core.wrap(core.allocate_slot(geometry.geometry((len(data),)), dtypes.uint8.code))
     ctypes.memmove(core.data_of(tensor._slot), data, len(data))
     return tensor
 

@@ -74,7 +74,7 @@ def write_out(result, out):
                 UserWarning,
                 stacklevel=3,
             )
-        fresh = core.new_slot(geometry.geometry(tuple(result.shape)), out.dtype.code)
+        fresh = core.allocate_slot(geometry.geometry(tuple(result.shape)), out.dtype.code)
         core.move_handle(out, fresh)
     core.assign(out, result)
     core.bump_version(out._slot, 1)

@@ -118,7 +118,7 @@ def test_data_has_a_version_counter_of_its_own():
     assert [tg.ones(6).tolist() for _ in range(9)] and y.data.data.tolist() == [[0.0, 6.0], [2.0, 8.0], [4.0, 10.0]]
     assert tg.ones(0, 2).data.shape == (0, 2)
     with tg.inference_mode():
-        assert y.data.is_inference()
+        assert not y.data.is_inference() and tg.ones(2).data.is_inference()
 
 
 def test_to_the_same_dtype_is_the_tensor_itself():

@@ -243,3 +243,32 @@ def test_a_sweep_over_no_elements_leaves_nothing_for_the_next():
         (g,) = tg.autograd.grad((x**3).sum(), x, create_graph=True)
         (h,) = tg.autograd.grad(g.sum(), x)
         assert h.tolist() == [[12.0] * 3] * 2
+
+
+@pytest.mark.parametrize("share", [lambda x: x.data, lambda x: x.detach(), lambda x: setattr(x, "data", x.data) or x])
+def test_sharing_memory_again_and_again_makes_no_chain(share):
+    x = share(tg.ones(4))
+    before = settled()
+    for _ in range(1000):
+        x = share(x)
+    assert settled()["slots_live"] <= before["slots_live"] + 1
+    assert x.tolist() == [1.0] * 4
+
+
+def test_data_knows_the_whole_memory():
+    x = tg.arange(6.0)
+    y = x[2:].data
+    assert (y.storage_offset(), y._version) == (2, 0)
+    assert y.as_strided((2,), (1,), 0).tolist() == [0.0, 1.0]
+    y.add_(1)
+    del x
+    assert y.data.tolist() == [3.0, 4.0, 5.0, 6.0] and y._version == 1
+
+
+def test_the_memory_of_data_may_grow_but_that_of_numpy_may_not():
+    x = tg.ones(2)
+    y = x.data
+    y.resize_(100)
+    assert y[:2].tolist() == [1.0, 1.0] and x.tolist() == [1.0, 1.0]
+    with pytest.raises(RuntimeError, match="not resizable"):
+        tg.from_numpy(np.ones(2)).resize_(100)

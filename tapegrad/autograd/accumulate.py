@@ -50,7 +50,7 @@ def own_copy(slot, g, create: bool):
     layout_of = core.get_field(slot, core.GEOMETRY)
     if not geometry.flags_of(layout_of) & layout.DENSE:
         layout_of = geometry.geometry(tuple(geometry.shapes[layout_of]))
-    fresh = core.new_slot(layout_of, core.get_field(g._slot, core.DTYPE))
+    fresh = core.allocate_slot(layout_of, core.get_field(g._slot, core.DTYPE))
     result = core.wrap(fresh)
     core.assign(result, g)
     if create and g.requires_grad:

@@ -7,8 +7,10 @@ create_graph the same marked entries are visited in the same order, but their de
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
+from array import array
 
 from tapegrad import core, geometry, modes
 from tapegrad.autograd import accumulate, anomaly_mode, nesting, saved
@@ -81,6 +83,18 @@ class Engine:
     is_checkpoint_valid = staticmethod(is_checkpoint_valid)
 
 
+def _forget_sweeps() -> None:
+    """In a child process: the thread whose passes were under way may not have come along."""
+    if core.sweeping.value and core.sweep_owner.value != core.thread_id():
+        for sweep in _running:
+            core.release_captured(*sweep.captured_at)
+        _running.clear()
+        core.abandon_sweep()
+
+
+os.register_at_fork(after_in_child=_forget_sweeps)
+
+
 class Sweep:
     """One backward pass."""
 
@@ -90,7 +104,7 @@ class Sweep:
         self.capturing = False  # it returns gradients, or accumulates in chosen tensors only
         self.anomaly = anomaly_mode.is_anomaly_enabled()
         self.in_python = create or self.anomaly  # derivatives run on Tensors, entry by entry
-        self.captured: list[int] = []
+        self.captured, self.captured_at = array("q"), (0, 0)  # slots whose gradients are returned; address and count of them
         self.callbacks: list = []  # to be called when the pass is over
         self.at = -1  # the entry whose hooks and derivative run in Python at the moment
         self.as_captured: dict[int, object] = {}  # captured slot -> its gradient before the hooks of its node
@@ -104,28 +118,30 @@ class Sweep:
 
     def _run(self, roots, gradients, captured, accumulate, probe):
         self.thread = threading.get_ident()
-        depth = core.claim_sweep()
-        while not depth:  # one sweep at a time: another thread's goes first
-            time.sleep(0.0001)
-            depth = core.claim_sweep()
-        outer = nesting.put_away(_running) if depth > 1 else None
+        hooks = saved.active_hooks()
         self.capturing = captured is not None
-        _running.append(self)
-        before = modes.set_bits(modes.GRAD, self.create)
-        threads, hooks = core.threads.value, saved.active_hooks()
-        if before & modes.SERIAL:
-            core.threads.value = 1
+        outer, thread, before, threads = None, core.thread_id(), modes.word(), core.threads.value
+        level = len(_running) if core.sweeping.value and core.sweep_owner.value == thread else 0
+        while core.sweeping.value and core.sweep_owner.value != thread:  # one sweep at a time: another thread's goes first
+            time.sleep(0.0001)
+        depth = core.sweeping.value  # until `try` there is no call, and so neither another thread nor a KeyboardInterrupt can come between
+        core.sweeping.value, core.sweep_owner.value = depth + 1, thread
         try:
+            if depth:
+                outer = nesting.put_away(_running)
+            core.sweep_entry.value = core.entry_count.value  # before there are marks, which are cleared from here on down
+            _running.append(self)
+            modes.set_bits(modes.GRAD, self.create)
+            if before & modes.SERIAL:
+                core.threads.value = 1
             for root in roots:
                 core.mark(root._slot)
             if captured is not None:
                 self._capture(captured)
                 if probe:
-                    core.sweep_entry.value = core.entry_count.value
                     self.found = self._meets_other_leaves(roots)
                     return None
                 core.prune_marks(core.entry_count.value)
-            core.sweep_entry.value = core.entry_count.value
             core.sweep_retain.value = self.retain
             self.in_python = self.in_python or any(g is not None and g._level is not None for g in gradients)  # cotangents of a transform
             if self.in_python:
@@ -141,12 +157,11 @@ class Sweep:
             self._deposit()
             self._call_back()
         finally:
-            _running.pop()
-            modes.restore(before)
+            if before & modes.SERIAL:
+                core.threads.value = threads
+            del _running[level:]
+            core.close_sweep(before, *self.captured_at)  # the first call here, and compiled: a KeyboardInterrupt comes after it
             saved.put_back_hooks(hooks)
-            core.threads.value = threads
-            self._release_captured()
-            core.end_sweep()
             if outer is not None:
                 nesting.put_back(outer)
 
@@ -165,19 +180,9 @@ class Sweep:
 
     # --- captured slots -------------------------------------------------------------------------------------------------
     def _capture(self, slots) -> None:
-        for slot in slots:
-            flags = core.get_field(slot, core.FLAGS)
-            if not flags & layout.CAPTURED:
-                core.set_field(slot, core.FLAGS, flags | layout.CAPTURED)
-                self.captured.append(slot)
-
-    def _release_captured(self) -> None:
-        for slot in self.captured:
-            core.set_field(slot, core.FLAGS, core.get_field(slot, core.FLAGS) & ~layout.CAPTURED)
-            g = core.get_field(slot, core.COTANGENT)
-            if g:
-                core.set_field(slot, core.COTANGENT, 0)
-                core.drop(g)
+        self.captured = array("q", dict.fromkeys(slots))
+        self.captured_at = self.captured.buffer_info()
+        core.capture(*self.captured_at)
 
     def _collect(self, slots, executes: bool) -> list:
         """The gradients of the captured slots; `executes`: the nodes there count as run, though nothing below them is wanted."""
@@ -248,11 +253,11 @@ class Sweep:
         With `captured` (slots), return their gradients.
         """
         self.capturing = captured is not None
-        if captured is not None:
-            self.captured = list(dict.fromkeys(captured))
-        _running.append(self)
         hooks = saved.active_hooks()
         try:
+            _running.append(self)
+            if captured is not None:
+                self._capture(captured)
             self._go_on(status)
             if captured is not None:
                 result = self._collect(captured, executes=False)
@@ -261,11 +266,9 @@ class Sweep:
             self._deposit()
             self._call_back()
         finally:
-            _running.pop()
-            modes.restore(before)
-            self._release_captured()
+            del _running[0:]
+            core.close_sweep(before, *self.captured_at)
             saved.put_back_hooks(hooks)
-            core.end_sweep()
 
     def _call_back(self) -> None:
         for callback in self.callbacks:  # which may add more
@@ -278,9 +281,9 @@ class Sweep:
             raise RuntimeError(saved.FREED)
         if status == -4:
             raise saved.version_error(core.error_a.value, core.error_b.value)
-        from tapegrad.dispatch import raise_memory
+        from tapegrad.dispatch import raise_failed_allocation
 
-        raise_memory(core.error_a.value)
+        raise_failed_allocation()
 
     def _output_gradients(self, e: int) -> list:
         first, count = core.entry_field(e, core.ENTRY_INPUTS), core.entry_field(e, core.ENTRY_NOUT)

@@ -302,15 +302,16 @@ class Function:
                 t._settle()
         ctx.needs_input_grad = tuple(isinstance(t, Tensor) and t.requires_grad for t in args)
         recorded = bool(modes.word() & modes.GRAD) and any(ctx.needs_input_grad)
-        before = modes.set_grad(False)
+        before = modes.word()
         try:
+            modes.set_grad(False)
             if cls.setup_context is not Function.setup_context:
                 result = cls.forward(*args, **kwargs)
                 cls.setup_context(ctx, args, result)
             else:
                 result = cls.forward(ctx, *args, **kwargs)
         finally:
-            modes.restore(before)
+            core.exchange_modes(modes.GRAD_MODES, before & modes.GRAD_MODES)  # without a Python frame, in which a KeyboardInterrupt could come first
         outputs = result if isinstance(result, tuple) else (result,)
         outputs = results.settled(ctx, Call(cls, ctx, args, outputs), args, outputs, recorded)
         return tuple(outputs) if isinstance(result, tuple) else outputs[0], ctx

@@ -24,7 +24,7 @@ def in_new_thread(run):
     before, outcome = owner.value, {}
 
     def body():
-        core.set_mode(word)  # which loads this thread
+        core.exchange_modes(-1, word)  # which loads this thread
         owner.value = thread.value
         saved.put_back_hooks(hooks)
         try:

@@ -18,18 +18,15 @@ Number = (builtins.bool, builtins.int, builtins.float, builtins.complex)
 
 def empty_of(shape: tuple, d: Dtype, steps: tuple | None = None):
     """An uninitialised tensor."""
-    slot = core.new_slot(geometry.geometry(tuple(shape), steps), d.code)
-    if slot <= 0:
-        from tapegrad.dispatch import raise_memory
-
-        raise_memory(core.error_a.value)
-    return finish(core.wrap(slot))
+    return finish(core.wrap(core.allocate_slot(geometry.geometry(tuple(shape), steps), d.code)))
 
 
 def room_for(count: int) -> int:
     """Refuse a count of elements whose making, with NumPy's intermediate arrays of 8 bytes an element, would exhaust the machine."""
-    limit = state_cell("bytes_limit").value
-    if limit and 4 * 8 * count > limit:
+    core.start()
+    if 8 * count > geometry.LARGEST:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={[count]}")
+    if 4 * 8 * count > state_cell("bytes_limit").value:
         from tapegrad.dispatch import raise_memory
 
         raise_memory(8 * count)
@@ -77,12 +74,12 @@ def unsupported(array) -> TypeError:
     )
 
 
-def share(owner, address: int, shape: tuple, steps: tuple, d: Dtype, memory: tuple | None = None):
-    """A tensor over memory that `owner` keeps alive: that from `address` on, or all of `memory` (address, bytes)."""
+def share(owner, address: int, shape: tuple, steps: tuple, d: Dtype):
+    """A tensor over memory that `owner` keeps alive."""
     g = geometry.geometry(shape, steps)
     last = sum((size - 1) * step for size, step in zip(shape, steps, strict=True)) if 0 not in shape else 0
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
-    b = core.foreign_buffer(*(memory or (address, (last + 1) * d.itemsize)), owner)
+    b = core.foreign_buffer(address, (last + 1) * d.itemsize, owner)
     slot = core.slot_index()
     row = core.slot_view()[slot]
     row["data"], row["buffer"], row["geometry"], row["dtype"] = address, b, g, d.code

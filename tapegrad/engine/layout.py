@@ -118,6 +118,7 @@ GEOMETRY = Struct(
     strides="i64",
 )
 CONTIGUOUS = 1
+MOST_ELEMENTS = 2**59 - 1  # what a row's `numel` says at most: the bytes of more would not fit an int64, and cannot be allocated
 DENSE = 2  # non-overlapping and dense: some permutation of the dims is row-major
 OVERLAPS = 4  # two indices may reach the same element
 
@@ -343,4 +344,7 @@ GRAD = 1
 SLOW = 2  # a feature is active that only the Python dispatcher knows: one of the bits above SEEN
 SEEN = 4  # the thread's word has been set up
 FUNCTION = 8  # inside a function that is being transformed: in-place operations and backward are looked at in Python
+SHOWN = 16  # in inference mode, where nothing is recorded: what is_grad_enabled says
 FEATURES = ~0xFF  # the bits of such features
+INFERENCE_MODE = 1 << 8
+GRAD_MODES = GRAD | SHOWN | INFERENCE_MODE

@@ -64,7 +64,7 @@ def embed_samples(level, f, g, shape, view_op, key, make):
 @transformable(embed_samples, "g")
 def embed_into(g, shape, view_op, key, make):
     """Zeros of `shape` with `g` where the view looks."""
-    out = core.wrap(core.new_slot(geometry.geometry(shape), core.get_field(g._slot, core.DTYPE)))
+    out = core.wrap(core.allocate_slot(geometry.geometry(shape), core.get_field(g._slot, core.DTYPE)))
     out._array()[...] = 0
     target, steps, offset, _ = make(shape, contiguous_strides(shape))
     region = core.view_slot(out._slot, geometry.geometry(tuple(target), tuple(steps)), offset * out.dtype.itemsize)

@@ -6,7 +6,7 @@ convention of `native/methods.py` and finds its Python callable by its number, a
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import BOOL, CONTIGUOUS, FLOAT32, FLOAT64, INT64, REQUIRES_GRAD, TRACKED, VIEW
+from tapegrad.engine.layout import BOOL, CONTIGUOUS, FLOAT32, FLOAT64, INT64, MOST_ELEMENTS, REQUIRES_GRAD, TRACKED, VIEW
 from tapegrad.engine.native.access import item
 from tapegrad.engine.native.calls import CALL_SIZE
 from tapegrad.engine.native.capi import (
@@ -122,26 +122,40 @@ def get_grad(self, closure):
     return known
 
 
+@native("ii")
+def data_slot(source):
+    """A slot, unheld, over the memory of slot `source`, in a buffer with a version counter of its own.  0 with an exception.
+
+    The buffer belongs to whom that memory belongs to: its own foreign owner, else a tensor that is made to keep it.
+    """
+    st = the_state()
+    owner = buffer_row(st.buffers, slot_row(st.slots, source).buffer).owner
+    if owner:
+        py_incref(owner)
+    else:
+        owner = wrap(view_slot(source, slot_row(st.slots, source).geometry, 0))
+        if owner == 0:
+            return 0
+    s = slot_index()
+    origin = slot_row(st.slots, source)
+    slot = slot_row(st.slots, s)
+    buffer = buffer_row(st.buffers, origin.buffer)
+    slot.buffer = foreign_buffer(buffer.memory, buffer.nbytes, owner)
+    slot.data = origin.data
+    slot.geometry = origin.geometry
+    slot.dtype = origin.dtype
+    return s
+
+
 @native("iii")
 def get_data(self, closure):
-    """The same memory with a version counter of its own: a buffer over all of it that belongs to a detached tensor."""
+    """The same memory with a version counter of its own."""
     st = the_state()
     row = row_of(self)
-    g = geometry_row(st.geometries, Slot(row).geometry)
-    if not modes_ready(st) or Slot(row).flags & TRACKED != 0 or g.numel == 0:
+    if not modes_ready(st) or Slot(row).flags & TRACKED != 0 or geometry_row(st.geometries, Slot(row).geometry).numel == 0:
         return ask(self, load_i64(closure + GET))
-    owner = wrap(view_slot(load_i64(self + HANDLE_SLOT), Slot(row).geometry, 0))
-    s = slot_index()
-    if owner == 0 or s == 0:
-        return 0
-    source = slot_row(st.slots, load_i64(self + HANDLE_SLOT))
-    slot = slot_row(st.slots, s)
-    slot.data = source.data
-    memory = buffer_row(st.buffers, source.buffer)
-    slot.buffer = foreign_buffer(memory.memory, memory.nbytes, owner)
-    slot.geometry = source.geometry
-    slot.dtype = source.dtype
-    return wrap(s)
+    s = data_slot(load_i64(self + HANDLE_SLOT))
+    return wrap(s) if s else 0
 
 
 @native("iiii")
@@ -243,9 +257,10 @@ def call_dim(code, self, args, count, names):
 
 @native("iiiiii")
 def call_numel(code, self, args, count, names):
-    if names or count:
+    numel = geometry_row(the_state().geometries, Slot(row_of(self)).geometry).numel
+    if names or count or numel == MOST_ELEMENTS:
         return complete(code, self, args, count, names)
-    return py_long_from_i64(geometry_row(the_state().geometries, Slot(row_of(self)).geometry).numel)
+    return py_long_from_i64(numel)
 
 
 @native("iiiiii")

@@ -18,7 +18,7 @@ from tapegrad.engine.layout import (
     SWEEP_REDUCE,
     SWEEP_VIEW,
 )
-from tapegrad.engine.native.capi import py_decref, py_incref, py_long_from_i64, py_type_alloc, py_vectorcall
+from tapegrad.engine.native.capi import py_decref, py_error_occurred, py_incref, py_long_from_i64, py_type_alloc, py_vectorcall
 from tapegrad.engine.native.cotangents import (
     DONE,
     NEEDS_PYTHON,
@@ -29,6 +29,7 @@ from tapegrad.engine.native.cotangents import (
     deposit,
     exclusive,
     ordered,
+    refused,
     unbroadcast,
 )
 from tapegrad.engine.native.elementwise import assign, compute, find_broadcast
@@ -52,6 +53,7 @@ from tapegrad.engine.native.pointers import (
 )
 from tapegrad.engine.native.sweep import check_saved, end_sweep, sweep, wants_cotangent
 from tapegrad.engine.native.tables import drop, new_slot, view_slot
+from tapegrad.engine.native.threadmodes import load_modes
 
 slot_words = stack_words(8)
 made_words = stack_words(4)
@@ -74,7 +76,7 @@ def embed(s, g, geometry, byte_offset):
                 return OUT_OF_MEMORY
             slot_row(st.slots, fresh).handles = 1
             if assign(fresh, old) < 0:
-                return PYTHON_ERROR
+                return refused(fresh, PYTHON_ERROR)
             slot_row(st.slots, s).cotangent = fresh
             drop(old)
             old = fresh
@@ -113,9 +115,7 @@ def scaled(g, address):
         store_f64(slot_row(st.slots, factor).data, plan.scale)
     shape = slot_row(st.slots, g).geometry
     cast = find_broadcast(shape, st.scalar_geometry, 0)
-    if cast == 0:
-        return 0
-    result = compute(st.multiply, dtype, cast, g, factor, 0)
+    result = compute(st.multiply, dtype, cast, g, factor, 0) if cast else 0
     drop(factor)
     if result <= 0:
         return 0
@@ -160,8 +160,7 @@ def sweep_planned(e):
             if plan.scale != 1.0:
                 source = scaled(g, address)
                 if source == 0:
-                    drop(g)
-                    return PYTHON_ERROR
+                    return refused(g, PYTHON_ERROR)
             seen = view_slot(source, target, offset)
             slot_row(st.slots, seen).handles = 1
             if source != g:
@@ -171,8 +170,7 @@ def sweep_planned(e):
             slot_row(st.slots, g).handles = slot_row(st.slots, g).handles + 1
             total = unbroadcast(g, s, target)
             if total == 0:
-                drop(g)
-                return OUT_OF_MEMORY
+                return refused(g, OUT_OF_MEMORY)
             status = accumulate(s, total)
         else:
             words = slot_words()
@@ -185,13 +183,11 @@ def sweep_planned(e):
                 count = count + 1
             made = made_words()
             if run_plan(target, words, count, made) != 1:
-                drop(g)
-                return PYTHON_ERROR
+                return refused(g, PYTHON_ERROR)
             slot_row(st.slots, load_i64(made)).handles = 1
             status = accumulate(s, load_i64(made))
         if status != DONE:
-            drop(g)
-            return status
+            return refused(g, status)
     drop(g)
     return DONE
 
@@ -226,15 +222,37 @@ def run_sweep(st, root, seed, retain):
 
 @native("iiiii")
 def resume_in_python(callable_, status, before, third):
-    """Let Python go on from a status of the sweep: its result, 0 with an exception."""
-    words = argument_words()
-    store_i64(words, py_long_from_i64(status))
-    store_i64(words + 8, py_long_from_i64(before))
-    store_i64(words + 16, third)
-    result = py_vectorcall(callable_, words, 3 if third else 2, 0)
-    py_decref(load_i64(words))
-    py_decref(load_i64(words + 8))
+    """Let Python go on from a status of the sweep: its result, 0 with an exception; the sweep has ended then.  `third`: captured inputs, or 0."""
+    st = the_state()
+    result = 0
+    if py_error_occurred() == 0:  # Python code would run into an exception at its first call
+        words = argument_words()
+        store_i64(words, py_long_from_i64(status))
+        store_i64(words + 8, py_long_from_i64(before))
+        store_i64(words + 16, third)
+        result = py_vectorcall(callable_, words, 3 if third else 2, 0)
+        py_decref(load_i64(words))
+        py_decref(load_i64(words + 8))
+        load_modes()
+    if result == 0 and st.sweeping != 0 and st.sweep_owner == st.thread:  # or it was interrupted before it had begun
+        if third:
+            release_inputs(third)
+        end_sweep()
+        st.mode = before
     return result
+
+
+@native("vi")
+def release_inputs(inputs):
+    """The tensors in a tuple are captured no more, and lose the cotangents that they have."""
+    st = the_state()
+    for k in range(load_i64(inputs + 16)):
+        slot = slot_row(st.slots, load_i64(load_i64(inputs + 24 + k * 8) + HANDLE_SLOT))
+        g = slot.cotangent
+        slot.flags = slot.flags & ~CAPTURED
+        slot.cotangent = 0
+        if g:
+            drop(g)
 
 
 @native("iSi")
@@ -329,13 +347,7 @@ def gradients(output, gradient, inputs, retain):
         if g == 0:
             py_incref(found)
         py_tuple_set(result, k, found)
-    for k in range(count):
-        slot = slot_row(st.slots, load_i64(load_i64(inputs + 24 + k * 8) + HANDLE_SLOT))
-        g = slot.cotangent
-        slot.flags = slot.flags & ~CAPTURED
-        slot.cotangent = 0
-        if g:
-            drop(g)
+    release_inputs(inputs)
     left = slot_row(st.slots, root).cotangent
     if left:  # no input is above the root: nothing was visited
         slot_row(st.slots, root).cotangent = 0

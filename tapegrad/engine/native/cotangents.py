@@ -8,9 +8,11 @@ from tapegrad.engine.layout import CAPTURED, CONTIGUOUS, DIRECT, FLOAT32, FLOAT6
 from tapegrad.engine.native.capi import raw_realloc
 from tapegrad.engine.native.deferred import cotangent_slot, defer, flush, retire
 from tapegrad.engine.native.elementwise import (
+    FAILED,
     address_of_run_blocks,
     assign,
     compute,
+    drop_unheld,
     fill_elements,
     find_broadcast,
     kernel_of,
@@ -81,8 +83,15 @@ def add_into(region, g):
 
 
 @native("iii")
+def refused(g, status):
+    """Let go of cotangent `g`, which could not be added; the status."""
+    drop(g)
+    return status
+
+
+@native("iii")
 def accumulate(s, g):
-    """Add slot `g` to the cotangent of slot `s`; takes over the caller's handle on g.  DONE or a failure."""
+    """Add slot `g` to the cotangent of slot `s`; takes over the caller's handle on g, whatever comes of it.  DONE or a failure."""
     st = the_state()
     slot = slot_row(st.slots, s)
     old = slot.cotangent
@@ -106,20 +115,22 @@ def accumulate(s, g):
     if st.deferred_n != 0:
         if mine.dtype == yours.dtype and shape.numel == st.deferred_n:
             status = defer_sum(s, old, g)
+            if status == DONE:
+                return DONE
             if status != NEEDS_PYTHON:
-                return status
+                return refused(g, status)
             mine = slot_row(st.slots, old)
             yours = slot_row(st.slots, g)
             shape = geometry_row(st.geometries, mine.geometry)
         flush()
     if shape.flags & CONTIGUOUS and exclusive(st, mine):
         if add_into(old, g) == 0:
-            return PYTHON_ERROR
+            return refused(g, PYTHON_ERROR)
         drop(g)
         return DONE
     if mine.geometry == yours.geometry and shape.flags & CONTIGUOUS and exclusive(st, yours):
         if add_into(g, old) == 0:
-            return PYTHON_ERROR
+            return refused(g, PYTHON_ERROR)
         slot_row(st.slots, s).cotangent = g
         drop(old)
         return DONE
@@ -128,10 +139,10 @@ def accumulate(s, g):
     if mine.geometry != yours.geometry or shape.flags & CONTIGUOUS == 0:
         plan = find_broadcast(mine.geometry, yours.geometry, 0)  # may run Python, and with it other threads: rows are read again
         if plan == 0:
-            return PYTHON_ERROR
+            return refused(g, PYTHON_ERROR)
     total = compute(st.add, dtype, plan, old, g, 0)
     if total < 0:
-        return PYTHON_ERROR if total == -2 else OUT_OF_MEMORY
+        return refused(g, PYTHON_ERROR if total == FAILED else OUT_OF_MEMORY)
     slot_row(st.slots, total).handles = 1
     slot_row(st.slots, s).cotangent = total
     drop(old)
@@ -261,9 +272,13 @@ def unbroadcast(g, s, walk):
     dtype = slot_row(st.slots, g).dtype
     result = new_slot(geometry, dtype)
     wide = new_slot(geometry, FLOAT64)
-    block = new_slot(st.scalar_geometry, FLOAT64)
-    if result == 0 or wide == 0 or block == 0:
-        return 0
+    if wide == 0:
+        if result:
+            drop_unheld(result)
+        return refused(g, 0)
+    if result == 0:
+        drop_unheld(wide)
+        return refused(g, 0)
     n = geometry_row(st.geometries, slot_row(st.slots, g).geometry).numel
     count = geometry_row(st.geometries, geometry).numel
     target = slot_row(st.slots, wide).data
@@ -281,8 +296,6 @@ def unbroadcast(g, s, walk):
         result = wide
     slot_row(st.slots, target).handles = 1
     drop(target)
-    slot_row(st.slots, block).handles = 1
-    drop(block)
     slot_row(st.slots, result).handles = 1
     drop(g)
     return result

@@ -83,6 +83,21 @@ def ask_python(callable_, a, b, c):
     return 1 if result else 0
 
 
+@native("v")
+def no_memory():
+    """Set the exception for an allocation that has just failed."""
+    ask_python(the_state().raise_memory, 0, 0, 0)
+
+
+@native("iii")
+def allocate_slot(geometry, dtype):
+    """`new_slot` as Python calls it: with an exception if there is no memory."""
+    s = new_slot(geometry, dtype)
+    if s == 0:
+        no_memory()
+    return s
+
+
 @native("iiii")
 def broadcast_hash(first, second, third):
     return (first * 0x9E3779B1 + second * 0x85EBCA77 + third * 0xC2B2AE3D) >> 7

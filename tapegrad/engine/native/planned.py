@@ -13,10 +13,19 @@ from tapegrad.engine.layout import (
     SOURCE_WORDS,
     VIEW,
 )
-from tapegrad.engine.native.capi import call_kernel, py_decref, py_incref, py_long_as_i64, py_type_alloc, raw_free, raw_malloc
+from tapegrad.engine.native.capi import (
+    call_kernel,
+    py_decref,
+    py_error_occurred,
+    py_incref,
+    py_long_as_i64,
+    py_type_alloc,
+    raw_free,
+    raw_malloc,
+)
 from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.cotangents import ordered
-from tapegrad.engine.native.elementwise import FAILED, ask_python, assign, drop_unheld, elementwise, run_kernel
+from tapegrad.engine.native.elementwise import FAILED, assign, drop_unheld, elementwise, no_memory, run_kernel
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import HANDLE_SLOT, wrap
 from tapegrad.engine.native.pointers import (
@@ -57,6 +66,16 @@ def packed(s, geometry):
     return result
 
 
+@native("vii")
+def drop_copies(copies, copied):
+    """Let go of the slots in an array that the bits of `copied` name."""
+    k = 0
+    while copied >> k:
+        if (copied >> k) & 1:
+            drop(load_i64(copies + k * 8))
+        k = k + 1
+
+
 @native("iiiii")
 def run_plan(address, slots, inputs, made):
     """Run a plan on `slots` (an array of int64), its outputs' slots to `made`.  1, -1 if the kernel refuses, or 0 with a Python exception."""
@@ -95,15 +114,19 @@ def run_plan_unchecked(address, slots, inputs, made):
             if geometry != AS_IS:
                 copy = packed(load_i64(slots + k * 8), geometry)
                 if copy == 0:
+                    if py_error_occurred() == 0:
+                        no_memory()
+                    drop_copies(copies, copied)
                     return 0
                 store_i64(copies + k * 8, copy)
                 copied = copied | (1 << k)
     for k in range(outputs):
         s = new_slot(load_i64(results + k * RESULT_SIZE), load_i64(results + k * RESULT_SIZE + 8))
         if s == 0:
+            no_memory()
             for j in range(k):
                 drop_unheld(load_i64(made + j * 8))
-            ask_python(st.raise_memory, st.error_a, 0, 0)
+            drop_copies(copies, copied)
             return 0
         store_i64(made + k * 8, s)
     status = 1
@@ -134,9 +157,7 @@ def run_plan_unchecked(address, slots, inputs, made):
                 drop_unheld(load_i64(made + k * 8))
             status = -1
     if copied:
-        for k in range(inputs):
-            if (copied >> k) & 1:
-                drop(load_i64(copies + k * 8))
+        drop_copies(copies, copied)
     return status
 
 

@@ -14,6 +14,7 @@ from tapegrad.engine.layout import (
     ELEMENTWISE,
     FLOAT64,
     FREED,
+    GRAD_MODES,
     HAS_SAVED,
     HOOKED,
     LEAF_GRAD,
@@ -56,7 +57,8 @@ from tapegrad.engine.native.pointers import (
     zero_bytes,
 )
 from tapegrad.engine.native.tables import drop, is_saved, new_slot, rewind_tape, view_slot
-from tapegrad.engine.native.threadmodes import thread_id
+from tapegrad.engine.native.threadmodes import exchange_modes
+from tapegrad.engine.native.tiles import RETIRED
 
 sweep_planned = external("tg_sweep_planned", I64, I64)  # native/backward.py, which builds on this file
 many_words = stack_words(32)
@@ -115,6 +117,8 @@ def derivative(e, k, g, plan, plain, into):
     if result:
         store_i64(operands + 40, result)
         if verify(words, operands, count, operands + 40, 1) == 0:
+            if into == 0:
+                drop(result)
             return 0
     return result
 
@@ -391,6 +395,37 @@ def end_sweep():
         rewind_tape()
 
 
+@native("vii")
+def capture(slots, count):
+    """Keep the cotangents of the slots in an array for the caller."""
+    st = the_state()
+    for k in range(count):
+        slot = slot_row(st.slots, load_i64(slots + k * 8))
+        slot.flags = slot.flags | CAPTURED
+
+
+@native("vii")
+def release_captured(slots, count):
+    """The opposite of `capture`; drops the cotangents that are left."""
+    st = the_state()
+    for k in range(count):
+        s = load_i64(slots + k * 8)
+        slot = slot_row(st.slots, s)
+        slot.flags = slot.flags & ~CAPTURED
+        g = slot.cotangent
+        if g:
+            slot.cotangent = 0
+            drop(g)
+
+
+@native("viii")
+def close_sweep(before, captured, count):
+    """What ends a sweep that Python has driven: `end_sweep`, and the grad modes of the word `before`."""
+    release_captured(captured, count)
+    exchange_modes(GRAD_MODES, before & GRAD_MODES)
+    end_sweep()
+
+
 @native("iii")
 def wants(e, k):
     """Whether the sweep under way needs the cotangent of input `k` of entry `e`."""
@@ -399,12 +434,16 @@ def wants(e, k):
     return wants_cotangent(st, slot_row(st.slots, s)) if s else 0
 
 
-@native("i")
-def claim_sweep():
-    """Begin a sweep in this thread: the depth of nesting, or 0 while another thread's sweep is under way."""
+@native("v")
+def abandon_sweep():
+    """End the sweeps of a thread that is gone: this process has been forked from one where it ran.  Noted passes are not made."""
     st = the_state()
-    if st.sweeping != 0 and st.sweep_owner != thread_id():
-        return 0
-    st.sweeping = st.sweeping + 1
-    st.sweep_owner = thread_id()
-    return st.sweeping
+    for k in range(st.retired_count):
+        drop(load_i64(st.deferred + RETIRED + k * 8))
+    st.deferred_n = 0
+    st.deferred_count = 0
+    st.deferred_cost = 0
+    st.retired_count = 0
+    st.spent_count = 0
+    st.sweeping = 1
+    end_sweep()

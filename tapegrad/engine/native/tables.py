@@ -55,11 +55,12 @@ def slot_index():
 
 @native("iii")
 def new_slot(geometry, dtype):
-    """A slot with memory of its own, uninitialised, unheld; 0 if there is no memory."""
+    """A slot with memory of its own, uninitialised, unheld; 0 if there is no memory (then `state.error_b` is the geometry)."""
     st = the_state()
     g = geometry_row(st.geometries, geometry)
     b = new_buffer(g.numel * load_i64(st.itemsize + dtype * 8))
     if b == 0:
+        st.error_b = geometry
         return 0
     s = slot_index()
     if s == 0:

@@ -46,11 +46,12 @@ def get_mode():
     return the_state().mode
 
 
-@native("ii")
-def set_mode(word):
-    """Replace the running thread's mode word; returns the one before."""
+@native("iii")
+def exchange_modes(mask, bits):
+    """Give the running thread's mode bits in `mask` the values in `bits`; returns the word before."""
     load_modes()
     st = the_state()
     before = st.mode
-    st.mode = (word | SEEN | SLOW) if word & FEATURES else ((word | SEEN) & ~SLOW)
+    word = before & ~mask | bits | SEEN
+    st.mode = word | SLOW if word & FEATURES else word & ~SLOW
     return before
