@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.creation import tensor
 from tapegrad.dispatch import NUMBERS, call, call_inplace, result_dtype
 from tapegrad.dtypes import BOOL, FLOAT, INTEGER
 from tapegrad.engine.bind import Handle
@@ -55,7 +56,9 @@ def function(op: Elementwise, look, in_place: bool, /, *args, **kwargs):
         chosen, values = scaled(op, values, alpha)
     if in_place:
         return call_inplace(chosen, *values)
-    if not isinstance(values[0], (Handle, np.ndarray)) and not (len(values) > 1 and isinstance(values[0], NUMBERS) and isinstance(values[1], Handle)):
+    if look is not None and not any(isinstance(v, (Handle, np.ndarray)) for v in values):  # numbers, which fit some forms
+        values[0] = tensor(values[0])
+    elif not isinstance(values[0], (Handle, np.ndarray)) and not (len(values) > 1 and isinstance(values[0], NUMBERS) and isinstance(values[1], Handle)):
         raise TypeError(f"{op.name}(): argument '{op.parameters[0]}' (position 1) must be Tensor, not {type(values[0]).__name__}")
     return call(chosen, *values, out=out)
 
@@ -79,7 +82,7 @@ def scaled(op: Elementwise, values, alpha):
     if not d.is_complex and kind > FLOAT:
         raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
     if d.category == BOOL or type(alpha) not in (int, float, complex):
-        return op, [values[0], values[1] * alpha]
+        return op, [values[0], values[1] * (bool(alpha) if d.category == BOOL else alpha)]
     return OPS[op.name + "_scaled"], [*values, alpha]
 
 

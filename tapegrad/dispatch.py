@@ -72,7 +72,8 @@ def result_dtype(values) -> dtypes.dtype:
     return dtypes.combine(*classes)
 
 
-def compute_dtype(op: Elementwise, values) -> dtypes.dtype:
+def compute_dtype(op: Elementwise, values, target=None) -> dtypes.dtype:
+    """The dtype that `op` computes in; a `target` that could not hold it is found out before an op that has no kernel for it, shapes before both."""
     d = result_dtype(values)
     if op.promote == "float" and d.category < FLOAT and "I" not in op.kinds:
         return dtypes.default_dtype()
@@ -81,6 +82,9 @@ def compute_dtype(op: Elementwise, values) -> dtypes.dtype:
             return dtypes.int64
         if d.is_complex and op.refusal is not None:
             raise type(op.refusal)(*op.refusal.args)
+        geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
+        if target is not None:
+            writing.can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
         raise NotImplementedError(f'"{op.kernel or op.name + "_cpu"}" not implemented for \'{d.scalar_name}\'')
     return d
 
@@ -104,7 +108,7 @@ def operand_number(op: Elementwise, value, d: dtypes.dtype):
             value = (value - low) % (1 << bits) + low
             if value == 0 and op.check is checks.nonzero_divisor:
                 raise RuntimeError("ZeroDivisionError")
-        elif d.is_floating_point and isinstance(value, float):
+        elif d.is_floating_point and isinstance(value, (int, float)):
             try:
                 return number_slot(value, d)
             except RuntimeError:
@@ -281,7 +285,7 @@ def call(op: Elementwise, *values, out=None):
         op.check(op, values)
     if op.complex_form and result_dtype(values).is_complex:
         op = OPS[op.complex_form]
-    d = compute_dtype(op, values[1:] if op.mask else values)
+    d = compute_dtype(op, values[1:] if op.mask else values, out)
     if op.name == "pow" and len(values) == 2:
         special = special_power(values, d)
         if special is not None:
@@ -332,6 +336,8 @@ PLAIN_TYPES: set[type] = set()
 
 def store_out(op: Elementwise, tensors, out):
     """`out=`: the value goes into `out`, which is resized if its shape differs; nothing is recorded."""
+    if op.bool_out and out.dtype is not dtypes.bool_:
+        raise RuntimeError(f"{op.name} does not support non-boolean outputs.")
     with modes.no_grad():
         result = finish(op, tensors)
     return writing.write_out(result, out)
@@ -361,7 +367,7 @@ def call_inplace(op: Elementwise, target, *values):
         raise RuntimeError(
             f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(shape)}"
         )
-    d = compute_dtype(op, values)
+    d = compute_dtype(op, values, target)
     if op.name == "pow" and len(values) == 2:
         special = special_power(values, d)
         if special is not None:

@@ -4,8 +4,10 @@
 compiled function to `nn.functional` (`install.NN`) instead of the package.
 """
 
+from tapegrad import dispatch
 from tapegrad.ops.checks import floats_only
-from tapegrad.ops.registry import Elementwise
+from tapegrad.ops.public import method
+from tapegrad.ops.registry import BY_NAME, Elementwise
 
 XY = ("x", "y")
 XYZ = ("x", "y", "z")
@@ -16,7 +18,7 @@ def activation(name, forward, *grads, kernel=None, inputs=("x",), kinds="F", cos
     grads = (*grads, *(None,) * (len(inputs) - len(grads)))
     others.setdefault("numbers", len(inputs) - 1)
     return Elementwise(name, inputs=inputs, forward=forward, grads=grads, kinds=kinds, cost=cost, method=False, function="nn", inplace=False,
-                       check=floats_only(kernel or f"{name}_cpu") if kinds == "F" else None, **others)
+                       check=floats_only(kernel or f"{name}_cpu") if "I" not in kinds else None, **others)
 
 
 activation("leaky_relu", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", inputs=XY, cost=6, domain=((-3, 3), (0.01, 0.5)))
@@ -31,7 +33,7 @@ TANH = "tanh(0.7978845608028654 * (x + 0.044715 * (x * x * x)))"
 activation("gelu_tanh", f"0.5 * x * (1 + {TANH})",
            f"g * (0.5 * (1 + {TANH}) + 0.5 * x * (1 - {TANH} * {TANH}) * (0.7978845608028654 * (1 + 0.134145 * (x * x))))", kernel="GeluKernelImpl",
            graph_name="Gelu", cost=30)
-activation("silu", "x * sigmoid(x)", "g * (sigmoid(x) * (1 + x * (1 - sigmoid(x))))", cost=20)
+activation("silu", "x * sigmoid(x)", "g * (sigmoid(x) * (1 + x * (1 - sigmoid(x))))", cost=20, kinds="FC")
 activation("mish", "x * tanh(softplus(x))", "g * (tanh(softplus(x)) + x * sigmoid(x) * (1 - tanh(softplus(x)) * tanh(softplus(x))))", cost=40)
 activation("hardswish", "x * where(x < -3, 0.0, where(x > 3, 6.0, x + 3)) / 6", "where(x <= -3, 0.0, where(x >= 3, g, g * (x / 3 + 0.5)))", cost=8)
 activation("hardsigmoid", "where(x < -3, 0.0, where(x > 3, 6.0, x + 3)) / 6", "where((x > -3) & (x < 3), g / 6, 0.0)", cost=8)
@@ -44,3 +46,9 @@ activation("hardshrink", "where((x >= -y) & (x <= y), 0.0, x)", "where((x < -y) 
 activation("softshrink", "where(x > y, x - y, where(x < -y, x + y, x * 0.0))", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6,
            domain=((-3, 3), (0.2, 1)))
 activation("prelu_kernel", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", "where(x > 0, 0.0, g * x)", inputs=XY, numbers=0, cost=6)
+
+
+@method()
+def hardshrink(self, lambd=0.5):
+    """x where |x| > lambd, 0 elsewhere."""
+    return dispatch.call(BY_NAME["hardshrink"], self, lambd)

@@ -38,7 +38,7 @@ Elementwise("fmod", inputs=XY, scalars="y", forward="fmod(x, y)", forward_int="f
 Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FIC", cost=60, scalars="y",
             graph_name="PowBackward1", number_names={"x": "PowBackward2", "y": "PowBackward0"},
             grads=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (y >= 0), 0.0, out * log(x))"),
-            operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.integer_power,
+            operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.powers,
             grads_complex=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (re(y) >= 0), 0.0, out * log(x))"))
 # Powers with a Python number for exponent that need no pow: dispatch chooses them, the graph shows Pow.
 for name, forward, grad in (
@@ -71,7 +71,7 @@ Elementwise("trunc", forward="trunc(x)", forward_int="x", grads=("0",), kinds="F
             refusal=NotImplementedError("trunc is not supported for complex inputs"))
 Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds="FI", method=False, function=False,
             kernel="round_vml_cpu")
-Elementwise("frac", forward="x - trunc(x)", grads=("g",))
+Elementwise("frac", forward="x - trunc(x)", grads=("g",), check=checks.floats_only("frac_cpu"))
 Elementwise("deg2rad", forward="x * (pi / 180)", grads=("g * (pi / 180)",),
             refusal=RuntimeError("deg2rad is not supported for complex tensors."))
 Elementwise("rad2deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",),
@@ -123,13 +123,13 @@ for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__
 Elementwise("isnan", forward="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False)
 Elementwise("isinf", forward="fabs(x) == inf", forward_int="x != x", forward_bool="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False,
             forward_complex="(fabs(re(x)) == inf) | (fabs(im(x)) == inf)")
-Elementwise("isposinf", forward="x == inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False,
+Elementwise("isposinf", bool_out=True, forward="x == inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False,
             refusal=RuntimeError("isposinf does not support complex inputs."))
-Elementwise("isneginf", forward="x == -inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False,
+Elementwise("isneginf", bool_out=True, forward="x == -inf", forward_int="x != x", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,), inplace=False,
             refusal=RuntimeError("isneginf does not support complex inputs."))
 Elementwise("isfinite", forward="fabs(x) < inf", forward_int="x == x", forward_bool="x == x", kinds="FIBC", result="bool", grads=(None,),
             inplace=False, forward_complex="(fabs(re(x)) < inf) & (fabs(im(x)) < inf)")
-Elementwise("signbit", forward="copysign(1.0, x) < 0", forward_int="x < 0", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,),
+Elementwise("signbit", bool_out=True, forward="copysign(1.0, x) < 0", forward_int="x < 0", forward_bool="x != x", kinds="FIB", result="bool", grads=(None,),
             inplace=False,
             refusal=NotImplementedError("signbit is not implemented for complex tensors."))
 

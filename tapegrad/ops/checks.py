@@ -41,8 +41,14 @@ def nonzero_divisor(op, operands):
         raise RuntimeError("ZeroDivisionError")
 
 
-def integer_power(op, operands):
+def powers(op, operands):
     base, exponent = operands
+    halves = [_dtype(o) is dtypes.float16 for o in operands]
+    number = next((o for o in operands if not hasattr(o, "dtype")), None)
+    if halves[0] and isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) > 65504 and number - number == 0:
+        raise RuntimeError("value cannot be converted to type c10::Half without overflow")
+    if any(halves) and isinstance(number, complex) and not (halves[1] and number == 1):
+        raise NotImplementedError("\"pow\" not implemented for 'ComplexHalf'")
     if _dtype(base).category <= dtypes.INTEGER and not hasattr(exponent, "dtype") and isinstance(exponent, int) and exponent < 0:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
 
@@ -85,6 +91,8 @@ def not_for_floats(op, operands):
 
 
 def same_dtypes(op, operands):
+    if any(_dtype(x).is_complex for x in operands):
+        raise RuntimeError(f"{op.name} is not yet implemented for complex tensors.")
     for k, operand in enumerate(operands):
         if not hasattr(operand, "dtype"):
             raise TypeError(f"{op.name}(): argument '{op.parameters[k]}' (position {k + 1}) must be Tensor, not {type(operand).__name__}")
@@ -92,4 +100,4 @@ def same_dtypes(op, operands):
         raise RuntimeError(f"{op.name} is not yet implemented for tensors with different dtypes.")
 
 
-OF_ELEMENTS = (nonzero_divisor, integer_power)  # those that must look again at every call, whatever the dtypes
+OF_ELEMENTS = (nonzero_divisor, powers)  # those that must look again at every call, whatever the dtypes

@@ -25,7 +25,11 @@ def cummax_op(node, g, _):
 
 
 def running_extremum(name, result, x, dim, larger):
-    dim = wrap_dim(dim, tensor_argument(name, x).ndim)
+    if tensor_argument(name, x).dtype.is_complex:
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{x.dtype.scalar_name}'")
+    if not x.ndim and dim not in (0, -1):
+        raise IndexError(f"{name}(): Expected reduction dim -1 or 0 for scalar but got {dim}")
+    dim = wrap_dim(dim, x.ndim)
     array = x.detach()._values()
     if not array.ndim:
         values, index = array, np.zeros((), np.int64)
@@ -70,11 +74,11 @@ def logcumsumexp_op(node, g):
     x, out, dim = node.inputs[0], node.outputs[0], node.attributes.dim
     if not x.ndim:
         return g
-    if modes.is_grad_enabled():
+    if modes.is_grad_enabled() or x.dtype.is_complex:
         x, out, g = x.movedim(dim, -1), out.movedim(dim, -1), g.movedim(dim, -1)
         later = creation.ones((x.shape[-1],) * 2, dtype=dtypes.bool_).triu()
         gaps = (x.unsqueeze(-1) - out.unsqueeze(-2)).masked_fill(~later | (x == -np.inf).unsqueeze(-1), -np.inf)
-        return (gaps.exp() * g.unsqueeze(-2)).sum(-1).movedim(-1, dim)
+        return (gaps.exp().conj() * g.unsqueeze(-2)).sum(-1).movedim(-1, dim)
 
     def part(sign):
         chosen = g * sign > 0
@@ -82,6 +86,16 @@ def logcumsumexp_op(node, g):
         return ((logarithm - out).flip(dim).logcumsumexp(dim).flip(dim) + x).exp()
 
     return part(1) - part(-1)
+
+
+def complex_log_sums(array, dim):
+    """The logarithms of the running sums of exponentials of complex numbers."""
+    terms = np.moveaxis(array.copy(), dim, 0)
+    for k in range(1, len(terms)):
+        first = terms[k - 1].real >= terms[k].real
+        larger, smaller = np.where(first, terms[k - 1], terms[k]), np.where(first, terms[k], terms[k - 1])
+        terms[k] = np.where(np.isinf(larger.real), larger, larger + np.log1p(np.exp(smaller - larger)))
+    return np.moveaxis(terms, 0, dim)
 
 
 @function(method=True)
@@ -92,7 +106,8 @@ def logcumsumexp(input, dim, *, out=None):
         raise NotImplementedError(f"\"logcumsumexp_out_cpu\" not implemented for '{input.dtype.scalar_name}'")
     array = input.detach()._values()
     with np.errstate(all="ignore"):
-        value = np.logaddexp.accumulate(array, dim) if array.ndim and array.shape[dim] else array
+        running = complex_log_sums if input.dtype.is_complex else np.logaddexp.accumulate
+        value = running(array, dim) if array.ndim and array.shape[dim] else array
     result = creation.from_array(np.asarray(value), input.dtype)
     record(logcumsumexp_op, [input], [result], plans.Parameters(logcumsumexp_op, dim=dim), saves=0b11)
     return into(out, result, "logcumsumexp")
@@ -141,6 +156,8 @@ def trapezoids(name, y, x, dx, dim):
     """The areas between neighbours along `dim`, and the dim."""
     if x is not None and dx is not None:
         raise TypeError(f"{name}() takes either x or dx, not both")
+    if isinstance(dx, complex):
+        raise RuntimeError(f"{name}: Currently, we only support dx as a real number.")
     dim = wrap_dim(dim, y.ndim)
     if not y.ndim:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")

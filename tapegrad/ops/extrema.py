@@ -8,7 +8,7 @@ from tapegrad import dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
-from tapegrad.ops.outputs import into, return_type, stored
+from tapegrad.ops.outputs import into, return_type, store, stored
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import arg_op, dims_of, real_order, reduce, restore_dims
 from tapegrad.ops.registry import structural
@@ -51,16 +51,19 @@ OPS = {"Amax": amax_op, "Amin": structural("amin_op", "Amin")(amax_op.derivative
 OPS["Max"].graph_name, OPS["Min"].graph_name = "MaxBackward1", "MinBackward1"
 
 
+SAME = "Expected the dtype for input and out to match, but got {want.scalar_name} for input's dtype and {got.scalar_name} for out's dtype."
+
+
 @function(method=True)
 def amax(input, dim=(), keepdim=False, *, out=None):
     """The maximum over dims; ties share the gradient."""
-    return into(out, extremum("amax", input, dim, keepdim, "Amax"), "amax")
+    return into(out, extremum("amax", input, dim, keepdim, "Amax"), "amax", SAME)
 
 
 @function(method=True)
 def amin(input, dim=(), keepdim=False, *, out=None):
     """The minimum over dims; ties share the gradient."""
-    return into(out, extremum("amin", input, dim, keepdim, "Amin"), "amin")
+    return into(out, extremum("amin", input, dim, keepdim, "Amin"), "amin", SAME)
 
 
 MaxResult, MinResult = return_type("max", "values", "indices"), return_type("min", "values", "indices")
@@ -136,7 +139,7 @@ def max_or_min(name, full, binary, result, pick, input, args, kwargs):
         return into(out, extremum("a" + name, input, None, False, full))
     found = with_indices(name, full + "Backward0", result, input, dim, keepdim, lambda a, d: first_nan_or(pick, a, d))
     if out is not None:
-        return result(*(into(o, r) for o, r in zip(out, found, strict=True)))
+        return store(name, found, out)
     return found
 
 

@@ -9,7 +9,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import dynamic_shape
 from tapegrad.ops.extrema import pick_along
-from tapegrad.ops.outputs import into, return_type
+from tapegrad.ops.outputs import into, return_type, store
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import restore_dims
 from tapegrad.ops.registry import structural
@@ -17,7 +17,10 @@ from tapegrad.ops.views import tensor_argument, wrap_dim
 
 
 def both(result, out):
-    return result if out is None else type(result)(*(into(o, r, type(result).__name__) for o, r in zip(out, result, strict=True)))
+    for what, o, r in zip(result._fields, out or (), result):
+        if o.dtype is not r.dtype:
+            raise RuntimeError(f"expected scalar type '{r.dtype.scalar_name}' but got '{o.dtype.scalar_name}' for {what} output")
+    return result if out is None else store(type(result).__name__, result, out, None)
 
 
 def picked(graph_name, result, x, dim, keepdim, index):
@@ -195,7 +198,7 @@ def quantile_of(name, input, q, dim, keepdim, interpolation, ignore_nan, out):
     # The quantiles come first; the reduced dim stays with keepdim.
     if keepdim:
         result = result.reshape([1] * whole + [q.numel()]) if axis is None else result.unsqueeze(-2).movedim(-2, axis) if whole else result
-    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze(-1), "quantile_of")
+    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze(-1), name, "{name}() out tensor must be same dtype as the input tensor")
 
 
 @function(method=True)
@@ -311,6 +314,10 @@ def bucketize(input, boundaries, *, out_int32=False, right=False, out=None):
 @function()
 def isin(elements, test_elements, *, assume_unique=False, invert=False, out=None):
     """Whether each element is among the test elements."""
+    for x in (elements, test_elements):
+        d = x.dtype if hasattr(x, "_slot") else dtypes.of_number(x)
+        if d.is_complex or d is dtypes.bool_:
+            raise RuntimeError(f"Unsupported input type encountered for isin(): {'ComplexDouble' if isinstance(x, complex) else d.scalar_name}")
     lower = lambda t: t.detach()._values() if hasattr(t, "_slot") else t
     found = np.isin(lower(elements), lower(test_elements), assume_unique=False, invert=invert)
     return into(out, creation.from_array(np.asarray(found), dtypes.bool_), "isin")

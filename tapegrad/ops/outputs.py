@@ -43,16 +43,25 @@ def stored(words: str | None = EXACT):
     return decorate
 
 
-def into(out, result, name="", exact=False):
-    """`result`, or `out` with it; `name` is the function's, for the texts of errors; `exact` refuses an `out` of another dtype."""
+def into(out, result, name="", words=""):
+    """`result`, or `out` with it; `name` is the function's, for the texts of errors; with `words`, of an `out` of exactly its dtype."""
     if out is None:
         return result
     from tapegrad.writing import check_out, write_out
 
-    if exact and hasattr(out, "_slot") and out.dtype is not result.dtype:
-        raise RuntimeError(f"Expected out tensor to have dtype {result.dtype.short}, but got {out.dtype.short} instead")
+    if words and hasattr(out, "_slot") and out.dtype is not result.dtype:
+        raise RuntimeError(words.format(name=name, want=result.dtype, got=out.dtype))
     check_out(name or "reduction", [result], out)
     return write_out(result.detach(), out)
+
+
+def dtype_with(out, dtype):
+    """The `dtype=` of a reduction that has an `out=`: by torch's rule that of `out`, which no other may contradict."""
+    if out is None or not hasattr(out, "_slot"):
+        return dtype
+    if dtype is not None and dtype is not out.dtype:
+        raise RuntimeError(EXACT.format(want=dtype, got=out.dtype))
+    return out.dtype
 
 
 def return_type(name, *fields):

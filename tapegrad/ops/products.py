@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tapegrad import creation, dispatch, dtypes
+from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.linear import matmul, out_of
-from tapegrad.ops.public import function
+from tapegrad.ops.outputs import return_type, store
+from tapegrad.ops.public import METHODS, function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import ACTIVE, level_of
 from tapegrad.ops.views import tensor_argument, wrap_dim
@@ -209,6 +213,16 @@ def float_power(input, exponent, *, out=None):
     return out_of("float_power", out, result)
 
 
+@method()
+def float_power_(self, exponent):
+    """`float_power` in place, which a float64 (or complex128) tensor only can hold."""
+    wide = dtypes.complex128 if dispatch.result_dtype([self, exponent]).is_complex else dtypes.float64
+    if self.dtype is not wide:
+        words = "ComplexDouble" if wide.is_complex else "Double"
+        raise RuntimeError(f"the base given to float_power_ has dtype {self.dtype.scalar_name} but the operation's result requires dtype {words}")
+    return self.pow_(exponent.to(wide) if hasattr(exponent, "_slot") else exponent)
+
+
 def exact(out, result):
     """`out=` must have the dtype of the result itself."""
     if out is not None and out.dtype is not result.dtype:
@@ -251,6 +265,38 @@ def ldexp(input, other, *, out=None):
     tensor_argument("ldexp", other, 2, "other")
     two = creation.tensor(2.0, dtype=input.dtype if input.dtype.is_floating_point else dtypes.default_dtype())
     return out_of("ldexp", out, input * two**other)
+
+
+METHODS["ldexp_"] = inplace.by_function(ldexp)
+FrexpResult = return_type("frexp", "mantissa", "exponent")
+
+
+@structural("frexp_op", "Frexp")
+def frexp_op(node, g, _):
+    """frexp: the mantissa is the input over a power of two that does not change nearby."""
+    return g / node.outputs[1].to(g.dtype).exp2()
+
+
+@function(method=True)
+def frexp(input, *, out=None):
+    """(mantissa, exponent) with input = mantissa * 2**exponent and 0.5 <= |mantissa| < 1; floating-point only.
+
+    >>> import tapegrad as tg
+    >>> tg.frexp(tg.tensor([6.0, -0.25]))
+    tapegrad.return_types.frexp(
+    mantissa=tensor([ 0.7500, -0.5000]),
+    exponent=tensor([ 3, -1], dtype=tapegrad.int32))
+    """
+    if not input.dtype.is_floating_point:
+        raise RuntimeError("torch.frexp() only supports floating-point dtypes")
+    if out is not None and out[1].dtype is not dtypes.int32:
+        raise RuntimeError(f"torch.frexp() expects exponent to have int dtype but got {out[1].dtype.short}")
+    if out is not None and out[0].dtype is not input.dtype:
+        raise RuntimeError(f"torch.frexp() expects mantissa to have dtype {input.dtype.short} but got {out[0].dtype.short}")
+    mantissa, exponent = np.frexp(input.detach()._values())
+    result = FrexpResult(creation.from_array(np.asarray(mantissa), input.dtype), creation.from_array(np.asarray(exponent, np.int32), dtypes.int32))
+    record(frexp_op, [input], result, plans.Parameters(frexp_op), saves=0b100, differentiable=1)
+    return result if out is None else store("frexp", result, out)
 
 
 @function()

@@ -15,7 +15,7 @@ from tapegrad.autograd.node import record
 from tapegrad.engine.layout import SUMMED, SWEEP_VIEW
 from tapegrad.ops import loops, rows
 from tapegrad.ops import plan as plans
-from tapegrad.ops.outputs import into
+from tapegrad.ops.outputs import dtype_with, into
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
@@ -133,7 +133,7 @@ def sum(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
     tensor([3., 3.])
     """
     tensor_argument("sum", input)
-    d = sum_dtype(input, dtype)
+    d = sum_dtype(input, dtype_with(out, dtype))
     if d is not input.dtype and max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
     dim = axis if dim is None else dim
@@ -157,6 +157,8 @@ def mean(input, dim=None, keepdim=False, *, axis=None, dtype=None, out=None):
         raise RuntimeError(
             f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be either a floating point or complex dtype. Got: {input.dtype.scalar_name}"
         )
+    if out is not None and (dtype is not None or out.dtype.category >= dtypes.FLOAT):
+        input = input.to(dtype_with(out, dtype))
     dim = axis if dim is None else dim
     name = None if dim is None else "MeanBackward1"
     return into(out, reduce(mean_op, input, dims_of(dim, input.ndim), bool(keepdim), "mean", input.dtype, graph_name=name), "mean")
@@ -204,7 +206,7 @@ def ones_then(rows, from_right: bool):
 @function(method=True)
 def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The product over `dim` (one dim, or None for all)."""
-    d = sum_dtype(input, dtype)
+    d = sum_dtype(input, dtype_with(out, dtype))
     if d is not input.dtype and max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
     return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), bool(keepdim), "prod", d, saves=0b11, back="prod_back",
@@ -233,6 +235,8 @@ def truth_over(name, test, input, dims, keepdim):
 
 def truth(name, test):
     def run(input, dim=None, keepdim=False, *, out=None):
+        if out is not None and out.dtype not in (dtypes.bool_, dtypes.uint8):
+            raise RuntimeError(f"{name} only supports bool tensor for result, got: {out.dtype.scalar_name}")
         return into(out, truth_over(name, test, tensor_argument(name, input), dims_of(dim, input.ndim), keepdim), name)
 
     run.__name__ = run.__qualname__ = name

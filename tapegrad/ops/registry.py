@@ -87,6 +87,7 @@ class Elementwise(Op):
     cost: int = 8
     check: Callable | None = None  # (op, operands): raises for operands that torch refuses
     parameters: tuple[str, ...] = ()  # public parameter names; ("input", "other") by default
+    bool_out: bool = False  # out= must be of bool
     scalars: str = "xy"  # which of two operands may be a Python number on the fast path
 
     def __post_init__(self):

@@ -9,7 +9,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
 from tapegrad.ops.extrema import pick_along
-from tapegrad.ops.outputs import into, return_type, stored
+from tapegrad.ops.outputs import dtype_with, into, return_type, stored
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import sum_dtype
 from tapegrad.ops.registry import structural
@@ -29,7 +29,7 @@ def cumsum(input, dim, *, dtype=None, out=None):
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, tensor_argument("cumsum", input).ndim)
-    d = sum_dtype(input, dtype)
+    d = sum_dtype(input, dtype_with(out, dtype))
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
     if rows.usable(input, lie):
@@ -75,7 +75,7 @@ def cumprod(input, dim, *, dtype=None, out=None):
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, tensor_argument("cumprod", input).ndim)
-    d = sum_dtype(input, dtype)
+    d = sum_dtype(input, dtype_with(out, dtype))
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
     if rows.usable(input, lie):

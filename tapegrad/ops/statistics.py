@@ -15,8 +15,8 @@ from tapegrad.ops.extrema import extremum
 from tapegrad.ops.norms import vector_norm
 from tapegrad.ops.outputs import into, return_type
 from tapegrad.ops.public import METHODS, function
-from tapegrad.ops.reductions import dims_of, restore_dims
-from tapegrad.ops.registry import structural
+from tapegrad.ops.reductions import dims_of, restore_dims, sum
+from tapegrad.ops.registry import BY_NAME, structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
 INF = float("inf")
@@ -38,7 +38,7 @@ def nansum(input, dim=None, keepdim=False, *, dtype=None, out=None):
         raise RuntimeError("nansum on CPU does not support complex inputs")
     input = input if dtype is None else input.to(dtype)
     if not input.dtype.is_floating_point:
-        return input.sum(dim, keepdim, dtype=dtype, out=out)
+        return sum(input, dim, keepdim, dtype=dtype, out=out)
     with modes.no_grad():
         x = input.detach()
         result = x.masked_fill(x.isnan(), 0).sum(dim, keepdim)
@@ -66,6 +66,9 @@ def nan_to_num_op(node, g):
 def nan_to_num(input, nan=0.0, posinf=None, neginf=None, *, out=None):
     """NaN and infinities replaced: by `nan`, and by the largest and smallest number of the dtype unless others are given."""
     tensor_argument("nan_to_num", input)
+    if input.dtype.is_complex:
+        parts = [nan_to_num(part, nan, posinf, neginf) for part in (input.real, input.imag)]
+        return into(out, dispatch.call(BY_NAME["complex"], *parts), "nan_to_num")
     if not input.dtype.is_floating_point:
         return into(out, input.clone(), "nan_to_num")
     largest = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(input.dtype.name)
@@ -179,7 +182,7 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
     if aweights is not None:
         aweights = weights_of("aweights", aweights, x, False)
         weights = aweights if weights is None else weights * aweights
-    if not x.dtype.is_floating_point:
+    if x.dtype.category < dtypes.FLOAT:
         x = x.to(dtypes.default_dtype())
     if weights is None:
         total = x.shape[1]
@@ -208,7 +211,10 @@ def corrcoef(input):
     if c.ndim == 0:
         return c / c
     scale = c.diagonal().sqrt()
-    return (c / scale.unsqueeze(1) / scale.unsqueeze(0)).clamp(-1, 1)
+    result = c / scale.unsqueeze(1) / scale.unsqueeze(0)
+    if not result.dtype.is_complex:
+        return result.clamp(-1, 1)
+    return dispatch.call(BY_NAME["complex"], result.real.clamp(-1, 1), result.imag.clamp(-1, 1))
 
 
 # --- histograms -----------------------------------------------------------------------------------------------------
@@ -239,6 +245,8 @@ HistogramResult = return_type("histogram", "hist", "bin_edges")
 @function(method=True)
 def histogram(input, bins, *, range=None, weight=None, density=False, out=None):
     """(hist, bin_edges) of `bins` equal bins over `range`, or of bins between the edges given; counts, or sums of weights."""
+    if not input.dtype.is_floating_point or input.dtype.reduced:
+        raise NotImplementedError(f"\"histogramdd\" not implemented for '{input.dtype.scalar_name}'")
     array = input.detach()._values().reshape(-1)
     weights = None if weight is None else weight.detach()._values().reshape(-1)
     if hasattr(bins, "_slot"):
@@ -259,7 +267,9 @@ def histogram(input, bins, *, range=None, weight=None, density=False, out=None):
 @function(method=True)
 def bincount(input, weights=None, minlength=0):
     """How often each non-negative integer occurs, or the sum of its weights."""
-    if input.ndim != 1 or input.dtype.category > dtypes.INTEGER:
+    if input.dtype.category != dtypes.INTEGER:
+        raise NotImplementedError(f"\"bincount_cpu\" not implemented for '{input.dtype.scalar_name}'")
+    if input.ndim != 1:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")

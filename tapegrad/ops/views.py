@@ -27,6 +27,8 @@ def wrap_dim(dim, ndim: int, extra: int = 0) -> int:
     dim = dim.__index__()
     size = max(ndim + extra, 1)
     if not -size <= dim < size:
+        if not -(2**63) <= dim < 2**63:
+            raise ValueError("Overflow when unpacking long long")
         raise IndexError(f"Dimension out of range (expected to be in range of [{-size}, {size - 1}], but got {dim})")
     return dim % size
 
