@@ -149,3 +149,19 @@ def test_triangle_indices_are_integers():
     assert tg.tril_indices(2, 2).tolist() == [[0, 1, 1], [0, 0, 1]] and not math.isnan(tg.triu_indices(2, 3, dtype=tg.int32).sum())
     with pytest.raises(NotImplementedError, match="\"triu_indices\" not implemented for 'Float'"):
         tg.triu_indices(2, 2, dtype=tg.float32)
+
+
+def test_repeat_takes_any_layout():
+    x = tg.arange(6.0, requires_grad=True)
+    for view in (x.view(2, 3), x.view(3, 2).t(), x.view(2, 3)[:, :1].expand(2, 3)):
+        y = view.repeat(2, 1, 2)
+        assert y.detach().numpy().tolist() == np.tile(view.detach().numpy(), (2, 1, 2)).tolist()
+        weights = tg.arange(float(y.numel())).view(y.shape)
+        (gradient,) = tg.autograd.grad((y * weights).sum(), view, retain_graph=True)
+        assert gradient.tolist() == weights.view(2, 2, 2, 3).sum((0, 2)).tolist()
+    assert x.repeat(0).shape == (0,) and tg.tensor(3).repeat(2, 1).tolist() == [[3], [3]] and tg.arange(2).tile(dims=(2,)).tolist() == [0, 1, 0, 1]
+
+
+def test_arange_of_more_elements_than_there_can_be():
+    with pytest.raises(RuntimeError, match="possible overflow"):
+        tg.arange(1e-38, 3e38)

@@ -141,3 +141,24 @@ def test_questions():
     x = tg.ones(2)
     assert x.is_same_size(tg.zeros(2)) and not tg.is_same_size(x, tg.ones(1)) and tg.ones(1).is_nonzero() and not x.is_pinned()
     assert x.new([1, 2]).tolist() == [1, 2] and x.new(2, 3).shape == (2, 3)
+
+
+def test_lists_of_numbers_are_read_anew():
+    x = tg.arange(4.0)
+    for _ in range(2):
+        assert x[[0, 2]].tolist() == [0, 2] and x[[True, False, True, False]].tolist() == [0, 2] and x[[1, 0]].tolist() == [1, 0]
+    y = x.requires_grad_()[[0, 2]]
+    y.grad_fn._saved_indices[0].fill_(3)
+    assert x[[0, 2]].tolist() == [0, 2]
+    with pytest.raises(IndexError, match="index 5 is out of bounds for dimension 0 with size 4"):
+        x[[0, 5]]
+
+
+def test_unravel_index():
+    assert [t.tolist() for t in tg.unravel_index(tg.tensor([1, 5, 100]), (2, 3))] == [[0, 1, 1], [1, 2, 1]]
+    for indices, shape, error, words in [
+        (tg.tensor(0.5), (2, 2), TypeError, "expected 'indices' to be integer"), (tg.tensor(0), 1.5, TypeError, "expected 'shape' to be int or sequence"),
+        (tg.tensor(0), (2, 0.5), TypeError, "only contain ints"), (tg.tensor(0), (2, -3), ValueError, "cannot have negative values"),
+    ]:  # fmt: skip
+        with pytest.raises(error, match=words):
+            tg.unravel_index(indices, shape)

@@ -134,3 +134,23 @@ def test_no_object_of_another_class_becomes_a_tensor():
             x.as_subclass(cls)
     with pytest.raises(TypeError, match="cls must be a type"):
         x.as_subclass(None)
+
+
+def test_new_dims_of_an_expanded_tensor_have_torchs_strides():
+    assert tg.ones(5).expand(1, 1, 5).stride() == (5, 5, 1) and tg.ones(2, 5).expand(3, 1, 2, 5).stride() == (0, 10, 5, 1)
+    assert tg.ones(()).expand(1, 1).stride() == (0, 0)
+
+
+def test_a_reshaped_copy_is_no_view():
+    x = tg.ones(2, 3, requires_grad=True)
+    y = (x * 1).t().reshape(6)
+    assert not y._is_view() and y.grad_fn.name() == "UnsafeViewBackward0" and y.grad_fn.next_functions[0][0].name() == "CloneBackward0"
+    y.mul_(2).sum().backward()
+    assert x.grad.tolist() == [[2, 2, 2], [2, 2, 2]]
+
+
+def test_copies_of_views_into_given_tensors():
+    a, b = tg.empty(2), tg.empty(2)
+    assert tg.split_copy(tg.arange(4.0), 2, out=(a, b)) is None and (a.tolist(), b.tolist()) == ([0, 1], [2, 3])
+    assert tg.diagonal_copy(tg.ones(2, 2), out=a) is a and a.tolist() == [1, 1]
+    assert tg.tensor(3.0).flip(0).item() == 3 and tg.ones(2, 3).swapaxes(axis0=0, axis1=1).shape == (3, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import warnings
 
 import numpy as np
@@ -57,7 +58,10 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
         start, end, step = builtins.int(start), builtins.int(end), builtins.int(step)
         if step == 0:
             raise ValueError("step must be nonzero")
-    count = builtins.int(np.ceil((end - start) / step))
+    span = (end - start) / step
+    if abs(span) >= 2**63:
+        raise RuntimeError("invalid size, possible overflow?")
+    count = math.ceil(span)
     t = empty_of((count,), d)  # refused here if it is absurdly large
     array = t._array()
     for at in builtins.range(0, count, 1 << 20):

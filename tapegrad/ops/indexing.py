@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from tapegrad import core, dtypes, geometry
+from tapegrad import core, dtypes, geometry, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import picks
 from tapegrad.ops import plan as plans
@@ -31,16 +31,35 @@ def is_tensor_index(part) -> bool:
     return hasattr(part, "_slot") or isinstance(part, (np.ndarray, list, tuple, np.bool_)) or isinstance(part, range)
 
 
+_listed: dict[tuple, object] = {}  # lists of numbers that were indices, as tensors: making one costs several times the indexing
+LISTED = 1000
+
+
+def listed(part: tuple):
+    """A list of Python numbers, or nested lists, as an index tensor."""
+    from tapegrad.creation import build
+
+    plain = len(part) <= 64 and all(type(v) is int for v in part) and not modes.is_inference_mode_enabled()
+    index = _listed.get(part) if plain else None
+    if index is None or core.version_of(index._slot):
+        index = build(list(part), None)
+        if plain:
+            if len(_listed) >= LISTED:
+                _listed.clear()
+            _listed[part] = index
+    return index
+
+
 def as_index(part):
     """An index part as a tensor of int64, uint8 or bool."""
-    from tapegrad.creation import build, tensor
+    from tapegrad.creation import tensor
 
     if hasattr(part, "_slot"):
         index = part
     elif isinstance(part, np.ndarray):
         index = tensor(part)
     else:
-        index = build(list(part), None) if len(part) else tensor([], dtype=dtypes.int64)
+        index = listed(tuple(part)) if len(part) else tensor([], dtype=dtypes.int64)
     if index.dtype.category > dtypes.INTEGER:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if index.dtype in (dtypes.int16, dtypes.int8):

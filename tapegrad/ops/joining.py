@@ -184,9 +184,9 @@ def repeat_op(node, g):
     """repeat: summed over the copies."""
     a = node.attributes
     parts = []
-    for r, s in zip(a.repeats, a.shape, strict=True):
+    for r, s in zip(a.repeats, a.part, strict=True):
         parts.extend((r, s))
-    return g.reshape(parts).sum(tuple(range(0, len(parts), 2))).reshape(a.input_shape) if parts else g
+    return g.reshape(parts).sum(tuple(range(0, len(parts), 2))).reshape(a.part[len(a.part) - node.inputs[0].ndim :]) if parts else g
 
 
 def repeat_samples(level, f, self, *sizes):
@@ -205,20 +205,27 @@ def repeat(self, *sizes):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     from tapegrad.creation import from_array, room_for
 
-    shape = (1,) * (len(sizes) - self.ndim) + tuple(self.shape)
+    lead = len(sizes) - self.ndim
+    shape = (1,) * lead + tuple(self.shape)
     if min(sizes, default=0) < 0:
         full = [r * s for r, s in zip(sizes, shape)]
         raise RuntimeError(f"Trying to create tensor with negative dimension {next(s for s in full if s < 0)}: {full}")
-    room_for(math.prod(sizes) * self.numel())
+    count = room_for(math.prod(sizes) * self.numel())
+    if sizes and moves.movable(self) and count < moves.TABLED:
+        plans.settled(self)
+        steps = (0,) * lead + tuple(self.stride())
+        tables = [[i * step for i in range(n)] * r for n, r, step in zip(shape, sizes, steps, strict=True)]
+        whole = tuple(n * r for n, r in zip(shape, sizes, strict=True))
+        return moves.taken(repeat_op, self, whole, tables, key=sizes, repeats=sizes, part=shape)
     result = from_array(np.tile(self.detach()._array().reshape(shape), sizes), self.dtype)
-    record(repeat_op, [self], [result], plans.Parameters(repeat_op, repeats=sizes, shape=shape, input_shape=tuple(self.shape)))
+    record(repeat_op, [self], [result], plans.Parameters(repeat_op, repeats=sizes, part=shape))
     return result
 
 
 @function(method=True)
-def tile(input, *dims):
+def tile(input, *axes, dims=None):
     """numpy.tile: copied along each dim."""
-    dims = ints("tile", dims, "dims")
+    dims = ints("tile", axes if dims is None else (dims,), "dims")
     return input.repeat((1,) * (input.ndim - len(dims)) + dims)
 
 
@@ -247,6 +254,7 @@ def flip(input, *axes, dims=None):
         raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
     plans.settled(input)
     shape, steps = tuple(input.shape), input.stride()
+    dims = dims if shape else ()
     kept = creation.like_strides("flip", input)
     if shape and moves.movable(input) and input.numel() < moves.TABLED:
         turn = lambda steps: [[(n - 1 - k if d in dims else k) * step for k in range(n)] for d, (n, step) in enumerate(zip(shape, steps, strict=True))]  # noqa: E731

@@ -20,7 +20,8 @@ def store(name: str, result, out, words: str | None = EXACT):
             raise TypeError(f"{name}(): argument 'out' must be tuple of Tensors, not {type(out).__name__}")
         if len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, but got {len(out)} elements")
-        return type(result)(*(store(name, r, o, words) for r, o in zip(result, out, strict=True)))
+        stored_in = tuple(store(name, r, o, words) for r, o in zip(result, out, strict=True))
+        return stored_in if type(result) is tuple else type(result)(*stored_in)
     from tapegrad.writing import check_out, write_out
 
     check_out(name, [result], out)

@@ -44,7 +44,7 @@ def permute(input, *dims):
     return permuted(input, order, "PermuteBackward0")
 
 
-@function(method=True, aliases=("swapaxes", "swapdims"))
+@function(method=True, aliases=("swapdims",))
 def transpose(input, dim0, dim1):
     """Two dims swapped."""
     a, b = wrap_dim(dim0, input.ndim), wrap_dim(dim1, input.ndim)
@@ -52,6 +52,12 @@ def transpose(input, dim0, dim1):
     if order:
         order[a], order[b] = order[b], order[a]
     return permuted(input, tuple(order), "TransposeBackward0")
+
+
+@function(method=True)
+def swapaxes(input, axis0, axis1):
+    """`transpose`, by NumPy's name."""
+    return transpose(input, axis0, axis1)
 
 
 @function(method=True)

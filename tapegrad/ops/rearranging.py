@@ -9,10 +9,12 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.creation import check_dtype
+from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops import strided  # noqa: F401 (registers views that are copied below)
 from tapegrad.ops.diagonals import diag_embed
 from tapegrad.ops.joining import cat, meshgrid, sequence, stack
+from tapegrad.ops.outputs import store
 from tapegrad.ops.public import FUNCTIONS, METHODS, function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
@@ -244,18 +246,30 @@ def vander(x, N=None, increasing=False):
 @function()
 def unravel_index(indices, shape):
     """The coordinates of flat positions in a tensor of a shape, one tensor per dim."""
+    if tensor_argument("unravel_index", indices).dtype.category != dtypes.INTEGER:
+        raise TypeError(f"expected 'indices' to be integer dtype, but got {indices.dtype}")
+    if not isinstance(shape, (int, tuple, list)):
+        raise TypeError(f"expected 'shape' to be int or sequence of ints, but got {type(shape)}")
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    found = np.unravel_index(tensor_argument("unravel_index", indices).numpy(), shape)
-    return tuple(creation.from_array(np.asarray(p, np.int64), dtypes.int64) for p in found)
+    for n in shape:
+        if not isinstance(n, int):
+            raise TypeError(f"expected 'shape' sequence to only contain ints, but got {type(n)}")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"'shape' cannot have negative values, but got {shape}")
+    return tuple(indices // step % max(n, 1) for n, step in zip(shape, contiguous_strides(shape), strict=True))
 
 
 # --- copies of views ------------------------------------------------------------------------------------------------
 def _copy_of(name):
     view = METHODS[name]
 
-    def run(input, *args, **kwargs):
+    def run(input, *args, out=None, **kwargs):
         found = view(input, *args, **kwargs)
-        return tuple(x.clone() for x in found) if isinstance(found, tuple) else found.clone()
+        result = tuple(x.clone() for x in found) if isinstance(found, tuple) else found.clone()
+        if out is None:
+            return result
+        stored = store(name + "_copy", result, out)
+        return None if isinstance(found, tuple) else stored  # as torch has it
 
     run.__name__ = run.__qualname__ = name + "_copy"
     run.__doc__ = f"`{name}`, but a copy."

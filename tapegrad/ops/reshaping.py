@@ -145,7 +145,7 @@ def reshape(input, *shape, **named):
     g = core.get_field(s, core.GEOMETRY)
     full = resolve_shape(shape, geometry.numels[g])
     if view_strides(tuple(geometry.shapes[g]), geometry.strides[g], full) is None:
-        input = input.contiguous()
+        return unsafe_view(input.contiguous(), full)
     return plans.view(view_op, input, full, _view_make(full))
 
 
@@ -262,8 +262,8 @@ def expand(self, *sizes, implicit=False):
                 f"expand(tapegrad.{kind}{{{list(shape)}}}, size={list(sizes)}): the number of sizes provided ({len(sizes)}) must be "
                 f"greater or equal to the number of dimensions in the tensor ({len(shape)})"
             )
-        result, moves = [], []
-        for k, size in enumerate(sizes):
+        result, moves = [1] * len(sizes), [1] * len(sizes)
+        for k, size in reversed(list(enumerate(sizes))):
             own = shape[k - lead] if k >= lead else 1
             if size == -1:
                 if k < lead:
@@ -274,8 +274,13 @@ def expand(self, *sizes, implicit=False):
                     f"The expanded size of the tensor ({size}) must match the existing size ({own}) at non-singleton dimension {k}.  "
                     f"Target sizes: {list(sizes)}.  Tensor sizes: {list(shape)}"
                 )
-            result.append(size)
-            moves.append(steps[k - lead] if k >= lead and own == size else 0)
+            result[k] = size
+            if own != size or not shape:
+                moves[k] = 0
+            elif k >= lead:
+                moves[k] = steps[k - lead]
+            elif k + 1 < len(sizes):
+                moves[k] = result[k + 1] * moves[k + 1]
         return tuple(result), tuple(moves), 0, {}
 
     return plans.view(expand_op, self, sizes, make)
