@@ -307,3 +307,30 @@ def test_edges_stand_for_tensors():
     with pytest.raises(RuntimeError, match=r"`inputs` argument to `backward\(\)` cannot be empty."):
         (x * x).sum().backward(inputs=[])
     assert tg.autograd.grad((x * x).sum(), {"x": x})["x"].tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "run, expected",
+    [
+        (lambda x: x**2.5, {"exponent": 2.5}),
+        (lambda x: x.square(), {"exponent": 2}),
+        (lambda x: x.clamp(0.25, 0.8), {"min": 0.25, "max": 0.8}),
+        (lambda x: tg.add(x, x, alpha=2), {"alpha": 2}),
+        (lambda x: tg.lerp(x, x, 0.3), {"weight": 0.3}),
+        (lambda x: tg.nn.functional.leaky_relu(x, 0.1), {"negative_slope": 0.1}),
+        (lambda x: x.sum(), {"self_sym_sizes": (2, 3)}),
+        (lambda x: x.mean(0), {"dim": (0,), "keepdim": False, "self_sym_sizes": (2, 3), "self_sym_numel": 6}),
+        (lambda x: x.prod(1), {"dim": 1, "keepdim": False}),
+        (lambda x: x.transpose(0, 1), {"dim0": 0, "dim1": 1}),
+        (lambda x: x.permute(1, 0), {"dims": (1, 0)}),
+        (lambda x: x[1], {"dim": 0, "index": 1, "self_sym_sizes": (2, 3)}),
+        (lambda x: x[:, 1:3:2], {"dim": 1, "start": 1, "end": 3, "step": 2, "self_sym_sizes": (2, 3)}),
+        (lambda x: x.roll(1, 0), {"shifts": (1,), "dims": (0,)}),
+        (lambda x: x.clone(), {}),
+        (lambda x: x.t(), {}),
+    ],
+)
+def test_parameters_among_the_saved_values(run, expected):
+    node = run(tg.rand(2, 3).requires_grad_()).grad_fn
+    shown = {name.removeprefix("_saved_"): getattr(node, name) for name in dir(node) if name.startswith("_saved_")}
+    assert {name: value for name, value in shown.items() if not hasattr(value, "_slot") and name not in ("self", "result")} == expected

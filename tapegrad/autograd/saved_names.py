@@ -6,9 +6,13 @@ Tensors are operands of the entry; `_raw_saved_<name>` is the same as an object 
 
 from __future__ import annotations
 
+import numpy as np
+
 from tapegrad import core, geometry
 from tapegrad.autograd import node as nodes
 from tapegrad.autograd import saved
+from tapegrad.dtypes import float32
+from tapegrad.engine import layout
 from tapegrad.ops.registry import Elementwise
 
 # Names of the operands, inputs then outputs, where they are not (self, other, ..., result, indices).
@@ -29,7 +33,34 @@ OPERANDS = {
     "Pow": ("self", "exponent", "result"),
     "Clamp": ("self", "min", "max", "result"),
     "Where": ("condition", "self", "other", "result"),
+    "Lerp": ("self", "end", "weight", "result"),
+    "Elu": ("self", "alpha", "result"),
+    "LeakyRelu": ("self", "negative_slope", "result"),
+    "Softplus": ("self", "beta", "threshold", "result"),
+    "Hardtanh": ("self", "min_val", "max_val", "result"),
+    "Threshold": ("self", "threshold", "result"),
+    "PreluKernel": ("self", "weight", "result"),
+    "MseLoss": ("self", "target", "result"),
+    "SmoothL1Loss": ("self", "target", "result"),
+    "HuberLoss": ("self", "target", "result"),
+    "BinaryCrossEntropy": ("self", "target", "weight", "result"),
+    "BinaryCrossEntropyWithLogits": ("self", "target", "weight", "result"),
+    "Convolution": ("input", "weight", "bias", "result"),
+    "NativeBatchNorm": ("input", "weight", "bias", "result"),
+    "NativeLayerNorm": ("input", "weight", "bias", "result"),
+    "MaxPool2DWithIndices": ("self", "result0", "result1"),
+    "LinalgInvEx": ("A", "inverse"),
+    "LinalgDet": ("A", "result"),
+    "LinalgSolveEx": ("A", "B", "result"),
+    "LinalgCholeskyEx": ("self", "L"),
+    "LinalgSvd": ("A", "U", "S", "Vh"),
 }
+SCALARS = {"Pow", "Clamp", "Lerp", "Elu", "LeakyRelu", "Softplus", "Hardtanh", "Threshold", "Fmod", "Remainder", "Add", "Sub"}  # whose numbers stay numbers
+WHOLE = ("SumBackward0", "MeanBackward0", "ProdBackward0", "MaxBackward1", "MinBackward1", "MedianBackward0")  # reductions of all dims: none is named
+WITHOUT_SIZES = {
+    "T", "Transpose", "Permute", "Unsqueeze", "Flip", "Roll", "Clone", "Tril", "Triu", "Softmax", "LogSoftmax", "Unbind", "AsStrided", "Cumsum", "Glu",
+    "Lgamma", "Digamma", "Erfinv", "MaxPool2DWithIndices", "LinalgInvEx", "LinalgCholeskyEx",
+}  # nodes whose derivative asks for no sizes of the operand
 PARAMETERS = ("dim", "dims", "keepdim", "alpha", "beta", "ord", "correction", "offset", "dim1", "dim2", "dim0", "shifts", "repeats", "index", "indices")
 
 
@@ -53,14 +84,69 @@ def tensors(node) -> dict:
     own = nodes.payload(e)
     found: dict = {}
     for k, name in enumerate(operand_names(node)):
+        if isinstance(op, Elementwise) and is_number(node, k):
+            continue
         packed = own is not None and own.packed and k in own.packed
         if packed or saved.is_saved(e, k):
             found[name] = k
         elif isinstance(op, Elementwise):
             names = [*op.inputs, "out"]
-            if any(names[k] in op.reads(j) for j in range(len(op.inputs))):
+            if any(names[k] in op.reads(j) for j in range(len(op.inputs)) if not is_number(node, j)):
                 found[name] = None
     return found
+
+
+def is_number(node, k: int) -> bool:
+    """Whether operand `k` of an elementwise entry is a Python number and shown as one."""
+    op = node.op
+    if k >= len(op.inputs):
+        return False
+    slot = core.operand_slot(node._entry, k)
+    wrapped = bool(slot) and bool(core.get_field(slot, core.FLAGS) & layout.WRAPPED)
+    return k >= len(op.inputs) - op.numbers or wrapped and nodes.stem(type(node).__name__).rstrip("12345") in SCALARS
+
+
+def number_of(slot: int):
+    """The number in `slot` as the caller has written it, though its dtype may have fewer digits."""
+    value = core.item(slot)
+    return float(str(np.float32(value))) if core.get_field(slot, core.DTYPE) == float32.code and isinstance(value, float) else value
+
+
+def plain(value):
+    """A factor as the caller would have written it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def numbers(node) -> dict:
+    """Name -> value of the operands that were given as Python numbers and that the derivative reads."""
+    op, e = node.op, node._entry
+    names = operand_names(node)
+    found = {}
+    for k, operand in enumerate(op.inputs):
+        slot = core.operand_slot(e, k)
+        read = any(operand in op.reads(j) for j in range(len(op.inputs)) if not is_number(node, j))
+        if is_number(node, k) and read and core.data_of(slot):
+            found[names[k]] = number_of(slot)
+    return found
+
+
+def of_view(kind: str, attributes) -> dict:
+    """What a view's plan says of the dims that it took."""
+    order = getattr(attributes, "order", None)
+    if order is not None and kind == "PermuteBackward":
+        return {"dims": tuple(order)}
+    if order is not None and kind == "TransposeBackward":
+        moved = [d for d, place in enumerate(order) if d != place] or [0, 0]
+        return {"dim0": moved[0], "dim1": moved[-1]}
+    key = getattr(attributes, "key", None)
+    if kind in ("SelectBackward", "SliceBackward") and isinstance(key, tuple) and isinstance(key[0], tuple):
+        shape = attributes.input_shape
+        for d, part in enumerate(key[0][: len(shape)]):
+            if isinstance(part, int) and kind == "SelectBackward":
+                return {"dim": d, "index": part}
+            if isinstance(part, tuple) and kind == "SliceBackward" and part != (0, shape[d], 1):
+                return {"dim": d, "start": part[0], "end": part[1], "step": part[2]}
+    return {}
 
 
 def parameters(node) -> dict:
@@ -71,11 +157,11 @@ def parameters(node) -> dict:
             from tapegrad.dispatch import POWERS
 
             by_name = {v: k for k, v in POWERS.items()}
-            return {"exponent": by_name[op.name]} if op.name in by_name else {}
+            return {"exponent": by_name[op.name]} if op.name in by_name else {"exponent": 2} if op.name == "square" else numbers(node)
         if op.name in ("add_scaled", "sub_scaled"):
             factor = core.operand_slot(e, 2)
-            return {"alpha": core.item(factor)} if core.data_of(factor) else {}
-        return {"alpha": 1} if op.name in ("add", "sub") else {}
+            return {"alpha": plain(number_of(factor))} if core.data_of(factor) else {}
+        return {"alpha": 1} if op.name in ("add", "sub") else numbers(node)
     attributes = node.attributes
     values = {name: getattr(attributes, name) for name in PARAMETERS if hasattr(attributes, name)}
     if "keepdim" in values and "dims" in values:  # a reduction
@@ -87,8 +173,18 @@ def parameters(node) -> dict:
     if isinstance(values.get("indices"), tuple):
         while values["indices"] and values["indices"][-1] is None:
             values["indices"] = values["indices"][:-1]
-    if core.entry_field(e, core.ENTRY_INPUTS) == 1:
-        values["self_sym_sizes"] = tuple(geometry.shapes[core.get_field(core.operand_slot(e, 0), core.GEOMETRY)])
+    kind = type(node).__name__
+    values.update(of_view(kind.rstrip("0123456789"), attributes))
+    values = {name: tuple(value) if type(value) is list else value for name, value in values.items()}
+    if kind in WHOLE:
+        values.pop("dim", None), values.pop("keepdim", None)
+    elif kind == "ProdBackward1":
+        (values["dim"],) = values["dim"]
+    if core.entry_field(e, core.ENTRY_INPUTS) == 1 and nodes.stem(kind).rstrip("12345") not in WITHOUT_SIZES and operand_names(node)[0] not in tensors(node):
+        shape = geometry.shapes[core.get_field(core.operand_slot(e, 0), core.GEOMETRY)]
+        values["self_sym_sizes"] = tuple(shape)
+        if kind.startswith("Mean"):
+            values["self_sym_numel"] = shape.numel()
     return values
 
 

@@ -14,7 +14,7 @@ Elementwise("expm1", forward="expm1(x)", grads=("g * (out + 1)",), cost=16, kind
 Elementwise("log", forward="log(x)", grads=("g / x",), domain=((0.1, 5),), cost=14, kinds="FC")
 Elementwise("log2", forward="log2(x)", grads=("g / (x * ln2)",), domain=((0.1, 5),), cost=14, kinds="FC")
 Elementwise("log10", forward="log10(x)", grads=("g / (x * ln10)",), domain=((0.1, 5),), cost=14, kinds="FC")
-Elementwise("log1p", forward="log1p(x)", grads=("g / (x + 1)",), domain=((-0.9, 5),), cost=18, kinds="FC", aliases=("special.log1p",))
+Elementwise("log1p", graph_name="Log1P", forward="log1p(x)", grads=("g / (x + 1)",), domain=((-0.9, 5),), cost=18, kinds="FC", aliases=("special.log1p",))
 Elementwise("sin", forward="sin(x)", grads=("g * cos(x)",), cost=16, kinds="FC")
 Elementwise("cos", forward="cos(x)", grads=("g * -sin(x)",), cost=16, kinds="FC")
 Elementwise("tan", forward="tan(x)", grads=("g * (1 + out * out)",), domain=((-1.2, 1.2),), cost=30, kinds="FC")
