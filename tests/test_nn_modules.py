@@ -344,3 +344,56 @@ def test_modules_forward_as_functions(rng):
             module = getattr(nn, name)()
             function = {"LogSigmoid": "logsigmoid"}.get(name, name.lower())
             np.testing.assert_allclose(support.value(module(x)), support.value(getattr(nn.functional, function)(x)), rtol=1e-14)
+
+
+def test_loading_leaves_no_cycles():
+    import gc
+
+    m = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    state = m.state_dict()
+    m.load_state_dict(state)  # the first one may start the engine
+    gc.collect()
+    m.load_state_dict(state)
+    assert gc.collect() == 0
+
+
+def test_an_old_state_of_batch_norm_has_no_count():
+    m = nn.BatchNorm1d(2)
+    state = m.state_dict()
+    del state["num_batches_tracked"]
+    state._metadata[""]["version"] = 1
+    m.load_state_dict(state)
+    assert m.num_batches_tracked.item() == 0
+
+
+def test_what_to_takes():
+    m = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match="does not accept copy argument"):
+        m.to("cpu", copy=True)
+    with pytest.warns(UserWarning, match="Complex modules are a new feature"):
+        m.to(tg.complex64)
+    assert m.weight.dtype is tg.complex64
+
+
+def test_grad_has_another_name():
+    x = tg.ones(2, requires_grad=True)
+    x._grad = tg.tensor([1.0, 2.0])
+    assert x.grad.tolist() == x._grad.tolist() == [1.0, 2.0]
+
+
+def test_a_norm_of_nothing_and_of_no_eps():
+    assert nn.LayerNorm(()).weight.shape == ()
+    x = tg.tensor([[[1.0, 3.0]]])
+    assert nn.InstanceNorm1d(1, eps=0)(x).tolist() == [[[-1.0, 1.0]]]
+
+
+def test_log_softmax_beside_a_large_top(rng):
+    x = tg.tensor(rng.integers(0, 100, (16, 4)), dtype=tg.float32)
+    np.testing.assert_array_equal(support.value(tg.log_softmax(x, -1)), support.value(tg.log_softmax(x + 1e7, -1)))
+
+
+def test_padding_by_nothing_copies():
+    x = tg.zeros(1, 1, 3, 3)
+    for mode in ("constant", "reflect", "replicate", "circular"):
+        nn.functional.pad(x, (0, 0, 0, 0), mode).fill_(4)
+    assert not x.any()

@@ -153,3 +153,14 @@ def test_bags_begin_at_the_first_element_and_gradients_are_divided_by_frequency(
     w = tg.ones(3, 1, requires_grad=True)
     bag(tg, w, [[0, 2, 2], [1, 0, 2]], scale_grad_by_freq=True, mode="sum").sum().backward()
     assert w.grad.flatten().tolist() == [1.0, 1.0, 1.0]
+
+
+def test_memory_formats_and_sizes_that_cannot_be():
+    x = tg.ones(1, 2, 3, 4).contiguous(memory_format=tg.channels_last)
+    for mode in ("nearest", "bilinear"):
+        assert f(tg).interpolate(x, 5, mode=mode).is_contiguous(memory_format=tg.channels_last)
+    for factor in (1e20, -1e20):
+        with pytest.raises(RuntimeError):
+            f(tg).interpolate(x, scale_factor=factor, mode="bilinear")
+    with pytest.raises(RuntimeError, match="calculated shape of the array of sliding blocks as"):
+        f(tg).fold(tg.ones(1, 12, 12), (4, 5), 2, dilation=8)

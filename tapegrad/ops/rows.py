@@ -138,7 +138,9 @@ for k in range(count):
     total = total + exp(get_{T}(source, at + k * inner) - top)
 total = log(real(total))
 for k in range(count):
-    put_{T}(result, at + k * inner, (get_{T}(source, at + k * inner) - top) - total)
+    below = get_{T}(source, at + k * inner) - top
+    # The choice keeps what may reassociate from adding top and total first, which would round small totals away beside a large top.
+    put_{T}(result, at + k * inner, where(below > 0, real(0), below) - total)
 """),
     "log_softmax_back": (("g", "out"), """
 total = wide(0)

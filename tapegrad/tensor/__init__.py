@@ -61,7 +61,7 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
     _plan = _optional("_plan_object")
     _hooks = _optional("_hooks_dict")
     _post_hooks = _optional("_post_hooks_dict")
-    _grad = _optional("_grad_object")
+    _grad_held = _optional("_grad_object")
     del _optional
 
     # --- the Python protocol --------------------------------------------------------------------------------------------

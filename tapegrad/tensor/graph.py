@@ -118,9 +118,9 @@ class InGraph(Handle):
                     stacklevel=2,
                 )
             return None
-        cached = self._grad
+        cached = self._grad_held
         if cached is None or cached._slot != held:
-            cached = self._grad = core.wrap(held)
+            cached = self._grad_held = core.wrap(held)
         return cached
 
     @grad.setter
@@ -145,13 +145,15 @@ class InGraph(Handle):
             core.hold(value._slot)
         held = core.get_field(self._slot, GRAD)
         core.set_field(self._slot, GRAD, 0 if value is None else value._slot)
-        self._grad = value
+        self._grad_held = value
         if held:
             core.drop(held)
 
     @grad.deleter
     def grad(self):
         self.grad = None
+
+    _grad = grad  # torch's other name for it
 
     @property
     def retains_grad(self):

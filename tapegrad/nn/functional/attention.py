@@ -158,7 +158,7 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
     else:
         output = scaled_dot_product_attention(q, k, v, attn_mask, dropout_p)
     output = output.transpose(0, 1).reshape(length * count, width)
-    output = linear(output, out_proj_weight, out_proj_bias).reshape(length, count, -1)
+    output = linear(output, out_proj_weight, out_proj_bias).reshape(length, count, out_proj_weight.shape[0])
     if weights is not None:
         weights = weights.reshape(count, num_heads, length, size)
         weights = weights.mean(1) if average_attn_weights else weights

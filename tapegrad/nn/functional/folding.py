@@ -87,6 +87,11 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
             f"kernel_size={window.kernel}."
         )
     counts = window.counts(sizes)
+    if any(c < 1 for c in counts):
+        raise RuntimeError(
+            f"Given output_size={sizes}, kernel_size={window.kernel}, dilation={window.dilation}, padding={tuple(a for a, _ in window.padding)}, "
+            f"stride={window.stride}, calculated shape of the array of sliding blocks as {counts}, but its components must be at least one."
+        )
     if places != math.prod(counts):
         raise RuntimeError(
             f"Given output_size={sizes}, kernel_size={window.kernel}, dilation={window.dilation}, padding={tuple(a for a, _ in window.padding)}, "

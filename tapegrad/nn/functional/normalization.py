@@ -69,6 +69,11 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
             raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     elif eps < 0.0:
         raise ValueError(f"batch_norm eps must be non-negative, but got {eps}")
+    return per_channel(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def per_channel(input, running_mean, running_var, weight, bias, training, momentum, eps):
+    """`batch_norm` of any eps."""
     axis = min(1, input.ndim - 1)
     channels = input.shape[axis]
     for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
@@ -150,7 +155,7 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     n, channels = input.shape[:2]
     repeated = lambda t: None if t is None else t.repeat(n)
     mean, var = repeated(running_mean), repeated(running_var)
-    out = batch_norm(input.reshape(1, n * channels, *input.shape[2:]), mean, var, repeated(weight), repeated(bias), use_input_stats, momentum, eps)
+    out = per_channel(input.reshape(1, n * channels, *input.shape[2:]), mean, var, repeated(weight), repeated(bias), use_input_stats, momentum, eps)
     if use_input_stats:
         with modes.no_grad(), own_writes():
             for running, value in ((running_mean, mean), (running_var, var)):

@@ -106,7 +106,7 @@ def circular(input, pads):
         if after > 0:
             parts.append(middle.narrow(d, 0, after))
         input = cat(parts, d) if len(parts) > 1 else middle
-    return input
+    return input if any(p > 0 for p in pads) else input.clone()  # never a view of the input
 
 
 def pad(input, pad, mode="constant", value=None):

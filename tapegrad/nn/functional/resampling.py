@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import creation, dtypes
+from tapegrad.engine.bind import Handle
+from tapegrad.formats import suggested
 from tapegrad.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}  # the dims that the input of a mode must have
@@ -103,7 +105,7 @@ def sizes_of(input, size, scale_factor, recompute) -> tuple[list, list]:
     else:
         given = [given] * n
     if size is not None:
-        if not all(isinstance(s, (int, np.integer)) for s in given):
+        if not all(isinstance(s, (int, np.integer)) or isinstance(s, Handle) and not s.is_floating_point() for s in given):
             raise TypeError(
                 "expected size to be one of int or Tuple[int] or Tuple[int, int] or Tuple[int, int, int], but got size with types "
                 f"{[type(s) for s in given]}"
@@ -155,10 +157,13 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
         named = lambda values: ", ".join(f"{name}: {v}" for name, v in zip("DHW"[5 - n :], values, strict=True))
         joint = " and " if n == 3 else " "
         raise RuntimeError(f"Input and output sizes should be greater than 0, but got input ({named(input.shape[2:])}){joint}output ({named(sizes)})")
+    if max(sizes) > 2**31 - 1:
+        raise RuntimeError("value cannot be converted to type int64_t without overflow")
     wide = input.float() if input.dtype.reduced else input
     for k in reversed(range(n - 2)):
         wide = resample(wide, k + 2, mode, sizes[k], scales[k], align_corners, antialias)
-    return wide.to(input.dtype).contiguous()
+    form = suggested(tuple(input.shape), tuple(input.stride()))
+    return wide.to(input.dtype).contiguous(memory_format=form)
 
 
 def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):

@@ -6,6 +6,7 @@ state is saved in `state`; here is what it holds: registration, attribute access
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 
 from tapegrad import creation, dtypes, modes
@@ -38,6 +39,11 @@ __all__ = [  # the names by which hooks of every module are known
     "register_module_module_registration_hook",
     "register_module_parameter_registration_hook",
 ]
+COMPLEX = (
+    "Complex modules are a new feature under active development whose design may change, and some modules might not work as expected when using "
+    "complex tensors as parameters or buffers. Please file an issue at https://github.com/pytorch/pytorch/issues/new?template=bug-report.yml if a "
+    "complex module does not work as expected."
+)
 HOOKS = (
     "_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
     "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
@@ -364,6 +370,8 @@ class Module(Calling, Stateful):
             elif not isinstance(a, bool):
                 check(a)
         check(kwargs.pop("device", None))
+        if kwargs.pop("copy", False):
+            raise RuntimeError(".to() does not accept copy argument")
         for name in kwargs:
             if name != "non_blocking":
                 raise TypeError(f"to() got an unexpected keyword argument '{name}'")
@@ -371,6 +379,8 @@ class Module(Calling, Stateful):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
         if dtype is None and form is None:
             return self
+        if dtype is not None and dtype.is_complex:
+            warnings.warn(COMPLEX, UserWarning, stacklevel=2)
         fits = lambda t: form if t.dim() in (4, 5) else None  # torch asks no more of the format than that
         return self._apply(lambda t: t.to(dtype if t.is_floating_point() or t.is_complex() else None, memory_format=fits(t)))
 

@@ -22,6 +22,14 @@ class _Norm(Affine):
         self.register_buffer("num_batches_tracked", creation.tensor(0, dtype=dtypes.int64) if track_running_stats else None)
         self._give_parameters((num_features,) if affine else None, (num_features,) if affine and bias else None, device, dtype)
 
+    _version = 2  # since which num_batches_tracked is saved
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        version = local_metadata.get("version")
+        if (version is None or version < 2) and self.track_running_stats:
+            state_dict.setdefault(prefix + "num_batches_tracked", creation.tensor(0, dtype=dtypes.int64))
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
     def reset_running_stats(self):
         """Mean 0 and variance 1 again."""
         if self.track_running_stats:

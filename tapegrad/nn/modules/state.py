@@ -185,23 +185,7 @@ class Stateful:
         if metadata is not None:
             state_dict._metadata = metadata
 
-        def load(module, state, prefix):
-            local = {} if metadata is None else metadata.get(prefix[:-1], {})
-            if assign:
-                local["assign_to_params_buffers"] = assign
-            module._load_from_state_dict(state, prefix, local, True, missing, unexpected, errors)
-            for name, child in module._modules.items():
-                if child is not None:
-                    start = prefix + name + "."
-                    load(child, {k: v for k, v in state.items() if k.startswith(start)}, start)
-            for hook in module._load_state_dict_post_hooks.values():
-                if hook(module, _IncompatibleKeys(missing, unexpected)) is not None:
-                    raise AssertionError(
-                        "Hooks registered with ``register_load_state_dict_post_hook`` are not expected to return new values, if incompatible_keys "
-                        "need to be modified, it should be done inplace."
-                    )
-
-        load(self, state_dict, "")
+        _load(self, state_dict, "", metadata, assign, missing, unexpected, errors)
         if strict:
             for what, keys in (("Unexpected", unexpected), ("Missing", missing)):
                 if keys:
@@ -209,6 +193,24 @@ class Stateful:
         if errors:
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
         return _IncompatibleKeys(missing, unexpected)
+
+
+def _load(module, state, prefix, metadata, assign, missing, unexpected, errors) -> None:
+    """Load a module and its children, whose keys start with `prefix`; what goes wrong is added to the lists."""
+    local = {} if metadata is None else metadata.get(prefix[:-1], {})
+    if assign:
+        local["assign_to_params_buffers"] = assign
+    module._load_from_state_dict(state, prefix, local, True, missing, unexpected, errors)
+    for name, child in module._modules.items():
+        if child is not None:
+            start = prefix + name + "."
+            _load(child, {k: v for k, v in state.items() if k.startswith(start)}, start, metadata, assign, missing, unexpected, errors)
+    for hook in module._load_state_dict_post_hooks.values():
+        if hook(module, _IncompatibleKeys(missing, unexpected)) is not None:
+            raise AssertionError(
+                "Hooks registered with ``register_load_state_dict_post_hook`` are not expected to return new values, if incompatible_keys "
+                "need to be modified, it should be done inplace."
+            )
 
 
 class _Bound:

@@ -12,7 +12,7 @@ from tapegrad.nn.parameter import Parameter
 
 def new_parameter(*shape, device=None, dtype=None):
     """An uninitialised parameter."""
-    return Parameter(creation.empty(*shape, device=device, dtype=dtype))
+    return Parameter(creation.empty(shape, device=device, dtype=dtype))
 
 
 class Weighted(Module):
