@@ -43,8 +43,7 @@ from tapegrad.random import Generator, default_generator, get_rng_state, initial
 
 __version__ = "0.1.0"
 
-for _name, _value in dtypes.BY_NAME.items():
-    globals()[_name] = _value
+globals().update(dtypes.BY_NAME)
 for _name, _target in dtypes.ALIASES.items():
     globals()[_name] = dtypes.BY_NAME[_target]
 globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.function_names() or n in globals()})  # `tensor` is a module's name too

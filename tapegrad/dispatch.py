@@ -8,6 +8,7 @@ error.  Steps: `operand` and `promoted` (check and convert) -> `finish` (run) ->
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def settle(tensor) -> None:
 
 def result_dtype(values) -> dtypes.dtype:
     """torch's result type of tensors and Python numbers."""
-    classes: list[dtypes.dtype | None] = [None, None, None]
+    classes: list[Any] = [None, None, None]  # of tensors with dims, 0-d tensors and numbers
     for value in values:
         if isinstance(value, NUMBERS):
             kind, d = 2, dtypes.of_number(value)
@@ -69,7 +70,7 @@ def result_dtype(values) -> dtypes.dtype:
             wrapped = core.get_field(value._slot, core.FLAGS) & layout.WRAPPED
             kind, d = (2 if wrapped else 1 if value.ndim == 0 else 0), value.dtype
         classes[kind] = d if classes[kind] is None else dtypes.promote_types(classes[kind], d)
-    return dtypes.combine(*classes)
+    return cast(dtypes.dtype, dtypes.combine(*classes))
 
 
 def compute_dtype(op: Elementwise, values, target=None) -> dtypes.dtype:
@@ -277,10 +278,10 @@ def unrounded(values, k: int, d: dtypes.dtype) -> bool:
     return k == 1 and value.ndim == 0 and value.dtype.is_floating_point and not value.dtype.reduced
 
 
-def call(op: Elementwise, *values, out=None):
+def call(op: Elementwise, *operands, out=None):
     """An elementwise op on tensors, Python numbers and NumPy arrays, promoted as torch does."""
     modes.word()
-    values = [operand(op.name, v, k + 1, op.parameters[k]) for k, v in enumerate(values)]
+    values = [operand(op.name, v, k + 1, op.parameters[k]) for k, v in enumerate(operands)]
     if op.check:
         op.check(op, values)
     if op.complex_form and result_dtype(values).is_complex:
@@ -343,7 +344,7 @@ def store_out(op: Elementwise, tensors, out):
     return writing.write_out(result, out)
 
 
-def call_inplace(op: Elementwise, target, *values):
+def call_inplace(op: Elementwise, target, *others):
     """The in-place form: the value goes over `target`, recorded as a new version of it."""
     from tapegrad.autograd import inplace
 
@@ -351,11 +352,11 @@ def call_inplace(op: Elementwise, target, *values):
         raise TypeError(f"{op.name}_(): argument 'input' (position 1) must be Tensor, not {type(target).__name__}")
     modes.word()
     if ACTIVE:
-        level = level_of((target, *values))
+        level = level_of((target, *others))
         if level is not None:
-            return level.write_elementwise(op, target, values)
+            return level.write_elementwise(op, target, others)
     settle(target)
-    values = [target] + [operand(op.name + "_", v, k + 2, op.parameters[k + 1]) for k, v in enumerate(values)]
+    values = [target] + [operand(op.name + "_", v, k + 2, op.parameters[k + 1]) for k, v in enumerate(others)]
     if op.check:
         op.check(op, values)
     if op.complex_form and target.dtype.is_complex:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _fma32(a, b, c) -> np.ndarray:
 
 
 def _polynomial(coefficients: list[float], x: np.ndarray):
-    y = coefficients[0]
+    y: Any = coefficients[0]
     for c in coefficients[1:]:
         y = _fma32(y, x, c)
     return y
@@ -335,10 +336,10 @@ def _step(value: int, dtype: np.dtype) -> int:
 def float_low(low: int, dtype: np.dtype) -> int:
     """The least representable bound that is not below `low`."""
     rounded = _as_integer(low + 1, dtype)
-    return rounded + _step(low + 1, dtype) if rounded < low else low
+    return int(rounded) + _step(low + 1, dtype) if rounded < low else low
 
 
 def float_high(high: int, dtype: np.dtype) -> int:
     """The bound below which every draw stays after conversion to the float dtype."""
     rounded = _as_integer(high - 1, dtype)
-    return rounded - _step(high - 1, dtype) if high <= rounded < math.inf else high
+    return int(rounded) - _step(high - 1, dtype) if high <= rounded < math.inf else high

@@ -49,7 +49,7 @@ class Generator:
         if not dist.INT64_MIN <= seed < 2**64:
             raise ValueError("Overflow when unpacking long long")
         self._seed = seed % 2**64
-        self._next_normal = None
+        self._next_normal: float | None = None
         np.random.RandomState(self._bits).seed(self._seed & 0xFFFFFFFF)
         return self
 
@@ -123,7 +123,7 @@ class Generator:
 
     def _serial_normals(self, n: int) -> np.ndarray:
         """Standard normals by twos; an odd one is kept for the next call."""
-        kept = [] if self._next_normal is None or n == 0 else [self._next_normal]
+        kept: list = [] if self._next_normal is None or n == 0 else [self._next_normal]
         pairs = (n - len(kept) + 1) // 2
         if pairs < 8:
             draws = iter(self._raw(4 * pairs).tolist())

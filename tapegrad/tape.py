@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tapegrad import core, geometry
 from tapegrad.autograd import anomaly_mode
 from tapegrad.autograd import node as nodes
@@ -34,7 +36,7 @@ class Tape:
                 continue
             inputs, outputs = int(row["inputs"]), int(row["nout"])
             names = [self._operand(e, k, flags) for k in range(inputs + outputs)]
-            op = OPS[int(row["op"])]
+            op: Any = OPS[int(row["op"])]
             freed = "  (saved values freed)" if flags & layout.FREED else ""
             line = anomaly_mode.line_of(e)
             at = f"  at {line}" if line else ""

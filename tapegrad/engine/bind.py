@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
+from typing import Any
 
 import llvmlite.binding as llvm
 
@@ -80,7 +81,7 @@ def _make_type(name: str, slots: list[tuple[int, int]], flags: int = _TPFLAGS_BA
 
 
 _members = (_Member * 2)(_Member(b"_slot", _T_LONGLONG, HANDLE_SLOT, 0, b"The slot number; 0 for an uninitialised object."), _Member())
-Handle = _make_type("tapegrad.Handle", [(_PY_TP_MEMBERS, ctypes.addressof(_members))])
+Handle: Any = _make_type("tapegrad.Handle", [(_PY_TP_MEMBERS, ctypes.addressof(_members))])
 
 
 def _check_type_layout() -> None:

@@ -104,7 +104,7 @@ def store_cached(name: str, body: bytes) -> None:
 
 
 # --- loading --------------------------------------------------------------------------------------------------------
-_engines = []  # loaded code must stay
+_engines: list = []  # loaded code must stay
 
 
 def load(*bodies: bytes):

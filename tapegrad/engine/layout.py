@@ -56,7 +56,7 @@ class Struct:
 
 def memory(address: int, nbytes: int) -> np.ndarray:
     """`nbytes` bytes at `address` as a uint8 array that shares them."""
-    return np.frombuffer((ctypes.c_char * nbytes).from_address(address), np.uint8) if nbytes else np.empty(0, np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address)) if nbytes else np.empty(0, np.uint8)
 
 
 # --- slots: one row per live tensor value ---------------------------------------------------------------------------

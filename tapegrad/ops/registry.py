@@ -13,8 +13,9 @@ import ast
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-BY_NAME: dict[str, Op] = {}
+BY_NAME: dict[str, Any] = {}  # of Op; a name says which kind
 BY_CODE: list[Op | None] = [None]  # code 0 is no op
 
 
@@ -105,7 +106,7 @@ class Elementwise(Op):
             found += [("i", name + "_") for name in names if "." not in name and self.inplace]
         return found + list(zip("ora", self.operators, strict=False))
 
-    def formula(self, which: int, kind: str = "F") -> str:
+    def formula(self, which: int, kind: str = "F") -> Any:
         """The text of the forward value (0) or the derivative for input `which - 1`, for a dtype kind."""
         if which:
             return (self.grads_complex if kind == "C" and self.grads_complex else self.grads)[which - 1]

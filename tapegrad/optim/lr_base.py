@@ -159,5 +159,5 @@ def watch_steps(optimizer) -> None:
         found._opt_called = True
         return function.__get__(found, type(found))(*args, **kwargs)
 
-    step._wrapped_by_lr_sched = True
+    vars(step)["_wrapped_by_lr_sched"] = True
     optimizer.step = step

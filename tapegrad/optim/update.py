@@ -30,7 +30,7 @@ ODD = layout.VIEW | layout.INFERENCE | layout.TRACKED  # slots of these kinds ma
 def parsed(text: str, tensors: tuple):
     """(the code, which of the tensors it writes)."""
     tree = ast.parse(text)
-    written = {node.targets[0].id for node in tree.body}
+    written = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
     return compile(tree, "<update>", "exec"), [name for name in tensors if name in written and name != "g"]
 
 

@@ -30,6 +30,17 @@ class _TensorType(type):
         return super().__dir__()
 
 
+def _optional(name):
+    """A property that reads a slot of the object, None while it is not set."""
+    def get(self):
+        try:
+            return getattr(self, name)
+        except AttributeError:
+            return None
+
+    return property(get, lambda self, value: setattr(self, name, value))
+
+
 class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
     """A multi-dimensional array that records what is done with it.  Made by `tapegrad.tensor`, `zeros` and their kind."""
 
@@ -46,15 +57,6 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
         pass
 
     # --- what only Python knows; unset slots read as None -----------------------------------------------------------
-    def _optional(name):
-        def get(self):
-            try:
-                return getattr(self, name)
-            except AttributeError:
-                return None
-
-        return property(get, lambda self, value: setattr(self, name, value))
-
     _level = None  # of a transform that follows the tensor (transforms/wrappers.py)
     _base = _optional("_base_object")
     _parent = _optional("_parent_object")
@@ -62,7 +64,6 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
     _hooks = _optional("_hooks_dict")
     _post_hooks = _optional("_post_hooks_dict")
     _grad_held = _optional("_grad_object")
-    del _optional
 
     # --- the Python protocol --------------------------------------------------------------------------------------------
     def __repr__(self, *, tensor_contents=None):

@@ -32,7 +32,7 @@ FIRING = (
 )
 
 
-def hang(hooks: dict, hook, marks=(), prepend: bool = False) -> RemovableHandle:
+def hang(hooks: OrderedDict, hook, marks=(), prepend: bool = False) -> RemovableHandle:
     """Register `hook`; `marks` are dicts in which its id is set to True as long as it is there."""
     handle = RemovableHandle(hooks, hook, marks)
     for mark in marks:
@@ -146,6 +146,14 @@ def forward_unimplemented(self, *input) -> None:
 class Calling:
     """The part of Module that runs `forward` and its hooks."""
 
+    _forward_hooks: OrderedDict
+    _forward_hooks_with_kwargs: OrderedDict
+    _forward_hooks_always_called: OrderedDict
+    _forward_pre_hooks: OrderedDict
+    _forward_pre_hooks_with_kwargs: OrderedDict
+    _backward_hooks: OrderedDict
+    _backward_pre_hooks: OrderedDict
+
     forward = forward_unimplemented
     forward.__name__ = "forward"
 
@@ -245,7 +253,8 @@ class Calling:
         warn_partial(args, result, node)
 
     def _get_backward_hooks(self) -> tuple[list, list]:
-        full, partial = [], []
+        full: list = []
+        partial: list = []
         for hooks, is_full in ((global_backward_hooks, _global_backward_is_full[0]), (self._backward_hooks, self._is_full_backward_hook)):
             if is_full is not None:
                 (full if is_full else partial).extend(hooks.values())

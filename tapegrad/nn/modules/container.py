@@ -238,7 +238,7 @@ def pairs(owner, given, ordered) -> list:
         return sorted(given.items())
     given = list(given)
     for j, pair in enumerate(given):
-        if not isinstance(pair, Iterable):
+        if not hasattr(pair, "__iter__"):
             raise TypeError(f"{owner} update sequence element #{j} should be Iterable; is{type(pair).__name__}")
         if len(pair) != 2:
             raise ValueError(f"{owner} update sequence element #{j} has length {len(pair)}; 2 is required")

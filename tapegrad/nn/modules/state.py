@@ -33,6 +33,12 @@ def _no_extra_state(method):
 class Stateful:
     """The part of Module that saves and restores its state."""
 
+    _parameters: dict
+    _buffers: dict
+    _modules: dict
+    _non_persistent_buffers_set: set
+    _load_state_dict_pre_hooks: dict
+
     _version = 1
 
     def get_extra_state(self):

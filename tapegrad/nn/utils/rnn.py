@@ -22,6 +22,15 @@ class _Fields(NamedTuple):
     unsorted_indices: Any
 
 
+def _as(d):
+    """The method that converts to dtype d."""
+    def convert(self):
+        return self.to(dtype=d)
+
+    convert.__doc__ = f"The sequences as {d.name}."
+    return convert
+
+
 class PackedSequence(_Fields):
     """Sequences, the longest first: `data` (sum of lengths, ...) has step after step, `batch_sizes` how many sequences each step still has.
 
@@ -42,16 +51,8 @@ class PackedSequence(_Fields):
         data = self.data.to(*args, **kwargs)
         return self if data is self.data else type(self)(data, *self[1:])
 
-    def _as(d):
-        def convert(self):
-            return self.to(dtype=d)
-
-        convert.__doc__ = f"The sequences as {d.name}."
-        return convert
-
     double, float, half = _as(dtypes.float64), _as(dtypes.float32), _as(dtypes.float16)
     long, int, short, char, byte = _as(dtypes.int64), _as(dtypes.int32), _as(dtypes.int16), _as(dtypes.int8), _as(dtypes.uint8)
-    del _as
 
     def cpu(self):
         """Themselves: there is no other device."""
