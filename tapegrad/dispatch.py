@@ -90,7 +90,7 @@ def compute_dtype(op: Elementwise, values, target=None) -> dtypes.dtype:
     return d
 
 
-def number_slot(value, d: dtypes.dtype) -> object:
+def number_slot(value, d: dtypes.dtype) -> Any:
     """A 0-d tensor of dtype `d` with a Python number, weak in promotion."""
     from tapegrad.creation import scalar
 

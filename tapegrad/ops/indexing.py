@@ -7,6 +7,7 @@ one advanced step (`index_op`).  Writing is in `index_writes.py`.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def is_tensor_index(part) -> bool:
     return hasattr(part, "_slot") or isinstance(part, (np.ndarray, list, tuple, np.bool_)) or isinstance(part, range)
 
 
-_listed: dict[tuple, object] = {}  # lists of numbers that were indices, as tensors: making one costs several times the indexing
+_listed: dict[tuple, Any] = {}  # lists of numbers that were indices, as tensors: making one costs several times the indexing
 LISTED = 1000
 
 
