@@ -36,6 +36,7 @@ CASES = {
     "pads": (lambda m, x: [c(x) for c in (m.nn.ZeroPad1d(2), m.nn.ConstantPad1d((1, -1), 3.0), m.nn.ReflectionPad1d(2), m.nn.ReplicationPad1d((0, 2)), m.nn.CircularPad1d(1))], [L]),
     "pads of images": (lambda m, x: [c(x) for c in (m.nn.ZeroPad2d((1, 2, 0, 1)), m.nn.ReflectionPad2d(1), m.nn.ReplicationPad2d(1), m.nn.CircularPad2d((1, 0, 2, 1)))], [I]),
     "pads of volumes": (lambda m, x: [c(x) for c in (m.nn.ConstantPad3d(1, -1.0), m.nn.ReflectionPad3d(1), m.nn.ReplicationPad3d(1), m.nn.CircularPad3d(1))], [V]),
+    "p-norms": (lambda m, x: [m.nn.LPPool1d(3, 2)(x[0] + 2), m.nn.LPPool2d(2, (2, 3), 1)(x + 2), m.nn.LPPool3d(1.5, 2, 1)((x + 2).unsqueeze(0))], [I]),
     "folds": (lambda m, x: m.nn.Fold((4, 5), 2, padding=1)(m.nn.Unfold(2, padding=1)(x)), [I]),
 }  # fmt: skip
 
@@ -71,6 +72,7 @@ def test_bags_as_torch(name, rng):
 
 
 TEXTS = [
+    "LPPool1d(2, 3)", "LPPool2d(1.5, (3, 2), 1, True)",
     "ConstantPad2d(1, 2.5)", "ZeroPad2d((1, 2, 3, 4))", "ReflectionPad3d(1)", "CircularPad1d((1, 0))", "Unfold((2, 3), padding=1)", "Fold((4, 5), 2)", "PixelShuffle(2)",
     "PixelUnshuffle(3)", "ChannelShuffle(2)", "Upsample((3, 4))", "Upsample(scale_factor=(2, 3), mode='bilinear')", "UpsamplingNearest2d(scale_factor=2)",
     "UpsamplingBilinear2d((4, 4))", "EmbeddingBag(4, 3)", "EmbeddingBag(4, 3, max_norm=1.5, padding_idx=-1, mode='sum', scale_grad_by_freq=True)",
