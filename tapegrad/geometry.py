@@ -35,6 +35,13 @@ os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_
 class Size(tuple):
     """The shape of a tensor: a tuple that prints as `tapegrad.Size([2, 3])`."""
 
+    def __new__(cls, sizes=()):
+        sizes = tuple(sizes)
+        for k, n in enumerate(sizes):
+            if type(n) is not int and not hasattr(n, "__index__") or hasattr(n, "_slot") and (n.ndim or n.dtype.is_floating_point):
+                raise TypeError(f"torch.Size() takes an iterable of 'int' (item {k} is '{type(n).__name__}')")
+        return tuple.__new__(cls, [n if type(n) is int else n.__index__() for n in sizes])
+
     def __repr__(self):
         return f"tapegrad.Size([{', '.join(map(str, self))}])"
 
@@ -47,10 +54,12 @@ class Size(tuple):
 
     def __getitem__(self, index):
         item = tuple.__getitem__(self, index)
-        return Size(item) if isinstance(index, slice) else item
+        return tuple.__new__(Size, item) if isinstance(index, slice) else item
 
     def __add__(self, other):
-        return Size(tuple.__add__(self, other)) if isinstance(other, tuple) else NotImplemented
+        if not isinstance(other, tuple):
+            raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to torch.Size")
+        return Size(tuple.__add__(self, other))
 
     def __mul__(self, count):
         return Size(tuple.__mul__(self, count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import tapegrad as tg
@@ -162,3 +163,37 @@ def test_unravel_index():
     ]:  # fmt: skip
         with pytest.raises(error, match=words):
             tg.unravel_index(indices, shape)
+
+
+def test_contains():
+    x = tg.arange(3)
+    assert 1 in x and 5 not in x and tg.tensor(2) in x
+    for wrong in ("foo", [1, 2]):
+        with pytest.raises(RuntimeError, match="only supports Tensor or scalar"):
+            wrong in x  # noqa: B015
+
+
+@pytest.mark.parametrize("offset", [0, 2, -1])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 0), (0, 2)])
+def test_diag_embed(offset, shape):
+    values = np.arange(np.prod(shape), dtype=float).reshape(shape) + 1
+    expected = np.zeros((*shape, 0)) if 0 in shape else np.array([np.diag(v, offset) for v in values.reshape(-1, shape[-1])])
+    n = shape[-1] + abs(offset)
+    for dtype in (tg.float64, tg.float32, tg.int16, tg.bool, tg.complex128):
+        x = tg.tensor(values).to(dtype)
+        assert x.diag_embed(offset).shape == (*shape[:-1], n, n)
+        if 0 not in shape:
+            assert x.diag_embed(offset).to(tg.float64 if not x.is_complex() else dtype).tolist() == (expected != 0 if dtype is tg.bool else expected).reshape(*shape[:-1], n, n).tolist()
+    x = tg.tensor(values, requires_grad=True)
+    y = (x * 1).diag_embed(offset)
+    (y * y).sum().backward()
+    assert x.grad.tolist() == (2 * values).tolist() and tg.autograd.gradcheck(lambda t: t.diag_embed(offset), [x])
+
+
+def test_size_is_made_of_ints():
+    assert tg.Size([2, tg.tensor(3)]) == (2, 3) and isinstance(tg.Size([1, 2])[:1], tg.Size)
+    for wrong in (tg.ones(3), [1.5], ["a"]):
+        with pytest.raises(TypeError, match="takes an iterable of 'int'"):
+            tg.Size(wrong)
+    with pytest.raises(TypeError, match=r"can only concatenate tuple \(not list\) to torch.Size"):
+        tg.Size([1]) + [2]

@@ -75,6 +75,9 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     a, b = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    if (a, b) == (ndim - 2, ndim - 1) and moves.movable(input):
+        plans.settled(input)
+        return moves.on_diagonal(diag_embed_op, input, offset, dim1=a, dim2=b)
     shape = list(input.shape[:-1])
     for d in sorted((a, b)):
         shape.insert(d, n)

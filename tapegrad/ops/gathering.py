@@ -209,6 +209,8 @@ def index_select(input, dim, index, *, out=None):
         raise IndexError("index_select(): Index is supposed to be a vector")
     if not input.ndim and index.numel() != 1:
         raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index.numel()} value(s)")
+    if input.ndim and not input.shape[dim] and index.numel():
+        raise RuntimeError("index_select(): self indexing axis dim should be positive")
     refused = lambda: index_array("index_select", input, dim, index)  # noqa: E731
     if input.ndim and index.ndim == 1 and picks.usable(input, index):
         return into(out, picks.index(index_select_op, input, dim, [index], dim, refused, "index_select", dim=dim), "index_select")

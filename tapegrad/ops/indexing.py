@@ -238,6 +238,8 @@ def __getitem__(self, index):
             return basic(self, item, "SliceBackward0")
     elif kind in plans.PLAIN and not ACTIVE and index.dtype is dtypes.bool_ and index.ndim and index.shape == self.shape:
         return take_elements(self, index.nonzero(as_tuple=True))
+    elif kind is list and index and not ACTIVE and type(self) in plans.PLAIN and self.ndim and all(type(v) is int for v in index):
+        return take_elements(self, [listed(tuple(index)), *[None] * (self.ndim - 1)])
     item, advanced, name = split_index(self, index)
     picked = any(a is not None for a in advanced)
     view = self if picked and is_whole(item, self) else basic(self, item, name)

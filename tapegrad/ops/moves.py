@@ -122,7 +122,24 @@ def kernel(args, start, stop):
             put_{T}(result, r * columns + c, where(kept, get_{T}(source, r * columns + c), 0))
 """
 
-TEXTS = {"join": JOIN, "copy": COPY, "take": TAKE, "triangle": TRIANGLE, "clear": CLEAR, "fill": FILL, "constant": CONSTANT}
+# p: elements of a vector, of a matrix, where its diagonal begins and how far its elements are apart.  The range is over vectors.
+DIAGONAL = """
+def kernel(args, start, stop):
+    result = load_i64(args)
+    source = load_i64(args + 8)
+    p = load_i64(args - 8)
+    length = load_i64(p)
+    size = load_i64(p + 8)
+    first = load_i64(p + 16)
+    step = load_i64(p + 24)
+    for o in range(start, stop):
+        for k in range(size):
+            put_{T}(result, o * size + k, 0)
+        for k in range(length):
+            put_{T}(result, o * size + first + k * step, get_{T}(source, o * length + k))
+"""
+
+TEXTS = {"join": JOIN, "diagonal": DIAGONAL, "copy": COPY, "take": TAKE, "triangle": TRIANGLE, "clear": CLEAR, "fill": FILL, "constant": CONSTANT}
 WORDS = {1: dtypes.int8, 2: dtypes.int16, 4: dtypes.int32, 8: dtypes.int64}  # element size -> the integers that are moved
 
 
@@ -228,6 +245,21 @@ def triangle(op, x, diagonal: int, upper: bool):
         return one(rules=rules, packs=(pack(x),), diagonal=diagonal, differentiable=-1 if d.differentiable else 0)
 
     return plans.run(op, [x], (diagonal, upper), make)
+
+
+def on_diagonal(op, x, offset: int, **parameters):
+    """Matrices of zeros with the vectors of the last dim of `x` on a diagonal."""
+    d = x.dtype
+
+    def make():
+        *outer, length = x.shape
+        n = length + abs(offset)
+        target = geometry.geometry((*outer, n, n))
+        return plans.Plan(op, [(target, d.code)], kernel=kernel("diagonal", d.itemsize), n=geometry.numels[target] // max(n * n, 1),
+                          cost=geometry.numels[target], args=(length, n * n, offset if offset >= 0 else -offset * n, n + 1), packs=(pack(x),),
+                          differentiable=-1 if d.differentiable else 0, offset=offset, **parameters)
+
+    return plans.run(op, [x], offset, make)
 
 
 def movable(x) -> bool:

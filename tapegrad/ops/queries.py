@@ -67,14 +67,19 @@ def is_shared(self):
 def replaced(name, self, others, f):
     """Every element replaced by `f` of it and of the same elements of `others`, in place and unrecorded."""
     plans.settled(self)
-    if self.requires_grad:
+    if not callable(f):
+        raise TypeError(f"{name}(): '{type(f).__name__}' object is not callable")
+    if any(t.requires_grad for t in (self, *others) if hasattr(t, "_slot")):
         raise RuntimeError(f"Can't call {name}() on Variable that requires grad. Use var.detach().{name}() instead.")
     for other in others:
         if tensor_argument(name, other, 1, "other").dtype is not self.dtype:
             raise TypeError(f"{name}(): expected all tensors to be {self.dtype}, but got {other.dtype}")
     inplace.check_writable(self, others)
     rows = [t.detach().expand(self.shape)._values().reshape(-1).tolist() for t in (self, *others)]
-    result = creation.tensor([f(*values) for values in zip(*rows)], dtype=self.dtype) if self.numel() else self
+    found = [f(*values) for values in zip(*rows)]
+    if wrong := next((v for v in found if isinstance(v, str)), None):
+        raise TypeError(f"{name}(): the function must give a number, not {type(wrong).__name__}")
+    result = creation.tensor(found, dtype=self.dtype) if found else self
     self.copy_(result.view(self.shape))
     return self
 

@@ -7,6 +7,8 @@ Python protocol; its attributes are in `attributes`, its place in the graph in `
 
 from __future__ import annotations
 
+import numpy as np
+
 from tapegrad import core, dtypes
 from tapegrad.engine.bind import Handle
 from tapegrad.tensor.attributes import Attributes
@@ -101,6 +103,8 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
         return iter(self.unbind(0))
 
     def __contains__(self, element):
+        if not isinstance(element, (Handle, int, float, complex, np.number, np.bool_)):
+            raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
         return (self == element).any().item()
 
     def __hash__(self):
