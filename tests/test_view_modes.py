@@ -213,3 +213,19 @@ def test_numpy_of_a_tensor_that_requires_grad_in_no_grad_mode():
         x.numpy()
     with tg.no_grad():
         assert x.numpy().tolist() == [1.0, 1.0]
+
+
+def test_no_gradient_reaches_a_view_made_in_no_grad_mode():
+    x = tg.ones(2, requires_grad=True)
+    with tg.no_grad():
+        v = x.view(2)
+        assert not (v * 2).requires_grad and not v.detach().requires_grad and v.view(1, 2).requires_grad
+    v.sum().backward()
+    assert x.grad is None and v.grad is None
+    assert (v * x).grad_fn.next_functions[0] == (None, 0)
+    with pytest.raises(RuntimeError, match="element 0 of tensors does not require grad and does not have a grad_fn"):
+        v.backward(tg.ones(2))
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="The differentiated Tensor at index 0 appears to not have been used"):
+            tg.autograd.grad((v * x).sum(), [v])
+    assert tg.autograd.grad((v * x).sum(), [x])[0].tolist() == [1.0, 1.0]

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 
 from tapegrad import core, modes
-from tapegrad.autograd.engine import Engine, Sweep
+from tapegrad.autograd.engine import Engine, Sweep, is_reached
 from tapegrad.engine import layout
 from tapegrad.modes import enable_grad, inference_mode, is_multithreading_enabled, no_grad, set_grad_enabled, set_multithreading_enabled
 from tapegrad.ops.transformable import ACTIVE, level_of
@@ -100,7 +100,7 @@ def _seed(outputs, gradients) -> list:
 
 def _check_roots(outputs) -> None:
     for k, out in enumerate(outputs):
-        if not out.requires_grad and out.grad_fn is None:
+        if out._level is None and not is_reached(out._slot):
             raise RuntimeError(NO_GRAD_FN.replace("element 0", f"element {k}"))
 
 

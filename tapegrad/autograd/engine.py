@@ -70,6 +70,11 @@ def will_run(slot: int) -> bool:
     return False
 
 
+def is_reached(slot: int) -> bool:
+    """Whether a gradient can arrive at `slot`; not at a view made in no_grad mode, which requires grad because its base does."""
+    return core.get_field(slot, core.ENTRY) >= 0 or bool(core.get_field(slot, core.FLAGS) & layout.LEAF_GRAD)
+
+
 class Engine:
     """What `Variable._execution_engine` offers."""
 
@@ -180,7 +185,7 @@ class Sweep:
 
     # --- captured slots -------------------------------------------------------------------------------------------------
     def _capture(self, slots) -> None:
-        self.captured = array("q", dict.fromkeys(slots))
+        self.captured = array("q", (slot for slot in dict.fromkeys(slots) if is_reached(slot)))
         self.captured_at = self.captured.buffer_info()
         core.capture(*self.captured_at)
 

@@ -338,6 +338,8 @@ def lerp(input, end, weight, *, out=None):
     for name, x in (("end", end), ("weight", weight)):
         if hasattr(x, "_slot") and x.dtype is not input.dtype:
             raise RuntimeError(f"expected dtype {input.dtype.short} for `{name}` but got dtype {x.dtype.short}")
+    if isinstance(weight, complex) and not input.dtype.is_complex:
+        raise RuntimeError(f"value cannot be converted to type {input.dtype.short} without overflow")
     if input.dtype.category <= dtypes.INTEGER:
         raise NotImplementedError(f"\"lerp_kernel_{'tensor' if hasattr(weight, '_slot') else 'scalar'}\" not implemented for '{input.dtype.scalar_name}'")
     return dispatch.call(BY_NAME["lerp"], input, end, weight, out=out)

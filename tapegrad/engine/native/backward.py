@@ -325,6 +325,8 @@ def gradients(output, gradient, inputs, retain):
         s = slot_of(st, load_i64(inputs + 24 + k * 8)) if root else 0
         if s == 0 or slot_row(st.slots, s).flags & (REQUIRES_GRAD | HOOKED) != REQUIRES_GRAD:
             root = 0
+        elif slot_row(st.slots, s).entry < 0 and slot_row(st.slots, s).flags & LEAF_GRAD == 0:
+            root = 0  # a view made in no_grad mode, which no gradient reaches
     seed = seed_for(root, gradient) if root else 0
     if seed and mark(root) == 0:
         drop(seed)
