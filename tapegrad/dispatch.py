@@ -79,14 +79,14 @@ def compute_dtype(op: Elementwise, values, target=None) -> dtypes.dtype:
     if op.promote == "float" and d.category < FLOAT and "I" not in op.kinds:
         return dtypes.default_dtype()
     if d.kind not in op.kinds:
-        if d.kind == "B" and "I" in op.kinds:
+        if d.kind == "B" and "I" in op.kinds and not op.no_bools:
             return dtypes.int64
         if d.is_complex and op.refusal is not None:
             raise type(op.refusal)(*op.refusal.args)
         geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
         if target is not None:
             writing.can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
-        raise NotImplementedError(f'"{op.kernel or op.name + "_cpu"}" not implemented for \'{d.scalar_name}\'')
+        raise NotImplementedError(f'"{d.kind == "B" and op.no_bools or op.kernel or op.name + "_cpu"}" not implemented for \'{d.scalar_name}\'')
     return d
 
 

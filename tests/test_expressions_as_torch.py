@@ -40,7 +40,22 @@ EXPRESSIONS = [
     "m.isin(1j, m.tensor([1]))",
     "m.heaviside(m.tensor([1.0]), m.tensor([1 + 2j]))",
     "m.cumulative_trapezoid(m.ones(2, 3), dx=1 + 2j)",
+    "m.abs(m.ones(2) > 0)",
+    "(m.ones(2) > 0).ceil_()",
+    "m.floor_divide(m.ones(2) > 0, m.ones(2) > 0)",
+    "m.bitwise_left_shift(m.ones(2) > 0, m.ones(2) > 0)",
+    "m.clamp_min(m.tensor([True, False]), m.tensor([False, False]))",
+    "m.relu(m.ones(2) > 0)",
+    "m.hypot(m.ones(2, dtype=m.int64), m.ones(2, dtype=m.int64))",
+    "m.hypot(m.ones(2, dtype=m.int64), m.ones(2))",
+    "m.logaddexp(m.ones(2, dtype=m.int64), m.ones(2) > 0)",
+    # lists of tensors
+    "m.broadcast_tensors(m.ones(2), 1)",
+    "m.cartesian_prod(m.ones(2), [1])",
+    "m.atleast_2d(m.ones(2), 'a')",
     # shapes are judged before dtypes
+    "m.bitwise_left_shift(m.ones(3), m.ones(2, dtype=m.int64))",
+    "m.ones(2, dtype=m.int64).bitwise_right_shift_(m.ones(2))",
     "m.atan2(m.ones(2, 3), m.ones(2, dtype=m.complex64))",
     "m.atan2(m.ones(2, 3), m.ones(3, dtype=m.complex64))",
     # dims

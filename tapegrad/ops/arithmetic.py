@@ -22,7 +22,7 @@ Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g *
 Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / y)"), cost=10,
             operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)), kinds="FC",
             number_names={"x": "MulBackward0"})
-Elementwise("floor_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(None, None), kinds="FI",
+Elementwise("floor_divide", no_bools="div_floor_cpu", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(None, None), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu")
 Elementwise("round_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
@@ -31,9 +31,9 @@ Elementwise("round_divide", inputs=XY, forward="floor_divide(x, y)", forward_int
 Elementwise("trunc_divide", inputs=XY, forward="trunc(x / y)", forward_int="trunc_divide(x, y)", grads=("0", "0"), kinds="FI", method=False,
             function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_trunc_cpu")
-Elementwise("remainder", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
+Elementwise("remainder", no_bools="remainder_cpu", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
             operators=("__mod__", "__rmod__", "__imod__"), graph_name="RemainderBackward1", number_names={"y": "RemainderBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
-Elementwise("fmod", inputs=XY, scalars="y", forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
+Elementwise("fmod", no_bools="fmod_cpu", inputs=XY, scalars="y", forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
             graph_name="FmodBackward1", number_names={"y": "FmodBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
 Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FIC", cost=60, scalars="y",
             graph_name="PowBackward1", number_names={"x": "PowBackward2", "y": "PowBackward0"},
@@ -55,7 +55,7 @@ for name, forward, grad in (
     Elementwise(name, graph_name="Pow", kinds="FCB" if whole else "FC", promote="same" if whole else "float", forward=forward, grads=(grad,),
                 forward_bool="x == x" if name == "pow_0" else "", function=False, method=False, domain=((0.3, 3),))
 Elementwise("neg", forward="-x", grads=("-g",), kinds="FIC", check=checks.no_bool_neg, operators=("__neg__",), aliases=("negative",), cost=4)
-Elementwise("abs", forward="fabs(x)", forward_int="where(x < 0, -x, x)", grads=("g * sign(x)",), kinds="FI", aliases=("absolute",),
+Elementwise("abs", no_bools="abs_cpu", forward="fabs(x)", forward_int="where(x < 0, -x, x)", grads=("g * sign(x)",), kinds="FI", aliases=("absolute",),
             operators=("__abs__",), cost=4, complex_form="modulus")
 Elementwise("sign", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIB",
             refusal=NotImplementedError("Unlike NumPy, tapegrad.sign is not intended to support complex numbers. Please use tapegrad.sgn instead."))
@@ -63,11 +63,11 @@ Elementwise("sgn", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, 
             forward_complex="sgn(x)", grads_complex=("where(x == 0, 0.0, (g - re(g * out) * conj(out)) / modulus(x))",))
 Elementwise("square", graph_name="Pow", forward="x * x", grads=("g * (2 * x)",), kinds="FIC", cost=4)
 Elementwise("reciprocal", forward="1 / x", grads=("-g * (out * out)",), domain=((0.5, 3),), cost=10, kinds="FC")
-Elementwise("floor", forward="floor(x)", forward_int="x", grads=("0",), kinds="FI",
+Elementwise("floor", no_bools="floor_vml_cpu", forward="floor(x)", forward_int="x", grads=("0",), kinds="FI",
             refusal=NotImplementedError("floor is not supported for complex inputs"))
-Elementwise("ceil", forward="ceil(x)", forward_int="x", grads=("0",), kinds="FI",
+Elementwise("ceil", no_bools="ceil_vml_cpu", forward="ceil(x)", forward_int="x", grads=("0",), kinds="FI",
             refusal=NotImplementedError("ceil is not supported for complex inputs"))
-Elementwise("trunc", forward="trunc(x)", forward_int="x", grads=("0",), kinds="FI", aliases=("fix",),
+Elementwise("trunc", no_bools="trunc_vml_cpu", forward="trunc(x)", forward_int="x", grads=("0",), kinds="FI", aliases=("fix",),
             refusal=NotImplementedError("trunc is not supported for complex inputs"))
 Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds="FI", method=False, function=False,
             kernel="round_vml_cpu")
@@ -94,10 +94,10 @@ Elementwise("fmin", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, y
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
             grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"),
             refusal=RuntimeError("fmin not implemented for complex tensors."))
-Elementwise("clamp_min", inputs=XY, scalars="y", kinds="FI", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
+Elementwise("clamp_min", inputs=XY, scalars="y", kinds="FIB", forward_bool="x | y", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
             forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
             kernel="maximum_cpu", check=checks.no_complex_clamp)
-Elementwise("clamp_max", inputs=XY, scalars="y", kinds="FI", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
+Elementwise("clamp_max", inputs=XY, scalars="y", kinds="FIB", forward_bool="x & y", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
             forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
             kernel="minimum_cpu", check=checks.no_complex_clamp)
 Elementwise("clamp_both", graph_name="Clamp", number_names={"y": "ClampBackward1"}, inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
@@ -139,16 +139,16 @@ Elementwise("logical_or", inputs=XY, scalars="", forward="(x != 0) | (y != 0)", 
 Elementwise("logical_xor", inputs=XY, scalars="", forward="(x != 0) ^ (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
 Elementwise("logical_not", forward="x == 0", kinds="FIBC", result="bool", grads=(None,))
 Elementwise("bitwise_and", inputs=XY, forward="x & y", kinds="IB", grads=(None, None), operators=("__and__", "__rand__", "__iand__"),
-            check=checks.not_for_floats, promote="same")
+            promote="same")
 Elementwise("bitwise_or", inputs=XY, forward="x | y", kinds="IB", grads=(None, None), operators=("__or__", "__ror__", "__ior__"),
-            check=checks.not_for_floats, promote="same")
+            promote="same")
 Elementwise("bitwise_xor", inputs=XY, forward="x ^ y", kinds="IB", grads=(None, None), operators=("__xor__", "__rxor__", "__ixor__"),
-            check=checks.not_for_floats, promote="same")
+            promote="same")
 Elementwise("bitwise_not", forward="~x", forward_bool="x == 0", kinds="IB", grads=(None,), operators=("__invert__",),
-            check=checks.not_for_floats, promote="same")
-Elementwise("bitwise_left_shift", inputs=XY, forward="shift_left(x, y)", kinds="I", grads=(None, None), check=checks.not_for_floats, promote="same",
+            promote="same")
+Elementwise("bitwise_left_shift", no_bools="lshift_cpu", inputs=XY, forward="shift_left(x, y)", kinds="I", grads=(None, None), kernel="lshift_cpu", promote="same",
             operators=("__lshift__", "__rlshift__", "__ilshift__"), domain=((0, 9), (0, 3)))
-Elementwise("bitwise_right_shift", inputs=XY, forward="shift_right(x, y)", kinds="I", grads=(None, None), check=checks.not_for_floats, promote="same",
+Elementwise("bitwise_right_shift", no_bools="rshift_cpu", inputs=XY, forward="shift_right(x, y)", kinds="I", grads=(None, None), kernel="rshift_cpu", promote="same",
             operators=("__rshift__", "__rrshift__", "__irshift__"), domain=((0, 9), (0, 3)))
 
 # --- conversion: one op per target dtype, in the order of the dtype codes -------------------------------------------

@@ -33,7 +33,7 @@ def no_bool_neg(op, operands):
 
 def nonzero_divisor(op, operands):
     """Integer division by zero is an error; by a zero anywhere in a divisor tensor."""
-    if any(_dtype(o).category > dtypes.INTEGER for o in operands):
+    if any(_dtype(o).category > dtypes.INTEGER for o in operands) or all(_dtype(o).category == dtypes.BOOL for o in operands):
         return
     divisor = operands[1]
     zero = (plain(divisor).detach()._array() == 0).any() if hasattr(divisor, "_array") else divisor == 0
@@ -74,20 +74,16 @@ def floats_only(kernel: str):
     """The refusal of an op that has floating-point kernels only; `kernel` is the name that torch's message gives."""
 
     def check(op, operands):
-        d = _dtype(operands[0])
+        d = max((_dtype(x) for x in operands[: len(operands) - op.numbers]), key=lambda d: d.category)
         if d.category <= dtypes.INTEGER:
             raise NotImplementedError(f'"{kernel}" not implemented for \'{d.scalar_name}\'')
 
     return check
 
 
-def not_for_floats(op, operands):
-    for operand in operands:
-        d = _dtype(operand)
-        if d.category > dtypes.INTEGER:
-            name = op.name
-            kernel = {"bitwise_left_shift": "lshift", "bitwise_right_shift": "rshift"}.get(name, name)
-            raise NotImplementedError(f'"{kernel}_cpu" not implemented for \'{d.scalar_name}\'')
+def no_bool_relu(op, operands):
+    if _dtype(operands[0]).category == dtypes.BOOL:
+        raise RuntimeError("Boolean inputs not supported for relu")
 
 
 def same_dtypes(op, operands):

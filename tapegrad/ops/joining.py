@@ -168,7 +168,7 @@ def hstack(tensors, *, out=None):
 def _at_least(name, convert):
     def run(*tensors):
         tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
-        found = tuple(convert(x) for x in tensors)
+        found = tuple(convert(x) for x in sequence(name, tensors))
         return found[0] if len(found) == 1 else found
 
     run.__name__ = run.__qualname__ = name

@@ -29,7 +29,7 @@ def at_least_3d(x):
 def atleast_3d(*tensors):
     """The tensors with 3 dims at least: (n,) becomes (1, n, 1), (m, n) becomes (m, n, 1)."""
     tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
-    found = tuple(map(at_least_3d, tensors))
+    found = tuple(map(at_least_3d, sequence("atleast_3d", tensors)))
     return found[0] if len(found) == 1 and not isinstance(tensors, list) else found
 
 
@@ -187,7 +187,7 @@ def diagflat(input, offset=0):
 @function()
 def cartesian_prod(*tensors):
     """Every choice of one element of each vector, in rows."""
-    for x in tensors:
+    for x in sequence("cartesian_prod", tensors):
         if x.ndim != 1:
             raise RuntimeError(f"Expect a 1D vector, but got shape {list(x.shape)}")
     if len(tensors) == 1:

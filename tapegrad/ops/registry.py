@@ -88,6 +88,7 @@ class Elementwise(Op):
     cost: int = 8
     check: Callable | None = None  # (op, operands): raises for operands that torch refuses
     parameters: tuple[str, ...] = ()  # public parameter names; ("input", "other") by default
+    no_bools: str = ""  # the kernel that has no bools, where others compute them as int64
     bool_out: bool = False  # out= must be of bool
     scalars: str = "xy"  # which of two operands may be a Python number on the fast path
 

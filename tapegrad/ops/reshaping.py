@@ -301,7 +301,10 @@ def broadcast_to(input, size):
 @function()
 def broadcast_tensors(*tensors):
     """The tensors expanded to their common shape."""
+    from tapegrad.ops.joining import sequence
+
     tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    tensors = sequence("broadcast_tensors", tensors)
     shape = geometry.broadcast_shapes(*(tuple(x.shape) for x in tensors))
     return tuple(x.expand(shape) for x in tensors)
 

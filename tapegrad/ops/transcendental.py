@@ -1,6 +1,6 @@
 """Powers, exponentials, logarithms, trigonometric, hyperbolic and error functions: one row per op."""
 
-from tapegrad.ops.checks import floats_only
+from tapegrad.ops.checks import floats_only, no_bool_relu
 from tapegrad.ops.registry import Elementwise
 
 XY = ("x", "y")
@@ -31,17 +31,17 @@ Elementwise("acosh", forward="acosh(x)", grads=("g / sqrt(x * x - 1)",), domain=
             grads_complex=("g / (sqrt(x + 1) * sqrt(x - 1))",))
 Elementwise("atanh", forward="atanh(x)", grads=("g / (1 - x * x)",), domain=((-0.9, 0.9),), aliases=("arctanh",), cost=40, kinds="FC")
 Elementwise("sigmoid", forward="sigmoid(x)", grads=("g * (1 - out) * out",), aliases=("special.expit",), cost=18, kinds="FC")
-Elementwise("relu", forward="where(x < 0, 0.0, x)", forward_int="where(x < 0, 0, x)", kinds="FI", grads=("where(out <= 0, 0.0, g)",), cost=4,
+Elementwise("relu", check=no_bool_relu, forward="where(x < 0, 0.0, x)", forward_int="where(x < 0, 0, x)", kinds="FI", grads=("where(out <= 0, 0.0, g)",), cost=4,
             refusal=NotImplementedError("clamp is not supported for complex types"))
 Elementwise("erf", forward="erf(x)", grads=("g * (2 / sqrt(pi) * exp(-(x * x)))",), aliases=("special.erf",), cost=32,
             kernel="erf_vml_cpu")
 Elementwise("erfc", forward="erfc(x)", grads=("g * (-2 / sqrt(pi) * exp(-(x * x)))",), aliases=("special.erfc",), cost=40,
             kernel="erfc_vml_cpu")
-Elementwise("logaddexp", inputs=XY, scalars="", inplace=False, cost=40,
+Elementwise("logaddexp", check=floats_only("logaddexp_cpu"), inputs=XY, scalars="", inplace=False, cost=40,
             forward="where(x == y, x + ln2, where(x > y, x, y) + log1p(exp(-fabs(x - y))))",
             grads=("g * sigmoid(x - y)", "g * sigmoid(y - x)"), kinds="FC",
             forward_complex="log_add_exp(x, y)")
-Elementwise("hypot", inputs=XY, scalars="", cost=20, grads=("g * (x / out)", "g * (y / out)"),
+Elementwise("hypot", check=floats_only("hypot_cpu"), inputs=XY, scalars="", cost=20, grads=("g * (x / out)", "g * (y / out)"),
             forward="where((fabs(x) == inf) | (fabs(y) == inf), inf, where(fabs(x) > fabs(y), fabs(x) * sqrt(1 + (y / x) * (y / x)), where(y == 0, fabs(x), fabs(y) * sqrt(1 + (x / y) * (x / y)))))")
 Elementwise("xlogy", inputs=XY, forward="where(y != y, y, where(x == 0, 0.0, x * log(y)))", cost=20, aliases=("special.xlogy",),
             grads=("g * where((x == 0) & (y <= 0), 0.0, log(y))", "g * (x / y)"), domain=((-3, 3), (0.2, 3)))
@@ -57,6 +57,6 @@ Elementwise("logit", forward="log(x / (1 - x))", grads=("where((x < 0) | (x > 1)
             function=False, method=False)
 Elementwise("sinc", forward="where(x == 0, 1.0, sin(pi * x) / (pi * x))", cost=30, aliases=("special.sinc",),
             grads=("where(x == 0, 0.0, g * ((pi * x * cos(pi * x) - sin(pi * x)) / (pi * x * x)))",), domain=((0.2, 2),), kinds="FC")
-Elementwise("logaddexp2", inputs=XY, scalars="", inplace=False, cost=40,
+Elementwise("logaddexp2", check=floats_only("logaddexp2_cpu"), inputs=XY, scalars="", inplace=False, cost=40,
             forward="where((x == y) & (fabs(x) == inf), x, where(x > y, x, y) + log1p(exp2(-fabs(x - y))) * (1 / ln2))",
             grads=("g * sigmoid((x - y) * ln2)", "g * sigmoid((y - x) * ln2)"))
