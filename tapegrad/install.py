@@ -65,7 +65,7 @@ def thunks() -> dict[str, tuple[str, int]]:
 
 def probe_offsets() -> None:
     """Where CPython keeps the Python slots that compiled code fills for views."""
-    probe = Handle.__new__(Tensor)
+    probe = Handle.__new__(Tensor)  # type: ignore[call-overload]  # mypy takes the metaclass's
     for field, name in (("parent_offset", "_parent_object"), ("plan_offset", "_plan_object"), ("base_offset", "_base_object"), ("grad_offset", "_grad_object")):
         mark = object()
         setattr(probe, name, mark)
@@ -93,7 +93,7 @@ def fill_rows() -> None:
         reads, rules = [0] * 4, [0] * 4
         names = [*op.inputs, "out"]
         for k, text in enumerate(op.grads):
-            if text is None or (converts and not dtypes.BY_NAME[op.result].differentiable):
+            if text is None or (converts and not dtypes.BY_NAME[str(op.result)].differentiable):
                 rule = layout.DERIVATIVE_NONE
             elif text == "g" and not op.grads_complex:
                 rule = layout.DERIVATIVE_SAME
@@ -110,6 +110,7 @@ def fill_rows() -> None:
 def need_kernel(code: int, dtype_code: int, which: int) -> None:
     """Compile and load a kernel; called by compiled code at its first use."""
     op, dtype = BY_CODE[code], dtypes.BY_CODE[dtype_code]
+    assert isinstance(op, Elementwise)
     address = kernels.load_kernel(op, dtype, which)
     rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
     if which == 0:
@@ -192,7 +193,8 @@ def start(engine) -> None:
     probe_offsets()
     planned.start(engine, Tensor, FUNCTIONS)
     hang_attributes(engine)
-    Tensor.backward = engine.method(Tensor, "backward", "backward", f"backward($self, *args, **kwargs)\n--\n\n{Tensor.backward.__doc__}")
+    backward = engine.method(Tensor, "backward", "backward", f"backward($self, *args, **kwargs)\n--\n\n{Tensor.backward.__doc__}")
+    Tensor.backward = backward  # type: ignore[method-assign]
     for op, kind, name in planned.elementwise_forms():
         doc = signature(op, kind != "f") + op.doc
         if kind != "f":

@@ -1,7 +1,10 @@
 """Owns what several threads do at once: first calls on the same new shapes race for the caches that all threads share."""
 
+import os
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +90,24 @@ def test_calls_are_served_again_after_threads_have_taught_them(eager_switching, 
     for _ in range(5):
         x.sum()
     assert len(seen) <= 2
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="reads the processor time of threads from /proc")
+def test_fewer_threads_work_when_fewer_are_asked_for():
+    def ticks() -> dict:
+        return {t: sum(map(int, Path(f"/proc/self/task/{t}/stat").read_text().rpartition(")")[2].split()[11:13])) for t in os.listdir("/proc/self/task")}
+
+    before = tg.get_num_threads()
+    x = tg.rand(1_000_000)
+    try:
+        tg.set_num_threads(5)
+        for _ in range(3):
+            x.sin()
+        tg.set_num_threads(2)
+        earlier = ticks()
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            x.sin()
+        assert sum(ticks()[t] - earlier.get(t, 0) > 2 for t in earlier) <= 2
+    finally:
+        tg.set_num_threads(before)

@@ -217,12 +217,6 @@ EXPORTS = {
     "open_entry": "iiii:i",
     "set_payload": "io:v",
     "item": "i:o",
-    "start_pool": "i:v",
-    "trim_cache": ":v",
-    "rewind_tape": ":v",
-    "compact_tape": ":v",
-    "flush_graveyard": ":v",
-    "ordered": "ii:i",
     "assign": "tt:i",
     "hold": "i:v",
     "get_field": "ii:i",
@@ -254,7 +248,7 @@ GETTERS = ("shape", "ndim", "dtype", "requires_grad", "is_leaf", "grad", "data")
 SETTERS = {"requires_grad": "set_python", "grad": "set_grad", "data": "set_python"}
 CALLS = ("size", "stride", "dim", "numel", "len", "is_contiguous", "data_ptr", "item", "tolist", "to")  # methods, `call_<name>`
 ENTRIES = ("binary", "unary", "apply", "planned", "backward", *("call_" + name for name in CALLS))  # in the convention of METH_FASTCALL
-VISIBLE = (*ENTRIES, *("get_" + name for name in GETTERS), "set_python", "set_grad", "dealloc", "run_blocks", "run_deferred", "worker_main", *EXPORTS)
+VISIBLE = (*ENTRIES, *("get_" + name for name in GETTERS), "set_python", "set_grad", "dealloc", "run_blocks", "run_deferred", "worker_main", "start_pool", *EXPORTS)
 
 
 def _export_ir(name: str, kinds: str) -> str:

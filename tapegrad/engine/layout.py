@@ -262,7 +262,6 @@ STATE = Struct(
     buffer_room="i64",
     buffer_free="i64",
     geometries="i64",
-    geometry_count="i64",
     scalar_geometry="i64",
     ops="i64",
     entries="i64",

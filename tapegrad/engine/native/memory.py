@@ -18,10 +18,13 @@ POISON, GUARD = 0xFF, 0xA5
 
 @native("ii")
 def aligned_malloc(nbytes):
-    """`nbytes` at a 64-byte boundary; the address that the system gave lies just before it."""
+    """`nbytes` at a 64-byte boundary; the address that the system gave lies just before it.  What is cached goes back before this fails."""
     raw = raw_malloc(nbytes + 64)
     if raw == 0:
-        return 0
+        trim_cache()
+        raw = raw_malloc(nbytes + 64)
+        if raw == 0:
+            return 0
     address = (raw + 64) & ~63
     store_i64(address - 8, raw)
     return address

@@ -37,9 +37,9 @@ def worker_main(pool):
     mine = load_i64(pool + WORKERS) + 1
     store_i64(pool + WORKERS, mine)
     while True:
-        if linger(pool, UNCLAIMED, 0) == 0:
-            while load_i64(pool + UNCLAIMED) == 0:
-                cond_wait(pool + WORK, pool + MUTEX)
+        linger(pool, UNCLAIMED, 0)
+        while load_i64(pool + UNCLAIMED) == 0 or mine >= load_i64(pool + SEGMENTS):  # there may be more workers than threads are wanted now
+            cond_wait(pool + WORK, pool + MUTEX)
         take_share(pool, mine)
     return 0
 
