@@ -61,6 +61,9 @@ class Size(tuple):
             raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to torch.Size")
         return Size(tuple.__add__(self, other))
 
+    def __radd__(self, other):
+        return Size(tuple.__add__(other, self)) if isinstance(other, tuple) else NotImplemented
+
     def __mul__(self, count):
         return Size(tuple.__mul__(self, count))
 

@@ -109,7 +109,19 @@ class Wild(random_programs.Program):
 
     def __init__(self, draw: random.Random, length: int = 8):
         self.dtypes = {name: draw.choice(DTYPES) if draw.random() < 0.3 else "float64" for name in "abc"}
+        self.wide: set[str] = set()  # values that may show an element twice, whose writes torch warns of or refuses, case by case
         super().__init__(draw, length)
+
+    def emit(self, text, shape, of=""):
+        super().emit(text, shape, of)
+        if ".expand(" in text or of in self.wide:
+            self.wide.add(f"v{len(self.shapes) - 1}")
+
+    def add_inplace(self):
+        before = len(self.lines)
+        super().add_inplace()
+        if self.lines[before:] and any(self.lines[before].startswith(f"{x}{mark}") for x in self.wide for mark in (".", "[", " ")):
+            del self.lines[before:]
 
     @property
     def text(self) -> str:
@@ -153,7 +165,7 @@ class Wild(random_programs.Program):
 
     def add_write(self):
         x = self.made()
-        if x is None or not self.shapes[x]:
+        if x is None or x in self.wide or not self.shapes[x]:
             return self.add_inplace()
         shape = self.shapes[x]
         n, rest = shape[0], shape[1:]

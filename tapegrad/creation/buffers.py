@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from tapegrad.creation.data import build
-from tapegrad.creation.elements import check_dtype, finish, from_array, share, unsupported
+from tapegrad.creation.elements import check_dtype, finish, share, unsupported
 from tapegrad.device import check as check_device
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.dtypes import dtype as Dtype
@@ -67,8 +67,14 @@ def from_numpy(array):
 @function()
 def from_dlpack(ext_tensor, *, device=None, copy=None):
     """A tensor that shares memory with anything that speaks the DLPack protocol (`__dlpack__`); `copy=True` copies."""
-    array = np.from_dlpack(ext_tensor)
-    return from_array(array) if copy else over(array, BY_NUMPY[array.dtype])
+    from tapegrad.creation import dlpack
+
+    array, d = dlpack.read(ext_tensor)
+    if d is None:
+        d = BY_NUMPY[array.dtype]
+    else:
+        array = np.ndarray(array.shape, d.numpy, array, 0, array.strides)
+    return over(array, d).clone() if copy else over(array, d)
 
 
 @function(tensors=False)

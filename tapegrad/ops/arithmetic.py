@@ -153,7 +153,7 @@ Elementwise("bitwise_right_shift", no_bools="rshift_cpu", inputs=XY, forward="sh
 
 # --- conversion: one op per target dtype, in the order of the dtype codes -------------------------------------------
 CONVERT = [
-    Elementwise(f"to_{d.name}", graph_name="ToCopy", forward="x", kinds="FIBC", result=d.name, grads=("g",), method=False,
+    Elementwise(f"to_{d.name}", graph_name="ToCopy", forward="x", kinds="FIBC", result=d.name, grads=("g" if d.differentiable else None,), method=False,
                 forward_complex="x" if d.is_complex else "x != 0" if d.name == "bool" else "re(x)", function=False, inplace=False, cost=4)
     for d in dtypes.BY_CODE
 ]

@@ -140,9 +140,10 @@ class Conversions(Handle):
         return numpy_protocol.array_function(self, function, types, args, kwargs)
 
     def __dlpack__(self, *, stream=None, **kwargs):
-        if self.requires_grad:
-            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-        return self.numpy().__dlpack__(**kwargs)
+        from tapegrad.creation import dlpack
+
+        assert stream in (None, -1), "stream should be None on cpu."
+        return dlpack.export(self, kwargs)
 
     def __dlpack_device__(self):
         from tapegrad.device import DLDeviceType

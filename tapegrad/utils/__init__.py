@@ -1,3 +1,3 @@
-"""Helpers around training: checkpointing."""
+"""Helpers: checkpointing, DLPack."""
 
-from tapegrad.utils import checkpoint  # noqa: F401
+from tapegrad.utils import checkpoint, dlpack  # noqa: F401
