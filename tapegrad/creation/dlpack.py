@@ -16,7 +16,7 @@ from tapegrad import dtypes
 HEADERS = {b"dltensor": 0, b"dltensor_versioned": 32}
 DTYPE_AT = 20
 BITS = {dtypes.bfloat16: (4, 16), dtypes.complex32: (5, 32)}  # dtype -> (kind, bits) of what NumPy cannot tell
-INTEGERS = {16: np.dtype(np.uint16), 32: np.dtype(np.uint32)}
+INTEGERS: dict[int, np.dtype] = {16: np.dtype(np.uint16), 32: np.dtype(np.uint32)}
 UNSIGNED = 1
 USED = (
     "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might have already constructed a tensor "
