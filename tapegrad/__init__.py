@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from tapegrad import core, dtypes
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
-from tapegrad.formats import channels_last, channels_last_3d, contiguous_format, memory_format, preserve_format
+from tapegrad.formats import channels_last, channels_last_3d, contiguous_format, layout, memory_format, preserve_format, strided
 from tapegrad.geometry import Size
 from tapegrad.limits import finfo, iinfo
 from tapegrad.modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
@@ -55,23 +55,43 @@ nan, inf, pi, e = _math.nan, _math.inf, _math.pi, _math.e
 newaxis = None
 
 
-class _Named:
-    """A named constant such as `tapegrad.strided`."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __repr__(self):
-        return f"tapegrad.{self.name}"
-
-
-strided = _Named("strided")
-
-
 def set_default_dtype(d: dtype) -> None:
     """The dtype of tensors made from Python floats: float32 at first, or float64."""
     dtypes.set_default(d)
     _plan.forget()  # what calls without a dtype have made
+
+
+def set_default_device(chosen) -> None:
+    """The device of tensors made without one: there is only the CPU."""
+    from tapegrad.device import check
+
+    check(chosen)
+
+
+def get_default_device():
+    """The device of tensors made without one."""
+    from tapegrad.device import CPU
+
+    return CPU
+
+
+def set_default_tensor_type(t) -> None:
+    """The old form of `set_default_dtype`: a constructor such as `DoubleTensor`, or its name."""
+    import warnings
+
+    warnings.warn(
+        "tapegrad.set_default_tensor_type() is deprecated, please use tapegrad.set_default_dtype() and tapegrad.set_default_device() as "
+        "alternatives.", UserWarning, stacklevel=2,
+    )  # fmt: skip
+    kind = _TYPES.get(t.rpartition(".")[2]) if isinstance(t, str) else t
+    if kind not in _TYPES.values():
+        raise TypeError("invalid type object")
+    set_default_dtype(kind.dtype)
+
+
+def get_device(input) -> _builtins.int:
+    """The number of a tensor's device: -1, as there is only the CPU."""
+    return input.get_device()
 
 
 def get_default_dtype() -> dtype:
@@ -102,7 +122,7 @@ def is_nonzero(input) -> _builtins.bool:
 
 
 # What many programs never use is imported at its first use.
-_MODULES = ("func", "linalg", "nn", "optim", "serialization", "special")
+_MODULES = ("cuda", "func", "linalg", "nn", "optim", "serialization", "special")
 _NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
 _OF_NN = (
     "adaptive_avg_pool1d avg_pool1d bilinear celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity "
@@ -111,7 +131,7 @@ _OF_NN = (
 _NAMES |= dict.fromkeys(_OF_NN.split(), "nn.functional")
 if _TYPE_CHECKING:
     from tapegrad.creation import tensor
-    from tapegrad import func, linalg, nn, optim, serialization, special
+    from tapegrad import cuda, func, linalg, nn, optim, serialization, special
     from tapegrad.func import vmap
     from tapegrad.serialization import load, save
 

@@ -88,7 +88,7 @@ def scaled(op: Elementwise, values, alpha):
 
 def operator(op: Elementwise, self, *others, reflected: bool = False):
     """An operator: NotImplemented for operands it does not know."""
-    if others and not isinstance(others[0], (Handle, np.ndarray, *NUMBERS)):
+    if others and (len(others) > 1 or not isinstance(others[0], (Handle, np.ndarray, *NUMBERS))):  # several: pow with a modulus
         return NotImplemented
     if op.name == "bitwise_not" and self.dtype.category > INTEGER:
         raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")

@@ -18,26 +18,57 @@ KNOWN = ("cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hi
          "privateuseone")  # fmt: skip
 
 
+def arguments(*args, **kwargs):
+    """The type (or device) and index of a call of `device`."""
+    given = {**dict(zip(("type", "index"), args, strict=False)), **kwargs}
+    if "device" in given and "type" not in given and "index" not in given:
+        given["type"] = given.pop("device")
+    if len(args) > 2 or "type" not in given or given.keys() - {"type", "index"}:
+        named = ", ".join([*(type(a).__name__ for a in args), *(f"{k}={type(v).__name__}" for k, v in kwargs.items())])
+        raise TypeError(
+            f"device() received an invalid combination of arguments - got ({named}), but expected one of:\n * (torch.device device)\n"
+            " * (str type, int index = -1)\n"
+        )
+    return given["type"], given.get("index")
+
+
 class device:
     """`device("cpu")`; any other name is refused."""
 
     __slots__ = ("type", "index")
 
-    def __init__(self, type="cpu", index=None):
+    def __init__(self, *args, **kwargs):
+        type, index = arguments(*args, **kwargs)
         if isinstance(type, device):
             type, index = type.type, type.index
+        if type == "":
+            raise RuntimeError("Device string must not be empty")
         if isinstance(type, str) and ":" in type:
+            if index is not None:
+                raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {type}")
             type, _, number = type.partition(":")
-            if not number.isdecimal():
+            if not number.isdecimal() or str(int(number)) != number:
                 raise RuntimeError(f"Invalid device string: '{type}:{number}'")
             index = int(number)
         if not isinstance(type, str):
+            if isinstance(type, int):
+                raise RuntimeError("Cannot access accelerator device when none is available.")
             raise TypeError(f"device(): argument 'type' (position 1) must be str, not {type.__class__.__name__}")
+        if index is not None and not isinstance(index, int):
+            raise TypeError(f"device(): argument 'index' (position 2) must be int, not {index.__class__.__name__}")
+        if index is not None and index < 0:
+            raise RuntimeError("Device index must not be negative")
         if type not in KNOWN:
             raise RuntimeError(f"Expected one of {', '.join(KNOWN)} device type at start of device string: {type}")
         if type != "cpu":
             raise RuntimeError(f"device {type!r} is not available: tapegrad computes on the CPU")
-        self.type, self.index = type, index
+        object.__setattr__(self, "type", type)
+        object.__setattr__(self, "index", index)
+
+    def __setattr__(self, name, value):
+        if name in device.__slots__:
+            raise AttributeError(f"attribute '{name}' of 'tapegrad.device' objects is not writable")
+        raise AttributeError(f"'tapegrad.device' object has no attribute '{name}'")
 
     def __repr__(self):
         return f"device(type='{self.type}')" if self.index is None else f"device(type='{self.type}', index={self.index})"
@@ -62,6 +93,8 @@ def check(chosen) -> None:
     """Raise for a device that is not the CPU."""
     if chosen is None or isinstance(chosen, device):
         return
+    if isinstance(chosen, int):
+        raise RuntimeError("Cannot access accelerator device when none is available.")
     if isinstance(chosen, str):
         if chosen.partition(":")[0] == "cuda":
             raise AssertionError("Torch not compiled with CUDA enabled")

@@ -323,13 +323,15 @@ def special_power(values, d):
 
 
 def as_subclass_of(values, result):
-    """Results of operations on a Tensor subclass are of the subclass (Parameter excepted)."""
+    """Results of operations on a Tensor subclass are of the subclass (Parameter excepted), of several the most derived one that comes first."""
+    found: type | None = None
     for value in values:
         kind = type(value)
         if kind in PLAIN_TYPES or not isinstance(value, tensor_type()) or value._level is not None:
             continue
-        return result.as_subclass(kind)
-    return result
+        if found is None or issubclass(kind, found):
+            found = kind
+    return result if found is None else result.as_subclass(found)
 
 
 PLAIN_TYPES: set[type] = set()

@@ -106,6 +106,13 @@ BY_CODE: list[dtype] = [
 BY_NAME: dict[str, dtype] = {d.name: d for d in BY_CODE}
 BY_NUMPY: dict[np.dtype, dtype] = {d.numpy: d for d in BY_CODE if not d.foreign}
 float32, float64, int64, int32, int16, int8, uint8, bool_, float16, bfloat16, complex64, complex128, complex32 = BY_CODE
+
+
+def _refuse(cls, *args, **kwargs):
+    raise TypeError("cannot create 'tapegrad.dtype' instances")
+
+
+dtype.__new__ = _refuse  # type: ignore[method-assign]
 ALIASES = {
     "float": "float32", "double": "float64", "half": "float16", "long": "int64", "int": "int32", "short": "int16", "cfloat": "complex64",
     "cdouble": "complex128", "chalf": "complex32",

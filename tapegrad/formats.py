@@ -1,4 +1,4 @@
-"""Memory formats: the names of the orders in which dense memory may hold the dims, and the strides that follow from them.
+"""Layouts and memory formats: the names of the orders in which dense memory may hold the dims, and the strides that follow from them.
 
 `channels_last` keeps the channels of images (n, c, h, w) innermost, `channels_last_3d` those of volumes; `preserve_format` is the order of
 the tensor that something is made like.
@@ -7,6 +7,22 @@ the tensor that something is made like.
 from __future__ import annotations
 
 from tapegrad import geometry
+
+
+class layout:
+    """How a tensor lies in memory: `strided` is the one layout there is."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self):
+        return f"tapegrad.{self.name}"
+
+    def __reduce__(self):
+        return self.name
+
+
+strided = layout("strided")
 
 
 class memory_format:

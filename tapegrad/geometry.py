@@ -33,14 +33,17 @@ os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_
 
 
 class Size(tuple):
-    """The shape of a tensor: a tuple that prints as `tapegrad.Size([2, 3])`."""
+    """The shape of a tensor: a tuple of ints that prints as `tapegrad.Size([2, 3])`."""
 
     def __new__(cls, sizes=()):
-        sizes = tuple(sizes)
-        for k, n in enumerate(sizes):
-            if type(n) is not int and not hasattr(n, "__index__") or hasattr(n, "_slot") and (n.ndim or n.dtype.is_floating_point):
-                raise TypeError(f"torch.Size() takes an iterable of 'int' (item {k} is '{type(n).__name__}')")
-        return tuple.__new__(cls, [n if type(n) is int else n.__index__() for n in sizes])
+        values = []
+        for k, size in enumerate(sizes):
+            if not hasattr(size, "__index__") or (hasattr(size, "_slot") and (size.numel() != 1 or size.dtype.category > 1)):
+                kind = type(size)
+                named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+                raise TypeError(f"tapegrad.Size() takes an iterable of 'int' (item {k} is '{named}')")
+            values.append(int(size))
+        return tuple.__new__(cls, values)
 
     def __repr__(self):
         return f"tapegrad.Size([{', '.join(map(str, self))}])"
@@ -58,11 +61,11 @@ class Size(tuple):
 
     def __add__(self, other):
         if not isinstance(other, tuple):
-            raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to torch.Size")
+            raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to tapegrad.Size")
         return Size(tuple.__add__(self, other))
 
     def __radd__(self, other):
-        return Size(tuple.__add__(other, self)) if isinstance(other, tuple) else NotImplemented
+        return Size(other + tuple(self)) if isinstance(other, tuple) else NotImplemented
 
     def __mul__(self, count):
         return Size(tuple.__mul__(self, count))

@@ -8,7 +8,7 @@ from tapegrad import dtypes
 
 
 class _Info:
-    """Compared and hashed by dtype."""
+    """Compared by dtype."""
 
     __slots__ = ("_dtype",)
     _dtype: dtypes.dtype
@@ -16,8 +16,7 @@ class _Info:
     def __eq__(self, other):
         return type(self) is type(other) and self._dtype is other._dtype
 
-    def __hash__(self):
-        return hash(self._dtype)
+    __hash__ = None
 
     @property
     def dtype(self) -> str:
@@ -30,7 +29,11 @@ class _Info:
         return 8 * self._dtype.itemsize
 
 
+PYTHON_TYPES = {bool: dtypes.bool_, int: dtypes.int64, float: dtypes.float64, complex: dtypes.complex128}
+
+
 def _dtype_argument(name, given):
+    given = PYTHON_TYPES.get(given, given) if isinstance(given, type) else given
     if not isinstance(given, dtypes.dtype):
         raise TypeError(f"{name}(): argument 'type' (position 1) must be tapegrad.dtype, not {type(given).__name__}")
     return given
@@ -118,4 +121,4 @@ class iinfo(_Info):
         return int(np.iinfo(self._dtype.numpy).max)
 
     def __repr__(self):
-        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"

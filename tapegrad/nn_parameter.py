@@ -8,6 +8,7 @@ from tapegrad.tensor import Tensor
 class Parameter(Tensor):
     """A tensor that is a module's parameter when assigned to it; requires grad by default."""
 
+    __module__ = "tapegrad.nn.parameter"
     __slots__ = ()
 
     def __new__(cls, data=None, requires_grad=True):

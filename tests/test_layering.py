@@ -16,7 +16,7 @@ LAYERS = [
     "core formats ops.formulas ops.loops",
     "memory modes serialization",
     "creation ops.plan tensor",
-    "copying legacy nn_parameter ops.rows sampling writing",
+    "copying cuda legacy nn_parameter ops.rows sampling writing",
     "dispatch",
     "autograd callables numpy_protocol",
     "ops tape utils",

@@ -131,6 +131,11 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
 
 def build(data, d: Dtype | None):
     if isinstance(data, np.ndarray):
+        if not data.dtype.isnative or (not data.flags.c_contiguous and data.dtype in BY_NUMPY):
+            from tapegrad.creation.buffers import check_layout, over
+
+            check_layout(data)
+            return over(data, BY_NUMPY[data.dtype]).to(d or BY_NUMPY[data.dtype], copy=True)  # which keeps the order of the dims
         return from_array(data) if d is None or BY_NUMPY.get(data.dtype) is d else from_array(cast(data, d), d)
     if isinstance(data, np.generic):
         return build(np.asarray(data), d)
@@ -190,6 +195,8 @@ def constructor_number(value, d):
     """`convert_number` with the texts of `tensor`, which lets floats overflow to infinity in half precision."""
     if isinstance(value, builtins.complex) and d.category in (dtypes.INTEGER, dtypes.FLOAT):
         raise TypeError("must be real number, not complex" if d.is_floating_point else "'complex' object cannot be interpreted as an integer")
+    if d.is_floating_point and type(value) is builtins.int:
+        value = builtins.float(value)
     if d.reduced:
         return value
     if d is dtypes.float32 and isinstance(value, builtins.float) and abs(value) > MAXIMUM[d.name]:

@@ -352,7 +352,8 @@ PLAIN: set[type] = set()
 
 def adapt(out, kind):
     if isinstance(out, tuple):
-        return tuple(adapt(t, kind) for t in out)
+        items = [adapt(t, kind) for t in out]
+        return type(out)(*items) if hasattr(out, "_fields") else tuple(items)
     kept = out._base, out._parent, out._plan
     out = out.as_subclass(kind)
     out._base, out._parent, out._plan = kept

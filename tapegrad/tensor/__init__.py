@@ -7,7 +7,7 @@ Python protocol; its attributes are in `attributes`, its place in the graph in `
 
 from __future__ import annotations
 
-import numpy as np
+import numbers
 
 from tapegrad import core, dtypes
 from tapegrad.engine.bind import Handle
@@ -46,6 +46,7 @@ def _optional(name):
 class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
     """A multi-dimensional array that records what is done with it.  Made by `tapegrad.tensor`, `zeros` and their kind."""
 
+    __module__ = "tapegrad"
     __slots__ = ("_grad_object", "_base_object", "_parent_object", "_plan_object", "_hooks_dict", "_post_hooks_dict", "__weakref__", "__dict__")
 
     def __new__(cls, *args, **kwargs):
@@ -76,16 +77,21 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
             name = node.name() if node is not None else None
         except RuntimeError:  # a view that must not be used any more
             node, name = self, "Invalid"
-        return printing.format_tensor(
+        from tapegrad.nn_parameter import Parameter
+
+        kind = type(self)
+        text = printing.format_tensor(
             self._values(), dtype=self.dtype.name, default_dtype=dtypes.default_dtype().name, requires_grad=self.requires_grad and node is None,
             grad_fn=name.removeprefix("tapegrad::autograd::") if name else None, tensor_contents=tensor_contents,
+            prefix="tensor(" if kind in (Tensor, Parameter) else f"{kind.__name__}(",
         )
+        return f"Parameter({text})" if isinstance(self, Parameter) and kind is not Parameter else text
 
     def __str__(self):
         return repr(self)
 
     def __format__(self, spec):
-        if self.ndim == 0:
+        if self.ndim == 0 and (type(self) is Tensor or self._level is not None):
             return format(self.item(), spec)
         return object.__format__(self, spec) if not spec else self._refuse_format(spec)
 
@@ -103,7 +109,7 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
         return iter(self.unbind(0))
 
     def __contains__(self, element):
-        if not isinstance(element, (Handle, int, float, complex, np.number, np.bool_)):
+        if not isinstance(element, (Handle, numbers.Number)):
             raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
         return (self == element).any().item()
 

@@ -36,14 +36,21 @@ class Attributes(Handle):
         """The shape, or the size of one dim."""
         from tapegrad.ops.views import wrap_dim
 
-        return self.shape if dim is None else self.shape[wrap_dim(dim, self.ndim)]
+        return self.shape if dim is None else self.shape[wrap_dim(self._dim_argument("size", dim), self.ndim)]
+
+    def _dim_argument(self, name: str, dim):
+        if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+            raise TypeError(f"{name}(): argument 'dim' (position 1) must be int, not {type(dim).__name__}")
+        if not self.ndim:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
+        return dim
 
     def stride(self, dim=None):
         """The strides in elements, or one of them."""
         from tapegrad.ops.views import wrap_dim
 
         steps = geometry.strides[core.get_field(self._slot, GEOMETRY)]
-        return steps if dim is None else steps[wrap_dim(dim, len(steps))]
+        return steps if dim is None else steps[wrap_dim(self._dim_argument("stride", dim), len(steps))]
 
     @property
     def ndim(self):
@@ -71,14 +78,10 @@ class Attributes(Handle):
     def device(self):
         return CPU
 
-    is_cpu, is_cuda, is_sparse, is_quantized, is_meta, is_mkldnn = True, False, False, False, False, False
-    names = property(lambda self: (None,) * self.ndim)
-
-    @property
-    def layout(self):
-        from tapegrad import strided
-
-        return strided
+    is_cpu = True
+    is_cuda = is_sparse = is_sparse_csr = is_quantized = is_meta = is_mkldnn = is_nested = is_mps = is_xpu = is_ipu = is_vulkan = False
+    name = None
+    layout = formats.strided
 
     def is_contiguous(self, memory_format=None):
         """Whether the elements lie in row-major order, or densely in the order of a memory format."""
@@ -123,9 +126,18 @@ class Attributes(Handle):
     def get_device(self):
         return -1
 
+    def _warn_about_0d(self, name: str) -> None:
+        import warnings
+
+        if not self.ndim:
+            warnings.warn(
+                f"Tensor.{name} is deprecated on 0-D tensors. This function is the identity in these cases.", UserWarning, stacklevel=3
+            )
+
     @property
     def T(self):
         """The dims reversed."""
+        self._warn_about_0d("T")
         if self.ndim not in (0, 2):
             import warnings
 
@@ -141,6 +153,9 @@ class Attributes(Handle):
     @property
     def mT(self):
         """Matrices transposed."""
+        self._warn_about_0d("mT")
+        if not self.ndim:
+            return self.view_as(self)
         if self.ndim < 2:
             raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
         return self.transpose(-2, -1)
@@ -148,6 +163,7 @@ class Attributes(Handle):
     @property
     def H(self):
         """A matrix transposed and conjugated."""
+        self._warn_about_0d("H")
         if self.ndim not in (0, 2):
             batches = " For batches of matrices, consider using tensor.mH" if self.ndim > 2 else ""
             raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.{batches}")
@@ -156,6 +172,7 @@ class Attributes(Handle):
     @property
     def mH(self):
         """Matrices transposed and conjugated."""
+        self._warn_about_0d("mH")
         if self.ndim == 1:
             raise RuntimeError("tensor.mH is only supported on matrices or batches of matrices. Got 1-D tensor.")
         return self.adjoint()

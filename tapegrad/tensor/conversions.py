@@ -22,6 +22,9 @@ class _Exporter:
         self.__array_interface__ = interface
 
 
+kind_of = type  # which is the name of a method below
+
+
 class Conversions(Handle):
     """The methods of Tensor that give its elements in another form."""
 
@@ -48,20 +51,24 @@ class Conversions(Handle):
         from tapegrad import dispatch
         from tapegrad.device import check as check_device
 
-        for a in args:
-            if isinstance(a, dtypes.dtype):
-                dtype = a
-            elif isinstance(a, Handle):
-                dtype = a.dtype
-            elif isinstance(a, bool):
-                pass
-            else:
-                check_device(a)
-        check_device(device)
-        if dtype is not None and not isinstance(dtype, dtypes.dtype):
-            from tapegrad.creation import check_dtype
+        from tapegrad.creation import check_dtype
 
-            dtype = check_dtype(dtype, "to")
+        if isinstance(dtype, Handle) or len(args) > 4:
+            raise TypeError("to() takes a device, a dtype or a tensor")
+        rest = list(args)
+        first = rest[0] if rest else None
+        if isinstance(first, Handle):  # to(other, non_blocking, copy)
+            dtype = rest.pop(0).dtype
+        elif isinstance(first, (dtypes.dtype, type)):  # to(dtype, non_blocking, copy)
+            dtype = rest.pop(0)
+        elif rest:  # to(device, dtype, non_blocking, copy)
+            check_device(rest.pop(0))
+            dtype = rest.pop(0) if rest else dtype
+        if not all(isinstance(flag, bool) for flag in rest) or len(rest) > 2:
+            raise TypeError("to() takes truth values after the device and the dtype")
+        copy = rest[1] if len(rest) == 2 else copy
+        check_device(device)
+        dtype = check_dtype(dtype, "to")
         formats.check("to", memory_format)
         self._settle()
         if dtype is None or dtype is self.dtype:
@@ -76,13 +83,18 @@ class Conversions(Handle):
             return f"tapegrad.{self.dtype.legacy}"
         if isinstance(dtype, dtypes.dtype):
             return self.to(dtype)
-        name = dtype.rpartition(".")[2] if isinstance(dtype, str) else getattr(dtype, "__name__", "")
+        if not isinstance(dtype, (str, type)):
+            raise TypeError("dtype must be a type, str, or dtype object")
+        name = dtype.rpartition(".")[2] if isinstance(dtype, str) else dtype.__name__
         for d in BY_CODE:
             if d.legacy == name:
                 return self.to(d)
-        raise ValueError(f"invalid type: '{dtype}'")
+        raise ValueError(f"invalid type: '{dtype if isinstance(dtype, str) else name}'")
 
     def type_as(self, other):
+        """The tensor in the dtype of another."""
+        if not isinstance(other, Handle):
+            raise TypeError(f"type_as(): argument 'other' (position 1) must be Tensor, not {kind_of(other).__name__}")
         return self.to(other.dtype)
 
     def cpu(self, memory_format=None):
@@ -102,6 +114,8 @@ class Conversions(Handle):
 
     def numpy(self, *, force=False):
         """The elements as a NumPy array over the same memory."""
+        if not isinstance(force, bool):
+            raise TypeError(f"numpy(): argument 'force' must be bool, not {kind_of(force).__name__}")
         if force:
             return self.detach().numpy()
         if self.requires_grad and modes.is_grad_enabled():
@@ -171,6 +185,8 @@ class Conversions(Handle):
                 raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
         return bool(self.item())
+
+    __nonzero__ = __bool__
 
     def _number(self):
         if self.numel() != 1:
