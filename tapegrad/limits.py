@@ -16,7 +16,7 @@ class _Info:
     def __eq__(self, other):
         return type(self) is type(other) and self._dtype is other._dtype
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def dtype(self) -> str:

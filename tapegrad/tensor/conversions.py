@@ -49,9 +49,8 @@ class Conversions(Handle):
     def to(self, *args, dtype=None, device=None, copy=False, non_blocking=False, memory_format=None):
         """The tensor in another dtype; itself if nothing changes."""
         from tapegrad import dispatch
-        from tapegrad.device import check as check_device
-
         from tapegrad.creation import check_dtype
+        from tapegrad.device import check as check_device
 
         if isinstance(dtype, Handle) or len(args) > 4:
             raise TypeError("to() takes a device, a dtype or a tensor")
