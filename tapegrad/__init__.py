@@ -84,7 +84,7 @@ def set_default_tensor_type(t) -> None:
         "alternatives.", UserWarning, stacklevel=2,
     )  # fmt: skip
     kind = _TYPES.get(t.rpartition(".")[2]) if isinstance(t, str) else t
-    if kind not in _TYPES.values():
+    if kind is None or kind not in _TYPES.values():
         raise TypeError("invalid type object")
     set_default_dtype(kind.dtype)
 

@@ -206,3 +206,15 @@ def test_lists_of_tensors():
     y = np.sum(np.stack([x, x * 3]))
     y.backward()
     assert x.grad.item() == 4
+
+
+def test_conjugates_and_reductions_with_initial_values():
+    z = tg.tensor([1 + 2j, 3 - 1j], requires_grad=True)
+    for out in (np.conj(z), np.conjugate(z)):
+        assert out.tolist() == [1 - 2j, 3 + 1j] and out.requires_grad
+    a = np.array([[1.0, 4.0, 2.0], [3.0, 0.5, 1.0]])
+    t = tg.from_numpy(a)
+    for f, initial in ((np.logaddexp, 1.0), (np.logical_or, True), (np.logical_and, False), (np.add, 2.0), (np.maximum, 3.5)):
+        for where in (True, a > 1):
+            got = f.reduce(t, axis=0, initial=initial, where=where)
+            assert np.allclose(np.asarray(got), f.reduce(a, axis=0, initial=initial, where=where)), (f, where)

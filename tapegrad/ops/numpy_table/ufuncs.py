@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def special(name, *operands):
 
 # Ufuncs that are no single record; those that have several outputs or work on vectors.
 COMPOSED = {
-    "divmod": divmod_, "modf": modf, "cbrt": cbrt, "positive": lambda x: +x, "conjugate": lambda x: x, "matmul": matmul, "vecdot": vecdot,
+    "divmod": divmod_, "modf": modf, "cbrt": cbrt, "positive": lambda x: +x, "conjugate": lambda x: as_tensor(x).conj(), "conj": lambda x: as_tensor(x).conj(), "matmul": matmul, "vecdot": vecdot,
     "heaviside": lambda x, y: special("heaviside", x, y), "gcd": lambda x, y: special("gcd", x, y), "lcm": lambda x, y: special("lcm", x, y),
     "nextafter": lambda x, y: special("nextafter", x, y),
     "float_power": lambda x, y: tg("float_power")(as_tensor(x), lift(y)), "ldexp": lambda x, y: tg("ldexp")(as_tensor(x), as_tensor(y)),
@@ -111,8 +112,8 @@ def reduce(name, array, axis=0, dtype=None, keepdims=False, initial=None, where=
 
 def in_terms_of(name, x, axis, dtype, keepdims, initial, where):
     """A reduction that leaves elements out (`where`) or starts from a value (`initial`)."""
-    neutral = {"sum": 0, "prod": 1, "all": True, "any": False}
-    combine = {"sum": "add", "prod": "mul", "amax": "maximum", "amin": "minimum", "logsumexp": "logaddexp"}
+    neutral = {"sum": 0, "prod": 1, "all": True, "any": False, "logsumexp": -math.inf}
+    combine = {"sum": "add", "prod": "mul", "amax": "maximum", "amin": "minimum", "logsumexp": "logaddexp", "all": "logical_and", "any": "logical_or"}
     if where is not True:
         fill = neutral.get(name, initial)
         if fill is None:
