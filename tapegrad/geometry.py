@@ -41,7 +41,7 @@ class Size(tuple):
             if not hasattr(size, "__index__") or (hasattr(size, "_slot") and (size.numel() != 1 or size.dtype.category > 1)):
                 kind = type(size)
                 named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-                raise TypeError(f"tapegrad.Size() takes an iterable of 'int' (item {k} is '{named}')")
+                raise TypeError(f"torch.Size() takes an iterable of 'int' (item {k} is '{named}')")
             values.append(int(size))
         return tuple.__new__(cls, values)
 
@@ -61,7 +61,7 @@ class Size(tuple):
 
     def __add__(self, other):
         if not isinstance(other, tuple):
-            raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to tapegrad.Size")
+            raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to torch.Size")
         return Size(tuple.__add__(self, other))
 
     def __radd__(self, other):

@@ -94,9 +94,9 @@ def test_transposes_of_0d(name):
 @pytest.mark.parametrize(
     "call, kind, text",
     [
-        (lambda: tg.Size([1.5]), TypeError, "tapegrad.Size() takes an iterable of 'int' (item 0 is 'float')"),
-        (lambda: tg.Size([1, np.float64(2)]), TypeError, "tapegrad.Size() takes an iterable of 'int' (item 1 is 'numpy.float64')"),
-        (lambda: tg.Size([1]) + [2], TypeError, "can only concatenate tuple (not list) to tapegrad.Size"),
+        (lambda: tg.Size([1.5]), TypeError, "torch.Size() takes an iterable of 'int' (item 0 is 'float')"),
+        (lambda: tg.Size([1, np.float64(2)]), TypeError, "torch.Size() takes an iterable of 'int' (item 1 is 'numpy.float64')"),
+        (lambda: tg.Size([1]) + [2], TypeError, "can only concatenate tuple (not list) to torch.Size"),
         (lambda: tg.ones(2).size("a"), TypeError, "size(): argument 'dim' (position 1) must be int, not str"),
         (lambda: tg.ones(()).size(0), IndexError, "Dimension specified as 0 but tensor has no dimensions"),
         (lambda: tg.ones(2).stride(1.5), TypeError, "stride(): argument 'dim' (position 1) must be int, not float"),
