@@ -66,7 +66,8 @@ def special(name, *operands):
 
 # Ufuncs that are no single record; those that have several outputs or work on vectors.
 COMPOSED = {
-    "divmod": divmod_, "modf": modf, "cbrt": cbrt, "positive": lambda x: +x, "conjugate": lambda x: as_tensor(x).conj(), "conj": lambda x: as_tensor(x).conj(), "matmul": matmul, "vecdot": vecdot,
+    "divmod": divmod_, "modf": modf, "cbrt": cbrt, "positive": lambda x: +x, "conjugate": lambda x: as_tensor(x).conj(), "conj": lambda x: as_tensor(x).conj(),
+    "matmul": matmul, "vecdot": vecdot,
     "heaviside": lambda x, y: special("heaviside", x, y), "gcd": lambda x, y: special("gcd", x, y), "lcm": lambda x, y: special("lcm", x, y),
     "nextafter": lambda x, y: special("nextafter", x, y),
     "float_power": lambda x, y: tg("float_power")(as_tensor(x), lift(y)), "ldexp": lambda x, y: tg("ldexp")(as_tensor(x), as_tensor(y)),
