@@ -22,6 +22,16 @@ VIEW, TRACKED = layout.VIEW, layout.TRACKED
 LOOK = VIEW | TRACKED  # slots of these kinds may have to be seen to before they are used
 
 
+READS = [-1] * layout.PLAN.dtype["reads"].shape[0]  # unless the op says what each derivative reads: everything
+
+
+FIELDS = layout.PLAN.dtype.names
+
+
+def address_of(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
 class Plan:
     """A filled `layout.PLAN` row and the Python-side parameters of the op."""
 
@@ -38,30 +48,27 @@ class Plan:
         self.writes = writes
         self.parameters = parameters
         self._args = np.array([0, *args, 0], np.int64)
-        self._row = row = np.zeros(1, layout.PLAN.dtype)
-        row["kernel"], row["op"], row["outputs"], row["shares"] = kernel, op.code if op else 0, len(outputs), view
-        row["n"], row["cost"], row["elementwise"], row["writes"] = n, cost, elementwise, writes
-        row["differentiable"], row["saves"], row["view_flags"] = differentiable, saves, view_flags
-        row["reads"][0, :] = -1
-        for k, which in enumerate(reads or ()):
-            row["reads"][0, k] = which
-        row["payload"], row["args"], row["scale"] = id(self), self._args.ctypes.data + 8, scale
-        row["operands"] = sum(which << 8 * k for k, which in enumerate(operands))
         self._results = np.array([[g, d, byte_offset] for g, d in outputs], np.int64)
-        row["results"] = self._results.ctypes.data
+        fields = dict(
+            kernel=kernel, op=op.code if op else 0, outputs=len(outputs), shares=view, n=n, cost=cost, elementwise=elementwise, writes=writes,
+            differentiable=differentiable, saves=saves, view_flags=view_flags, payload=id(self), args=address_of(self._args) + 8, scale=scale,
+            operands=sum(which << 8 * k for k, which in enumerate(operands)), results=address_of(self._results),
+            reads=[*(reads or ()), *READS[len(reads or ()) :]],
+        )  # fmt: skip
         if rules or packs:
             self._rules = rules
             self._sources = np.zeros((max(len(rules), len(packs)), layout.SOURCE_WORDS), np.int64)
             for k, (rule, target, *offset) in enumerate(rules):
                 self._sources[k, :3] = rule, target.address if isinstance(target, Plan) else target, *(offset or [0])
             self._sources[: len(packs), 3] = packs
-            row["sources"] = self._sources.ctypes.data
+            fields["sources"] = address_of(self._sources)
         if parts:
             self._parts = [parts, np.array([len(parts), *(part.address for part in parts)], np.int64)]
-            row["parts"] = self._parts[1].ctypes.data
+            fields["parts"] = address_of(self._parts[1])
         if result_type is not None:
-            row["result_type"] = id(result_type)
-        self.address = row.ctypes.data
+            fields["result_type"] = id(result_type)
+        self._row = np.array([tuple([fields.get(name, 0) for name in FIELDS])], layout.PLAN.dtype)
+        self.address = address_of(self._row)
 
     def __getattr__(self, name):
         try:
