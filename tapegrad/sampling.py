@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from tapegrad import creation, distributions, dtypes
+from tapegrad import creation, dtypes, samples
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.geometry import stride_order
 
@@ -18,7 +18,7 @@ BOUNDS = "check_random_bounds handles only integral, floating-point and boolean 
 
 def kind(d):
     """What the streams take for a dtype."""
-    return distributions.BFLOAT16 if d is dtypes.bfloat16 else d.numpy
+    return samples.BFLOAT16 if d is dtypes.bfloat16 else d.numpy
 
 
 def float_dtype(name, dtype):
