@@ -197,3 +197,23 @@ def test_size_is_made_of_ints():
             tg.Size(wrong)
     with pytest.raises(TypeError, match=r"can only concatenate tuple \(not list\) to torch.Size"):
         tg.Size([1]) + [2]
+
+
+@pytest.mark.filterwarnings("ignore:Use of index_put_")
+def test_expanded_targets_take_one_value_and_indexed_writes():
+    """As in PyTorch: whatever writes the same to every place of an element is allowed, with a warning if it goes by index."""
+    x = tg.zeros(2, 1).expand(2, 3)
+    assert x.fill_(2).tolist() == [[2.0] * 3] * 2 and x.zero_().tolist() == [[0.0] * 3] * 2
+    with pytest.warns(UserWarning, match="Use of masked_fill_ on expanded tensors is deprecated"):
+        x.masked_fill_(tg.tensor([True, False, False]), 3)
+    assert x.tolist() == [[3.0] * 3] * 2
+    with pytest.warns(UserWarning, match="Use of index_fill_ on expanded"):
+        x.index_fill_(1, tg.tensor([1]), 4.0)
+    assert x.tolist() == [[4.0] * 3] * 2
+    with pytest.warns(UserWarning, match="Use of index_put_ on expanded"):
+        x[tg.tensor([0])] = 5.0
+    assert x.tolist() == [[5.0] * 3, [4.0] * 3]
+    for write in (lambda: x.add_(1), lambda: x.copy_(tg.ones(2, 3)), lambda: x.__setitem__(slice(None), 7.0)):
+        with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
+            write()
+    assert x.tolist() == [[5.0] * 3, [4.0] * 3]

@@ -7,6 +7,8 @@ replaced), and every other view of that base is brought up to date when it is ne
 
 from __future__ import annotations
 
+import warnings
+
 from tapegrad import core, dispatch, geometry, modes, writing
 from tapegrad.autograd import hooks, saved
 from tapegrad.autograd.node import entry_name, record, register_leaf, stem
@@ -69,8 +71,11 @@ def flags_of(tensor) -> int:
     return core.get_field(tensor._slot, core.FLAGS)
 
 
-def check_writable(target, values=(), name="copy_") -> None:
-    """Refuse in-place operations that torch refuses; raises before anything has changed."""
+def check_writable(target, values=(), name="copy_", repeated: bool = False) -> None:
+    """Refuse in-place operations that torch refuses; raises before anything has changed.
+
+    `repeated`: the operation may write to a tensor whose elements share memory (an expanded one).
+    """
     flags = flags_of(target)
     word = modes.word()
     if flags & layout.INFERENCE and not word & modes.INFERENCE:
@@ -89,7 +94,7 @@ def check_writable(target, values=(), name="copy_") -> None:
             raise RuntimeError(LEAF_VIEW)
         if flags & layout.LEAF_GRAD:
             raise RuntimeError(LEAF)
-    if geometry.flags_of(core.get_field(target._slot, core.GEOMETRY)) & layout.OVERLAPS:
+    if not repeated and is_repeated(target):
         raise RuntimeError(OVERLAP)
     if word & modes.GRAD and recorded and flags & layout.HOOKED and base is not None and base.grad_fn is not None:
         take_again(target)  # the view's hooks see the gradient of what it was, not of what the operation makes of it
@@ -97,6 +102,20 @@ def check_writable(target, values=(), name="copy_") -> None:
         from tapegrad.autograd import watch
 
         watch.writing(target)
+
+
+def is_repeated(tensor) -> bool:
+    """Whether elements of the tensor share memory."""
+    return bool(geometry.flags_of(core.get_field(tensor._slot, core.GEOMETRY)) & layout.OVERLAPS)
+
+
+def warn_of_repeated(name: str, example: str) -> None:
+    warnings.warn(
+        f"Use of {name} on expanded tensors is deprecated. Please clone() the tensor before performing this operation. This also applies to "
+        f"advanced indexing e.g. {example}",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def is_recorded(target, values) -> bool:
@@ -364,9 +383,9 @@ def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
     settle_target(target, holder)
 
 
-def copy_into(target, source, graph_name="CopyBackwards") -> bool:
-    """target.copy_(source), recorded; true if there was nothing to record."""
-    check_writable(target, [source])
+def copy_into(target, source, graph_name="CopyBackwards", repeated: bool = False) -> bool:
+    """target.copy_(source), recorded; true if there was nothing to record.  `repeated` as in `check_writable`."""
+    check_writable(target, [source], repeated=repeated)
     writing.refuse_overlap(target, [source])
     try:
         shape = geometry.broadcast_shapes(tuple(target.shape), tuple(source.shape))
@@ -376,16 +395,18 @@ def copy_into(target, source, graph_name="CopyBackwards") -> bool:
     if not fits:
         source = drop_leading_ones(source, target)
     dispatch.warn_of_loss(source.dtype, target.dtype)
-    plain = source
+    plain, place = source, target
     if core.get_field(plain._slot, core.BUFFER) == core.get_field(target._slot, core.BUFFER):
         plain = plain.clone()  # overlapping memory is read before it is written
+    if repeated and 0 in target.stride():
+        place = target.detach()[tuple(slice(None if step else 1) for step in target.stride())]  # each element once
     if not is_recorded(target, [source]):
-        core.assign(target, plain)
+        core.assign(place, plain)
         core.bump_version(target._slot, 1)
         refresh_flag(target)
         return True
     with modes.no_grad():
-        core.assign(target, plain)
+        core.assign(place, plain)
     core.bump_version(target._slot, 1)
     overwritten(target, source, graph_name)
     return False
@@ -404,7 +425,9 @@ def put_into(target, advanced, values, accumulate) -> None:
     from tapegrad.ops import index_writes
     from tapegrad.ops.indexing import arrays_of
 
-    check_writable(target, [values])
+    check_writable(target, [values], repeated=True)
+    if is_repeated(target):
+        warn_of_repeated("index_put_", "tensor[indices] = tensor")
     values = dispatch.convert(values, target.dtype)
     if not accumulate and not is_recorded(target, [values]) and index_writes.put_by_kernel(target, advanced, values):
         refresh_flag(target)
@@ -452,7 +475,7 @@ def fill_(tensor, value, graph_name="FillBackward2"):
         graph_name = "FillBackward3"
     else:
         value = dispatch.number_slot(dispatch.operand("fill_", value, 2, "value"), tensor.dtype)
-    if copy_into(tensor, value, graph_name):
+    if copy_into(tensor, value, graph_name, repeated=True):
         plans.note_store(copy_op, tensor, core.get_field(tensor._slot, core.GEOMETRY), 0, value, given)
     return tensor
 

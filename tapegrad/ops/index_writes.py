@@ -80,6 +80,8 @@ def fill_where(target, mask, value, given) -> bool:
 
     if not target.ndim or mask.shape != target.shape or value.ndim or value.dtype is not target.dtype or inplace.is_recorded(target, [value]):
         return False
+    if inplace.is_repeated(target):
+        return False
     inplace.check_writable(target, [value])
     op = BY_NAME["masked_fill"]
     with modes.no_grad():

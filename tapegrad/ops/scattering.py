@@ -11,7 +11,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import where
 from tapegrad.ops.gathering import along, check_index_shape, gather, index_array
 from tapegrad.ops.outputs import into, stored
-from tapegrad.ops.public import METHODS, function
+from tapegrad.ops.public import METHODS, function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
@@ -80,7 +80,6 @@ def index_fill_op(node, g):
     return (base, g.index_select(a.dim, a.distinct).sum()) if a.tensor else (base,)
 
 
-@with_inplace
 @function(method=True)
 def index_fill(input, dim, index, value):
     """A copy of `input` with `value`, a number or a 0-d tensor, at the entries of `dim` that `index` lists."""
@@ -107,6 +106,19 @@ def index_fill(input, dim, index, value):
     distinct = creation.from_array(np.unique(normal.numpy()), dtypes.int64)
     record(index_fill_op, operands, [result], plans.Parameters(index_fill_op, dim=dim, index=normal, distinct=distinct, tensor=tensor))
     return result
+
+
+@method()
+def index_fill_(self, dim, index, value):
+    """`index_fill` in place."""
+    if inplace.is_repeated(self):
+        inplace.warn_of_repeated("index_fill_", "tensor[mask] = scalar")
+        self[(*[slice(None)] * wrap_dim(dim, self.ndim), index)] = value
+        return self
+    return _index_fill_(self, dim, index, value)
+
+
+_index_fill_ = inplace.by_function(index_fill, apart=True)
 
 
 @function(method=True)

@@ -104,6 +104,10 @@ def zero_(self):
 @method()
 def masked_fill_(self, mask, value):
     """`value` written where `mask` is True."""
+    if inplace.is_repeated(self):
+        inplace.warn_of_repeated("masked_fill_", "tensor[mask] = scalar")
+        self[mask.expand(tuple(self.shape))] = value
+        return self
     return _masked_fill_(self, mask, value)
 
 
