@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from llvmlite import ir
 from numba import njit
@@ -335,7 +337,7 @@ def shift_right_int(x, y):
     return x >> where((y < 0) | (y >= 63), 63, y)
 
 
-_HELPERS = {
+_HELPERS: dict[str, dict[str, Callable]] = {
     "float": {
         "sign": sign,
         "remainder": remainder_float,

@@ -53,10 +53,10 @@ def kernel(text: str, dtype: str, result: str, extra=()):
 
 
 def _element(name: str):
-    kind = np.dtype(name)
+    kind: np.dtype = np.dtype(name)
 
     def place(base: int, index: int) -> np.ndarray:
-        return np.frombuffer((ctypes.c_char * kind.itemsize).from_address(base + index * kind.itemsize), kind)
+        return np.ndarray((1,), kind, (ctypes.c_char * kind.itemsize).from_address(base + index * kind.itemsize))
 
     def get(base, index):
         return place(int(base), int(index))[0]

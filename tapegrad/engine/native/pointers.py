@@ -35,6 +35,8 @@ I64, F64, BOOL, VOID = Type("int64", _i64), Type("float64", ir.DoubleType()), Ty
 class Row(Type):
     """A pointer to a row of a table; its value is the address."""
 
+    struct: layout.Struct
+
     def __init__(self, struct: layout.Struct):
         super().__init__(f"{struct.name}*", _i64)
         object.__setattr__(self, "struct", struct)
@@ -130,7 +132,7 @@ def _state(builder, arguments):
 the_state = Primitive("the_state", StatePointer, (), _state)  # the address of the symbol `tg_state`, bound when the object is loaded
 
 
-def _pointer(builder, address, kind: str):
+def _element(builder, address, kind: str):
     """`base + offset` as a pointer of a kind: LLVM vectorises loops over offsets from a pointer, not over sums of integers."""
     pointer = _IR[kind].as_pointer()
     if getattr(address, "opname", None) != "add":
@@ -142,12 +144,12 @@ def _pointer(builder, address, kind: str):
 
 def _loader(kind: str) -> Primitive:
     result = F64 if kind in ("f64", "f32") else I64
-    return Primitive(f"load_{kind}", result, (I64,), lambda b, a: _load(b, _pointer(b, a[0], kind), kind))
+    return Primitive(f"load_{kind}", result, (I64,), lambda b, a: _load(b, _element(b, a[0], kind), kind))
 
 
 def _storer(kind: str) -> Primitive:
     value = F64 if kind in ("f64", "f32") else I64
-    return Primitive(f"store_{kind}", VOID, (I64, value), lambda b, a: _store(b, _pointer(b, a[0], kind), a[1], kind))
+    return Primitive(f"store_{kind}", VOID, (I64, value), lambda b, a: _store(b, _element(b, a[0], kind), a[1], kind))
 
 
 load_i64, load_i32, load_u8, load_f64, load_f32 = map(_loader, ("i64", "i32", "u8", "f64", "f32"))
