@@ -30,6 +30,15 @@ EXPRESSIONS = [
     "m.signbit(m.ones(3), out=m.ones(3))",
     "m.nansum(m.tensor([1.0, float('nan')]), 0, out=m.ones((), dtype=m.float64))",
     "m.nansum(m.tensor([1, 2]), 0)",
+    # numbers given as 0-d tensors, and torch's forms of old
+    "m.isclose(m.ones(2), m.ones(2), m.tensor(1.5), m.tensor(1))",
+    "m.isclose(m.ones(2), m.ones(2), m.tensor(1.5, requires_grad=True), m.tensor(1))",
+    "m.addcmul(m.ones(2), 0.5, m.ones(2), m.ones(2))",
+    "m.ones(2).addcdiv_(2, m.ones(2), m.ones(2))",
+    "m.ones(2, dtype=m.int32).type(m.Tensor)",
+    "m.gradient(m.tensor([1 + 2j, 2.0, 3j]), spacing=1 + 1j)[0]",
+    "m.cov(m.tensor([1 + 2j, 2.0, 3j]), aweights=m.tensor([1.0, 1.0, 2.0])).real",
+    "m.logcumsumexp(m.zeros(2, dtype=m.float64), 0, out=m.zeros(2))",
     # dtypes that an op does not know
     "m.histogram(m.tensor(1, dtype=m.int32), 1)",
     "m.bincount(m.ones(3))",

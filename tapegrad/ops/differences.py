@@ -104,6 +104,8 @@ def logcumsumexp(input, dim, *, out=None):
     dim = wrap_dim(dim, tensor_argument("logcumsumexp", input).ndim)
     if input.dtype.category < dtypes.FLOAT:
         raise NotImplementedError(f"\"logcumsumexp_out_cpu\" not implemented for '{input.dtype.scalar_name}'")
+    if out is not None and out.dtype is not input.dtype:
+        raise RuntimeError(f"expected scalar_type {input.dtype.scalar_name} but found {out.dtype.scalar_name}")
     array = input.detach()._values()
     with np.errstate(all="ignore"):
         running = complex_log_sums if input.dtype.is_complex else np.logaddexp.accumulate
@@ -209,7 +211,7 @@ def gradient(input, *, spacing=None, dim=None, edge_order=1):
     dims = [wrap_dim(d, input.ndim) for d in dims]
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
-    if spacing is None or isinstance(spacing, (int, float)):
+    if spacing is None or isinstance(spacing, (int, float, complex)):
         spacings = [1.0 if spacing is None else spacing] * len(dims)
     else:
         spacings = [spacing] if hasattr(spacing, "_slot") else list(spacing)

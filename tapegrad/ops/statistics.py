@@ -197,7 +197,7 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
         centred = x - (x * weights).sum(1, True) / total
         other = centred * weights
         unit = (weights * aweights).sum() / total if aweights is not None and correction != 0 else 1
-        norm = (total - correction * unit).to(x.dtype).clamp(min=0)
+        norm = (total - correction * unit).clamp(min=0).to(x.dtype)
     result = centred @ other.mH / norm
     return result.squeeze()
 

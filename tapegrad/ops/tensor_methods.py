@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+
 import numpy as np
 
 from tapegrad import core, creation, dtypes, formats, geometry, modes
@@ -251,10 +254,13 @@ def close_samples(level, f, input, other, *args, **kwargs):
     return level.wrap(f(level.aligned(input, rank), level.aligned(other, rank), *args, **kwargs))
 
 
-def check_tolerances(rtol, atol) -> None:
+def tolerances(rtol, atol) -> tuple[float, float]:
+    """Both as numbers; 0-d tensors stand for theirs."""
+    rtol, atol = float(rtol), float(atol)
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not value >= 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value:g}")
+    return rtol, atol
 
 
 @function(method=True, batch=close_samples)
@@ -262,7 +268,7 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """|input - other| <= atol + rtol * |other|, elementwise."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
-    check_tolerances(rtol, atol)
+    rtol, atol = tolerances(rtol, atol)
     geometry.broadcast_shapes(tuple(input.shape), tuple(other.shape))
     return creation.from_array(np.isclose(input._values(), other._values(), rtol, atol, equal_nan), dtypes.bool_)
 
@@ -272,7 +278,7 @@ def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Whether all elements are close."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
-    check_tolerances(rtol, atol)
+    rtol, atol = tolerances(rtol, atol)
     geometry.broadcast_shapes(tuple(input.shape), tuple(other.shape))
     return bool(np.allclose(input._values(), other._values(), rtol, atol, equal_nan))
 
@@ -308,7 +314,28 @@ def round_(self, *, decimals=0):
     return inplace.by_function(round)(self, decimals=decimals)
 
 
+def number_first(f):
+    """`f(input, tensor1, tensor2, value=)` that takes `f(input, value, tensor1, tensor2)` as well, torch's form of old."""
+
+    @functools.wraps(f)
+    def either(input, *args, **kwargs):
+        if len(args) == 3:
+            name = f.__name__
+            warnings.warn(
+                f"This overload of {name} is deprecated:\n\t{name}(Tensor input, Number value, Tensor tensor1, Tensor tensor2, *, Tensor out = None)\n"
+                f"Consider using one of the following signatures instead:\n\t{name}(Tensor input, Tensor tensor1, Tensor tensor2, *, Number value = 1, "
+                "Tensor out = None)",
+                UserWarning,
+                stacklevel=4,
+            )
+            return f(input, *args[1:], value=args[0], **kwargs)
+        return f(input, *args, **kwargs)
+
+    return either
+
+
 @function(method=True)
+@number_first
 def addcmul(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 * tensor2."""
     term = tensor1 * tensor2
@@ -316,6 +343,7 @@ def addcmul(input, tensor1, tensor2, *, value=1, out=None):
 
 
 @function(method=True)
+@number_first
 def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 / tensor2."""
     if all(x.dtype.category <= dtypes.INTEGER for x in (tensor1, tensor2)):

@@ -85,6 +85,8 @@ class Conversions(Handle):
         if not isinstance(dtype, (str, type)):
             raise TypeError("dtype must be a type, str, or dtype object")
         name = dtype.rpartition(".")[2] if isinstance(dtype, str) else dtype.__name__
+        if name == "Tensor":
+            return self.to(dtypes.default_dtype())
         for d in BY_CODE:
             if d.legacy == name:
                 return self.to(d)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import types
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,8 @@ def _element(name: str):
     kind: np.dtype = np.dtype(name)
 
     def place(base: int, index: int) -> np.ndarray:
-        return np.ndarray((1,), kind, (ctypes.c_char * kind.itemsize).from_address(base + index * kind.itemsize))
+        memory: Any = (ctypes.c_char * kind.itemsize).from_address(base + index * kind.itemsize)
+        return np.frombuffer(memory, kind)
 
     def get(base, index):
         return place(int(base), int(index))[0]
