@@ -378,3 +378,14 @@ def test_complex_half_follows():
     assert (tg.ones(2, dtype=tg.float16) + 1j).dtype is tg.complex32 and (z * z).tolist() == [-3 + 4j, 8 - 6j]
     (z * z.conj()).real.sum().backward()
     assert z.grad.dtype is tg.complex32 and z.grad.tolist() == [2 + 4j, 6 - 2j] and z.real.dtype is tg.float16
+
+
+@pytest.mark.parametrize("source", [tg.float32, tg.float64, tg.bfloat16])
+def test_numbers_beyond_the_range_of_integers(source):
+    """As PyTorch has it on x86: the least int32, the low bytes of that for narrower types."""
+    least = -(2**31)
+    x = tg.tensor([3e9, -3e9, 1e30, float("nan"), float("-inf"), -1.5, 300.0] * 5, dtype=source)
+    assert x.to(tg.int32).tolist() == ([least] * 5 + [-1, 300]) * 5
+    assert x.to(tg.int16).tolist() == ([0] * 5 + [-1, 300]) * 5
+    assert x.to(tg.int8).tolist() == ([0] * 5 + [-1, 44]) * 5
+    assert x.to(tg.int64).tolist()[2:5] == [-(2**63)] * 3

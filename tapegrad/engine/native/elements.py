@@ -100,6 +100,14 @@ def _narrow(builder, value, name):
     return value
 
 
+def _to_int32(builder, value):
+    """A real number cut off to an int32; the least one for what is out of range or nan, as x86's instruction has it."""
+    bound = ir.Constant(value.type, 2.0**31)
+    fits = builder.and_(builder.fcmp_ordered(">=", value, ir.Constant(value.type, -(2.0**31))), builder.fcmp_ordered("<", value, bound))
+    whole = builder.fptosi(builder.select(fits, value, ir.Constant(value.type, 0.0)), _i32)
+    return builder.select(fits, whole, ir.Constant(_i32, -(2**31)))
+
+
 def _element(name):
     kind, llvm_type = TYPES[name]
     alignment = {"complex64": 4, "complex128": 8, "complex32": 2}.get(name)
@@ -119,8 +127,11 @@ def _element(name):
         def generate(context, builder, sig, args):
             element, given = args[2], sig.args[2]
             if isinstance(given, types.Float) and isinstance(kind, types.Integer):
-                # By way of int64, so that negative numbers wrap in every narrower type.
-                element, given = context.cast(builder, element, given, types.int64), types.int64
+                # By way of a wider type, so that negative numbers wrap; which one shows in what is out of range.
+                if name in ("int32", "int16", "int8"):
+                    element, given = _to_int32(builder, element), types.int32
+                else:
+                    element, given = context.cast(builder, element, given, types.int64), types.int64
             element = _narrow(builder, context.cast(builder, element, given, kind), name)
             builder.store(element, pointer(builder, args[0], args[1]), align=alignment)
             return context.get_dummy_value()
