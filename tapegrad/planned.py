@@ -109,9 +109,9 @@ def teaching(callable_, code: int):
 
     def run(*args, **kwargs):
         mine, outer = core.thread_id(), thread.value
-        thread.value = mine
-        plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
-        try:
+        try:  # from here on: an interruption may come with any call
+            thread.value = mine
+            plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
             result = callable_(*args, **kwargs)
         finally:
             thread.value = outer if outer == mine else 0  # never another thread's, which may be through by now

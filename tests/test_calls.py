@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
+from tapegrad.engine.bind import state_cell
 from tapegrad.ops import plan as plans
 
 ROUNDS = range(3)  # the first call teaches, some only the second; the others are answered
@@ -179,3 +180,15 @@ def test_a_function_that_calls_another_served_one_is_taught_too():
     finally:
         plans.remember = remember
     assert taught and len(taught) <= 2  # at the first call alone
+
+
+def test_an_interruption_while_the_cache_is_taught_does_not_switch_it_off(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    x = tg.ones(4, 9)
+    monkeypatch.setattr(plans, "forget_last", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        x.logsumexp(1)
+    monkeypatch.undo()
+    assert state_cell("teaching").value == 0
