@@ -127,11 +127,10 @@ def launch(kernel, args, n):
     cond_broadcast(pool + WORK)
     while load_i64(pool + UNCLAIMED) > 0:
         take_share(pool, 0)
-    left = load_i64(pool + PENDING)
-    while left > 0:
-        if linger(pool, PENDING, left) == 0:
+    while load_i64(pool + PENDING) > 0:
+        # The last share may have been done while the mutex was free: its signal does not come again.
+        if linger(pool, PENDING, load_i64(pool + PENDING)) == 0 and load_i64(pool + PENDING) > 0:
             cond_wait(pool + DONE, pool + MUTEX)
-        left = load_i64(pool + PENDING)
     mutex_unlock(pool + MUTEX)
 
 
