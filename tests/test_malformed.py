@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -93,4 +94,5 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    os.chdir(tempfile.mkdtemp())  # a call of save may be right by chance
     print(run(options.count, options.seed), "refused of", options.count)
