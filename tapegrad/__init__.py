@@ -15,7 +15,8 @@ import math as _math
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from tapegrad import core, dtypes
+from tapegrad import cautions as _cautions, core, dtypes
+from tapegrad.cautions import is_warn_always_enabled, set_warn_always
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
 from tapegrad.formats import channels_last, channels_last_3d, contiguous_format, layout, memory_format, preserve_format, strided
@@ -77,12 +78,10 @@ def get_default_device():
 
 def set_default_tensor_type(t) -> None:
     """The old form of `set_default_dtype`: a constructor such as `DoubleTensor`, or its name."""
-    import warnings
-
-    warnings.warn(
-        "tapegrad.set_default_tensor_type() is deprecated, please use tapegrad.set_default_dtype() and tapegrad.set_default_device() as "
-        "alternatives.", UserWarning, stacklevel=2,
-    )  # fmt: skip
+    _cautions.warn_once(
+        "tapegrad.set_default_tensor_type() is deprecated as of PyTorch 2.1, please use tapegrad.set_default_dtype() and "
+        "tapegrad.set_default_device() as alternatives."
+    )
     kind = _TYPES.get(t.rpartition(".")[2]) if isinstance(t, str) else t
     if kind is None or kind not in _TYPES.values():
         raise TypeError("invalid type object")

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from tapegrad import core, dtypes, geometry, modes, writing
+from tapegrad.cautions import warn_once
 from tapegrad.dtypes import BY_CODE, FLOAT, INTEGER
 from tapegrad.engine import layout
 from tapegrad.ops import checks
@@ -128,21 +129,10 @@ def convert(tensor, d: dtypes.dtype):
     return finish(OPS["to_" + d.name], [tensor])
 
 
-_warned: set[str] = set()
-
-
-def warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        import warnings
-
-        warnings.warn(text, UserWarning, stacklevel=4)
-
-
 def warn_of_loss(source: dtypes.dtype, target: dtypes.dtype) -> None:
     """torch's warning, once, when complex values become real ones."""
     if source.is_complex and not target.is_complex and target is not dtypes.bool_:
-        warn_once("Casting complex values to real discards the imaginary part")
+        warn_once("Casting complex values to real discards the imaginary part", stacklevel=4)
 
 
 FAILURES = {-1: "mixed", -2: "failed", -3: "memory"}

@@ -25,6 +25,7 @@ def isolation(request):
     np.random.seed(seed)
     tg.set_default_dtype(tg.float32)
     tg.set_grad_enabled(True)
+    tg.set_warn_always(True)  # what is given once would be seen by the first test only
     yield
     tg.set_default_dtype(tg.float32)
     tg.set_grad_enabled(True)

@@ -165,3 +165,10 @@ def test_repeat_takes_any_layout():
 def test_arange_of_more_elements_than_there_can_be():
     with pytest.raises(RuntimeError, match="possible overflow"):
         tg.arange(1e-38, 3e38)
+
+
+def test_what_stands_for_a_default_and_for_a_size():
+    """As in torch None stands for False, and a truth value for a size unless it is the first."""
+    for t in (tg.ones(1, requires_grad=None), tg.rand(1, requires_grad=None), tg.empty_like(tg.ones(1), requires_grad=None), tg.ones(1, pin_memory=None)):
+        assert not t.requires_grad
+    assert tuple(tg.ones(3, True).shape) == (3, 1) == tuple(tg.zeros([3, True]).shape)

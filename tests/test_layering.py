@@ -10,7 +10,7 @@ import tapegrad
 ROOT = Path(tapegrad.__file__).parent
 # From the ground up.  A unit (a folder, a file, or one of the files of `ops` that others build on) imports at its top only what is below it.
 LAYERS = [
-    "device samples dtypes maths printing restricted ops.registry ops.transformable",
+    "cautions device samples dtypes maths printing restricted ops.registry ops.transformable",
     "engine generator limits ops.checks ops.public",
     "geometry kernels",
     "core formats ops.formulas ops.loops",

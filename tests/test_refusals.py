@@ -25,6 +25,13 @@ CALLS = [
     ("tg.sum()", TypeError, COMBINATION.format("sum", "") + "one of:\n * (Tensor input, *, torch.dtype dtype = None)\n * (Tensor input, tuple of ints dim"),
     ("tg.gather(x, 0)", TypeError, 'gather() missing 1 required positional arguments: "index"'),
     ("tg.zeros()", TypeError, 'zeros() missing 1 required positional arguments: "size"'),
+    # sizes one by one
+    ("tg.ones(0.5, 2)", TypeError, "ones() takes 1 positional argument but 2 were given"),
+    ("tg.ones(2, 0.5)", TypeError, "ones(): argument 'size' failed to unpack the object at pos 2"),
+    ("tg.zeros(tg.tensor(2.), 2)", TypeError, "zeros() takes 1 positional argument but 2 were given"),
+    ("x.repeat(0.5, 2)", TypeError, "repeat() takes 1 positional argument but 2 were given"),
+    ("tg.ones(True, 2)", TypeError, "ones() takes 1 positional argument but 2 were given"),
+    ("tg.ones(4).view(0, -1)", RuntimeError, "shape '[0, -1]' is invalid for input of size 4"),
     # keywords
     ("tg.exp(x, foo=1)", TypeError, "exp() got an unexpected keyword argument 'foo'"),
     ("tg.cumsum(x, 0, dim=1)", TypeError, "cumsum() got multiple values for argument 'dim'"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tapegrad import core, modes
 from tapegrad.autograd.engine import Engine, Sweep, is_reached
+from tapegrad.cautions import warn_once
 from tapegrad.engine import layout
 from tapegrad.modes import enable_grad, inference_mode, is_multithreading_enabled, no_grad, set_grad_enabled, set_multithreading_enabled
 from tapegrad.ops.transformable import ACTIVE, level_of
@@ -141,11 +142,10 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     seeds = _seed(outputs, gradients)
     _check_roots(outputs)
     if create_graph:
-        warnings.warn(
+        warn_once(
             "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient which can cause a "
             "memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you have to use this function, make sure "
             "to reset the .grad fields of your parameters to None after use to break the cycle and avoid the leak.",
-            UserWarning,
             stacklevel=3,
         )
     retain = create_graph if retain_graph is None else retain_graph

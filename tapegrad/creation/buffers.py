@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from tapegrad.cautions import warn_once
 from tapegrad.creation.data import build
 from tapegrad.creation.elements import check_dtype, finish, share, unsupported
 from tapegrad.device import check as check_device
@@ -20,7 +21,7 @@ READ_ONLY = (
 
 
 def warn_read_only(what: str) -> None:
-    warnings.warn(READ_ONLY.format(what, what, what), UserWarning, stacklevel=4)
+    warn_once(READ_ONLY.format(what, what, what), stacklevel=4)
 
 
 def over(array: np.ndarray, d: Dtype):

@@ -101,6 +101,12 @@ def plain_data(data, d: Dtype):
     return data
 
 
+COPY_CONSTRUCTED = (
+    "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+    "sourceTensor.detach().clone().requires_grad_(True), rather than {}(sourceTensor)."
+)
+
+
 @function()
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """A leaf tensor with a copy of `data` (numbers, nested sequences, arrays, tensors).
@@ -117,12 +123,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     check_device(device)
     d = check_dtype(dtype, "tensor")
     if hasattr(data, "_slot"):
-        warnings.warn(
-            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
-            "sourceTensor.detach().clone().requires_grad_(True), rather than tapegrad.tensor(sourceTensor).",
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn(COPY_CONSTRUCTED.format("tapegrad.tensor"), UserWarning, stacklevel=2)
         result = data.detach().clone() if d is None else data.detach().to(d, copy=True)
         return finish(result, requires_grad)
     t = build(data, d)

@@ -37,11 +37,9 @@ def finish(tensor, requires_grad: bool = False):
     """The last step of every factory: inference mode, requires_grad."""
     if modes.word() & modes.INFERENCE:
         core.set_field(tensor._slot, core.FLAGS, core.get_field(tensor._slot, core.FLAGS) | layout.INFERENCE)
-    if requires_grad is not False:
+    if requires_grad is not False and requires_grad is not None:
         if not isinstance(requires_grad, builtins.bool):
             raise TypeError(f"argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
-        if not requires_grad:
-            return tensor
         if not tensor.dtype.differentiable:
             raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
         tensor._require_grad()

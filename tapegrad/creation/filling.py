@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from types import NoneType
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def size_of(name: str, args: tuple) -> tuple:
     for k, size in enumerate(args):
         if hasattr(size, "_slot") and size.ndim == 0 and size.dtype.category <= dtypes.INTEGER:
             size = size.item()
-        if isinstance(size, builtins.bool) or not hasattr(size, "__index__"):
+        if (isinstance(size, builtins.bool) and k == 0) or not hasattr(size, "__index__"):
             raise TypeError(
                 f"{name}(): argument 'size' (position 1) must be tuple of ints, but found element of type {type(size).__name__} at pos {k}"
             )
@@ -60,7 +61,7 @@ def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=N
         check_device(device)
     if layout is not None and str(layout) != "tapegrad.strided":
         raise TypeError(f"{name}(): argument 'layout' must be torch.layout, not {type(layout).__name__}")
-    if not isinstance(pin_memory, builtins.bool):
+    if not isinstance(pin_memory, (builtins.bool, NoneType)):
         raise TypeError(f"{name}(): argument 'pin_memory' must be bool, not {type(pin_memory).__name__}")
     wanted = check_dtype(dtype, name) if out is not None and hasattr(out, "_slot") else None
     if wanted is not None and wanted is not out.dtype:

@@ -101,7 +101,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "generator": ("torch.Generator", lambda x: type_name(x) == "torch._C.Generator"),
     "object": ("object", lambda x: True),
 }  # fmt: skip
-BY_VALUE = ("Number", "complex", "float", "int", "size")  # kinds for which it depends on its value whether a tensor will do
+BY_VALUE = ("Number", "complex", "float", "int", "size", "ints", "sizes")  # kinds for which it depends on its value whether a tensor will do
 
 
 class Late(TypeError):
@@ -134,7 +134,7 @@ class Parameter:
                     raise Late(f"expected Tensor as element {at} in argument {number}, but got {type_name(item)}")
         elif self.kind in ("ints", "sizes") and isinstance(value, (tuple, list)):
             for at, item in enumerate(value):
-                words = "" if is_size(item) else f"type must be tuple of ints,but got {type_name(item)}"
+                words = "" if is_size(item) or isinstance(item, bool) else f"type must be tuple of ints,but got {type_name(item)}"
                 if not words and type(item) is int and not -(2**63) <= item < 2**63:
                     words = "Overflow when unpacking long long"
                 if words:
@@ -163,7 +163,7 @@ class Form:
 
     def trouble(self, name: str, args: tuple, kwargs: dict) -> str | None:
         """What is wrong with a call in this form, None if nothing."""
-        if len(args) > self.positional and not self.many:
+        if len(args) > self.positional and not (self.many and KINDS[self.parameters[0].kind][1](args)):
             return self.too_many(name, len(args))
         left = len(kwargs)
         at = 0
@@ -187,7 +187,7 @@ class Form:
                 at = len(args)
                 continue
             else:
-                return self.unfit(name, p, value, at if by_position else None, args)
+                return self.unfit(name, p, value, at if by_position else None)
             at += by_position
             left -= found and not by_position
         if left:
@@ -205,13 +205,11 @@ class Form:
             return f"{name}() takes from {self.least} to {self.positional} positional arguments but {given} were given"
         return f"{name}() takes {self.positional} positional argument{'s' * (self.positional != 1)} but {given} {'was' if given == 1 else 'were'} given"
 
-    def unfit(self, name: str, p: Parameter, value, at: int | None, args: tuple) -> str:
+    def unfit(self, name: str, p: Parameter, value, at: int | None) -> str:
         kind = KINDS[p.kind][0]
         where = f"{name}(): argument '{p.name}'" + ("" if at is None else f" (position {at + 1})") + f" must be {kind}"
-        if at is not None and p.kind in ("ints", "sizes"):
-            items = value if isinstance(value, (tuple, list)) else args if self.many else ()
-            if items and len(items) > (not isinstance(value, (tuple, list))):
-                return f"{where}, but found element of type {type_name(items[0])} at pos 0"
+        if at is not None and p.kind in ("ints", "sizes") and isinstance(value, (tuple, list)) and value:
+            return f"{where}, but found element of type {type_name(value[0])} at pos 0"
         return f"{where}, not {type_name(value)}"
 
     def marked(self, args: tuple, kwargs: dict) -> str | None:

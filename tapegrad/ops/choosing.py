@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import dtypes, geometry
+from tapegrad.cautions import warn_once
 from tapegrad.ops import checks
 from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function, method
@@ -110,7 +111,7 @@ def where(condition, input=None, other=None, *, out=None):
             f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.scalar_name}"
         )
     if condition.dtype is dtypes.uint8:
-        dispatch.warn_once(
+        warn_once(
             "where received a uint8 condition tensor. This behavior is deprecated and will be removed in a future version of PyTorch. Use a "
             "boolean condition instead."
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn_once
 from tapegrad.ops import lapack
 from tapegrad.ops import plan as plans
 from tapegrad.ops.matrix_checks import check_info, column_major, floating, matrix, square, values, with_out
@@ -158,6 +159,12 @@ def lu_factor(A, *, pivot=True):
 @function(name="lu", method=True)
 def lu_legacy(A, pivot=True, get_infos=False, out=None):
     """(LU, pivots) or, with `get_infos`, (LU, pivots, info).  See `tapegrad.linalg.lu_factor`."""
+    warn_once(
+        "torch.lu is deprecated in favor of torch.linalg.lu_factor / torch.linalg.lu_factor_ex and will be removed in a future PyTorch release.\n"
+        "LU, pivots = torch.lu(A, compute_pivots)\nshould be replaced with\nLU, pivots = torch.linalg.lu_factor(A, compute_pivots)\nand\n"
+        "LU, pivots, info = torch.lu(A, compute_pivots, get_infos=True)\nshould be replaced with\n"
+        "LU, pivots, info = torch.linalg.lu_factor_ex(A, compute_pivots)"
+    )
     packed, pivots, info = lu_factor_ex(A, pivot=pivot)
     if not get_infos:
         refuse_zero_pivot("torch.linalg.lu_factor_ex", info._array())
@@ -254,6 +261,11 @@ def cholesky(A, *, upper=False):
 @with_out
 def cholesky_legacy(input, upper=False):
     """`tapegrad.linalg.cholesky`."""
+    warn_once(
+        "torch.cholesky is deprecated in favor of torch.linalg.cholesky and will be removed in a future PyTorch release.\nL = torch.cholesky(A)\n"
+        "should be replaced with\nL = torch.linalg.cholesky(A)\nand\nU = torch.cholesky(A, upper=True)\nshould be replaced with\n"
+        "U = torch.linalg.cholesky(A).mH\nThis transform will produce equivalent results for all valid (symmetric positive definite) inputs."
+    )
     if input.ndim < 2:
         raise RuntimeError("cholesky: The input tensor input must have at least 2 dimensions.")
     square("cholesky", input)
@@ -323,4 +335,9 @@ QrLegacyResult = return_type("qr", "Q", "R")
 @function(name="qr", method=True)
 def qr_legacy(input, some=True, *, out=None):
     """`tapegrad.linalg.qr`, reduced if `some`, else complete."""
+    warn_once(
+        "torch.qr is deprecated in favor of torch.linalg.qr and will be removed in a future PyTorch release.\nThe boolean parameter 'some' has been "
+        "replaced with a string parameter 'mode'.\nQ, R = torch.qr(A, some)\nshould be replaced with\n"
+        "Q, R = torch.linalg.qr(A, 'reduced' if some else 'complete')"
+    )
     return QrLegacyResult(*qr(input, "reduced" if some else "complete", out=out))

@@ -6,8 +6,8 @@ import numpy as np
 
 from tapegrad import dtypes
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn_once
 from tapegrad.creation import convert_number
-from tapegrad.dispatch import warn_once
 from tapegrad.ops import picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.index_writes import add_at

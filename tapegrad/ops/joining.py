@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn_once
 from tapegrad.ops import moves
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
@@ -322,9 +323,12 @@ def roll(input, shifts, dims=None):
 
 
 @function()
-def meshgrid(*tensors, indexing="ij"):
+def meshgrid(*tensors, indexing=None):
     """Coordinate grids of 1-D tensors."""
     tensors = sequence("meshgrid", tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors)
+    if indexing is None:
+        warn_once("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.")
+        indexing = "ij"
     if not tensors:
         raise RuntimeError("meshgrid expects a non-empty TensorList")
     for x in tensors:

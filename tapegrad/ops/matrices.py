@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn_once
 from tapegrad.ops import plan as plans
 from tapegrad.ops.least_squares import tolerances
 from tapegrad.ops.matrix_checks import broadcast_batches, floating, matrix, square, values, with_out
@@ -232,6 +233,10 @@ def product_of(chain, cut, i, j):
 @function()
 def chain_matmul(*matrices, out=None):
     """`tapegrad.linalg.multi_dot` of its arguments."""
+    warn_once(
+        "torch.chain_matmul is deprecated and will be removed in a future PyTorch release. Use torch.linalg.multi_dot instead, which accepts a "
+        "list of two or more tensors rather than multiple parameters."
+    )
     return into(out, matrices[0]) if len(matrices) == 1 else multi_dot(matrices, out=out)
 
 
@@ -269,6 +274,10 @@ def cross(input, other, *, dim=-1, out=None):
 def cross_legacy(input, other, dim=None, *, out=None):
     """`tapegrad.linalg.cross` along `dim`, or along the first dim of size 3."""
     if dim is None:
+        warn_once(
+            "Using torch.cross without specifying the dim arg is deprecated.\nPlease either pass the dim explicitly or simply use torch.linalg.cross."
+            "\nThe default value of dim will change to agree with that of linalg.cross in a future release."
+        )
         dim = next((d for d, s in enumerate(input.shape) if s == 3), None)
         if dim is None:
             raise RuntimeError("no dimension of size 3 in input")

@@ -6,6 +6,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn_once
 from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import dynamic_shape
 from tapegrad.ops.extrema import pick_along
@@ -292,6 +293,12 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
         if sorter.dtype is not dtypes.int64:
             raise RuntimeError(f"torch.searchsorted(): sorter must be a tensor of long dtype but got dtype {sorter.dtype.scalar_name}")
         keys = np.take_along_axis(keys, sorter.numpy(), -1)
+    for what, t in (("boundary", sorted_sequence), ("input value", input)):
+        if hasattr(t, "_slot") and not t.is_contiguous():
+            warn_once(
+                f"torch.searchsorted(): {what} tensor is non-contiguous, this will lower the performance due to extra data copy when converting "
+                f"non-contiguous tensor to contiguous, please use contiguous {what} tensor if possible. This message will only appear once per program."
+            )
     way = "right" if right else "left"
     if keys.ndim == 1:
         found = np.searchsorted(keys, values, way)

@@ -44,12 +44,12 @@ def resolve_shape(shape: tuple, numel: int) -> tuple:
         if size != -1:
             known *= size
     if -1 in shape:
-        if known == 0:
+        if known == 0 and numel == 0:
             raise RuntimeError(
                 f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified dimension size -1 can be any value and is "
                 "ambiguous"
             )
-        if numel % known:
+        if known == 0 or numel % known:
             raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel}")
         shape = tuple(numel // known if size == -1 else size for size in shape)
     elif known != numel:

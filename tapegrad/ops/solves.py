@@ -9,6 +9,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn_once
 from tapegrad.ops import lapack
 from tapegrad.ops import plan as plans
 from tapegrad.ops.matrix_checks import broadcast_batches, check_info, column_major, floating, matrix, same_dtype, square, values, with_out
@@ -200,6 +201,11 @@ TriangularSolveResult = return_type("triangular_solve", "solution", "cloned_coef
 @with_out
 def triangular_solve(b, A, upper=True, transpose=False, unitriangular=False):
     """(X, a copy of A) with A X = b.  See `tapegrad.linalg.solve_triangular`."""
+    warn_once(
+        "torch.triangular_solve is deprecated in favor of torch.linalg.solve_triangularand will be removed in a future PyTorch release.\n"
+        "torch.linalg.solve_triangular has its arguments reversed and does not return a copy of one of the inputs.\n"
+        "X = torch.triangular_solve(B, A).solution\nshould be replaced with\nX = torch.linalg.solve_triangular(A, B)."
+    )
     if A.ndim < 2 or b.ndim < 2:
         which, name = (A, "A") if A.ndim < 2 else (b, "b")
         raise RuntimeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import warnings
 
 import numpy as np
 
@@ -190,6 +191,7 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
         centred = x - mean
         other, norm = centred, builtins.max(total - correction, 0)
         norm = x.new_full((), norm)
+        freedom = total - correction
     else:
         total = weights.sum()
         if x.shape[1] and builtins.bool(total == 0):
@@ -197,7 +199,12 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
         centred = x - (x * weights).sum(1, True) / total
         other = centred * weights
         unit = (weights * aweights).sum() / total if aweights is not None and correction != 0 else 1
-        norm = (total - correction * unit).clamp(min=0).to(x.dtype)
+        freedom = total - correction * unit
+        norm = freedom.clamp(min=0).to(x.dtype)
+    if freedom <= 0:
+        warnings.warn(
+            "cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.", UserWarning, stacklevel=4
+        )
     result = centred @ other.mH / norm
     return result.squeeze()
 

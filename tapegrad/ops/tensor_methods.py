@@ -10,6 +10,7 @@ import numpy as np
 from tapegrad import core, creation, dtypes, formats, geometry, modes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn_once
 from tapegrad.engine import layout
 from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
@@ -185,6 +186,8 @@ for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("long"
 @method()
 def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     """A tensor of `data`, in this tensor's dtype unless another is given."""
+    if hasattr(data, "_slot"):
+        warnings.warn(creation.COPY_CONSTRUCTED.format("tensor.new_tensor"), UserWarning, stacklevel=3)
     return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._values(), dtype or self.dtype), requires_grad)
 
 
@@ -321,13 +324,12 @@ def number_first(f):
     def either(input, *args, **kwargs):
         if len(args) == 3:
             name = f.__name__
-            warnings.warn(
+            warn_once(
                 f"This overload of {name} is deprecated:\n\t{name}(Tensor input, Number value, Tensor tensor1, Tensor tensor2, *, Tensor out = None)\n"
                 f"Consider using one of the following signatures instead:\n\t{name}(Tensor input, Tensor tensor1, Tensor tensor2, *, Number value = 1, "
                 "Tensor out = None)",
-                UserWarning,
-                stacklevel=4,
-            )
+                about="overloads", stacklevel=4,
+            )  # fmt: skip
             return f(input, *args[1:], value=args[0], **kwargs)
         return f(input, *args, **kwargs)
 

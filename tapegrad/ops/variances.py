@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 from tapegrad import dtypes, modes
 from tapegrad.autograd.node import record
@@ -75,14 +76,26 @@ def arguments(name, input, args, kwargs):
     return dims_of(dim, input.ndim), keepdim, correction
 
 
+def warn_of_freedom(name, input, dims, correction):
+    """torch's warning, given each time, of a divisor n - correction that is not positive."""
+    if (0 if 0 in input.shape else math.prod(input.shape[d] for d in dims)) <= correction:
+        warnings.warn(
+            f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor (input numel divided by output "
+            "numel).", UserWarning, stacklevel=6,
+        )  # fmt: skip
+
+
 def spread(op, name, input, args, kwargs, root):
-    return spread_over(op, name, input, *arguments(name, input, args, kwargs), root)
+    dims, keepdim, correction = arguments(name, input, args, kwargs)
+    warn_of_freedom(name, input, dims, correction)
+    return spread_over(op, name, input, dims, keepdim, correction, root)
 
 
 def with_mean(op, part, name, input, args, kwargs, root):
     """(var or std, mean) as the two outputs of one node."""
     input = tensor_argument(name, input)
     dims, keepdim, correction = arguments(name, input, args, kwargs)
+    warn_of_freedom(name, input, dims, correction)
     if ACTIVE:
         return spread_over(part, "std" if root else "var", input, dims, keepdim, correction, root), input.mean(dims, keepdim)
     with modes.no_grad():

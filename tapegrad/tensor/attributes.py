@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import core, formats, geometry
+from tapegrad.cautions import warn_once
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
 from tapegrad.device import CPU
 from tapegrad.dtypes import BY_CODE
@@ -127,26 +128,19 @@ class Attributes(Handle):
         return -1
 
     def _warn_about_0d(self, name: str) -> None:
-        import warnings
-
         if not self.ndim:
-            warnings.warn(
-                f"Tensor.{name} is deprecated on 0-D tensors. This function is the identity in these cases.", UserWarning, stacklevel=3
-            )
+            instead = "Consider using x.conj()." if name in ("H", "mH") else "This function is the identity in these cases."
+            warn_once(f"Tensor.{name} is deprecated on 0-D tensors. {instead}", stacklevel=3)
 
     @property
     def T(self):
         """The dims reversed."""
         self._warn_about_0d("T")
         if self.ndim not in (0, 2):
-            import warnings
-
-            warnings.warn(
+            warn_once(
                 "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a "
                 "future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*tapegrad.arange(x.ndim - 1, -1, -1))` to "
-                "reverse the dimensions of a tensor.",
-                UserWarning,
-                stacklevel=2,
+                "reverse the dimensions of a tensor."
             )
         return self.permute(tuple(reversed(range(self.ndim))))
 

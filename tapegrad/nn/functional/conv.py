@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
+from tapegrad.cautions import warn_once
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import convolution
 from tapegrad.ops.views import tensor_argument
@@ -88,9 +87,8 @@ def convolve(n, input, weight, bias, stride, padding, dilation, groups):
             raise RuntimeError("padding='same' is not supported for strided convolutions")
         total = [d * (k - 1) * (padding == "same") for k, d in zip(weight.shape[2:], dilation)]
         if any(t % 2 for t in total):
-            warnings.warn(
-                "Using padding='same' with even kernel lengths and odd dilation may require a zero-padded copy of the input be created",
-                UserWarning, stacklevel=3,
+            warn_once(
+                "Using padding='same' with even kernel lengths and odd dilation may require a zero-padded copy of the input be created"
             )
         pads = tuple((t // 2, t - t // 2) for t in total)
         check(input, weight, bias, stride, total, dilation, groups, False)
