@@ -49,7 +49,7 @@ def operands_in(op: Elementwise, args, kwargs):
 def function(op: Elementwise, look, in_place: bool, /, *args, **kwargs):
     """An elementwise op called as a function or method; `look` refuses arguments that fit none of its forms."""
     if look is not None:
-        kwargs = look(args, kwargs)
+        args, kwargs = look(args, kwargs)
     values, alpha, rounding, out = operands_in(op, args, kwargs)
     chosen = op if rounding is None else rounded_division(rounding)
     if alpha is not None and alpha != 1:

@@ -192,3 +192,21 @@ def test_an_interruption_while_the_cache_is_taught_does_not_switch_it_off(monkey
         x.logsumexp(1)
     monkeypatch.undo()
     assert state_cell("teaching").value == 0
+
+
+def test_deprecated_forms_are_taken_with_a_warning():
+    """torch's forms of old, with the factors before what they multiply."""
+    x, m, b = tg.tensor([1.0, 2.0]), tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.ones(1, 2, 2)
+    calls = {
+        "add": (lambda: tg.add(x, 2, x), 3 * x), "Tensor.add": (lambda: x.add(2, x), 3 * x), "sub": (lambda: x.sub(2, 3), x - 6),
+        "addmm": (lambda: tg.addmm(2, m, 3, m, m), 2 * m + 3 * m @ m), "Tensor.addmm": (lambda: m.addmm(2, m, m), 2 * m + m @ m),
+        "addmv": (lambda: tg.addmv(2, x, m, x), 2 * x + m @ x), "addcmul": (lambda: tg.addcmul(x, 2, x, x), x + 2 * x * x),
+        "addcdiv": (lambda: x.addcdiv(2, x, x), x + 2), "addbmm": (lambda: tg.addbmm(2, m, b, b), 2 * m + 2), "baddbmm": (lambda: b.baddbmm(2, b, b), b * 4),
+        "add_": (lambda: x.clone().add_(2, x), 3 * x), "addr": (lambda: tg.addr(2, m, 3, x, x), 2 * m + 3 * x[:, None] * x),
+    }  # fmt: skip
+    for name, (call, expected) in calls.items():
+        with pytest.warns(UserWarning, match=f"This overload of {name.rpartition('.')[2]} is deprecated"):
+            assert call().equal(expected), name
+    assert tg.add(input=x, alpha=2, other=x).equal(3 * x)  # all by keyword: today's form
+    with pytest.raises(TypeError, match=r"add\(\) takes 2 positional arguments but 3 were given"):
+        tg.add(x, x, 2)

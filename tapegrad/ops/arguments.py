@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad.cautions import warn_once
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
 
@@ -260,8 +261,8 @@ def lines() -> dict[str, list[str]]:
 
 @functools.cache
 def forms(name: str, method: bool) -> list[Form]:
-    """The forms in which the function, or the method, of that name may be called; [] if they are not known."""
-    return [parsed(line) for line in lines().get("." + name if method else name, ())]
+    """The forms in which the function, or the method, of that name may be called, deprecated ones last; [] if they are not known."""
+    return sorted((parsed(line) for line in lines().get("." + name if method else name, ())), key=lambda form: form.deprecated)
 
 
 def type_name(value) -> str:
@@ -274,8 +275,20 @@ def type_name(value) -> str:
     return f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
 
 
-def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeError | None:
-    """The error for a call that fits no form of `name`, None if it fits one; `method` says that the first argument is the tensor itself."""
+def modern(name: str, form: Form, ways: list[Form], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments of a call in a deprecated form, as `add(x, 2, y)`, in the form that took its place: `add(x, y, alpha=2)`.  Warns once."""
+    words = "".join(f"\n\t{name}{way.text}" for way in ways if not way.deprecated)
+    warn_once(
+        f"This overload of {name} is deprecated:\n\t{name}{form.text}\nConsider using one of the following signatures instead:{words}",
+        about="overload of " + name, stacklevel=5,
+    )  # fmt: skip
+    given = {p.name: value for p, value in zip(form.parameters, args)} | kwargs
+    first = [p.name for p in next(way for way in ways if not way.deprecated).parameters if not p.keyword]
+    return tuple(given.pop(p) for p in first), given
+
+
+def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeError | Form | None:
+    """The error for a call that fits no form of `name`, else the form if it has one; `method` says that the first argument is the tensor itself."""
     ways = forms(name, method)
     args = args[method:]
     name = name.replace(".", "_")
@@ -288,7 +301,7 @@ def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeEr
         for form in ways:
             troubles.append(form.trouble(name, args, kwargs))
             if troubles[-1] is None:
-                return None
+                return form
     except Late as late:
         return TypeError(str(late))
     listed = [form for form in ways if not form.deprecated]
@@ -319,8 +332,8 @@ def described(args: tuple, kwargs: dict, listed: list[Form]) -> str:
 
 
 @functools.cache
-def checker(name: str, method: bool) -> Callable[[tuple, dict], dict] | None:
-    """What raises for a call that fits no form of `name`, and returns its keywords under their own names; None if the forms are not known."""
+def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dict]] | None:
+    """What raises for a call that fits no form of `name`, and returns its arguments, keywords under their own names; None if the forms are not known."""
     ways = forms(name, method)
     if not ways:
         return None
@@ -330,18 +343,21 @@ def checker(name: str, method: bool) -> Callable[[tuple, dict], dict] | None:
     known = {p.name for form in ways for p in form.parameters}
     renamed = {alias: p for p, aliases in ALIASES.items() for alias in aliases if p in known and alias not in known}
 
-    def check(args: tuple, kwargs: dict) -> dict:
+    def check(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         types = (*map(type, args), *kwargs, *map(type, kwargs.values()))
         if types in passed:
-            return kwargs
-        error = misfit(name, args, kwargs, method)
-        if error is not None:
-            raise error
+            return args, kwargs
+        meant = misfit(name, args, kwargs, method)
+        if isinstance(meant, TypeError):
+            raise meant
         if kwargs and not renamed.keys().isdisjoint(kwargs):
-            return {renamed.get(k, k): v for k, v in kwargs.items()}
+            return args, {renamed.get(k, k): v for k, v in kwargs.items()}
+        if meant is not None and meant.deprecated:
+            rest, kwargs = modern(name, meant, ways, args[method:], kwargs)
+            return args[:method] + rest, kwargs
         given = (*args[method:], *kwargs.values())
         if not any(isinstance(v, (tuple, list)) or (hasattr(v, "_slot") and not by_types) for v in given):
             passed.add(types)
-        return kwargs
+        return args, kwargs
 
     return check

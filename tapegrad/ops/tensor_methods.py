@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from tapegrad import core, creation, dtypes, formats, geometry, modes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
-from tapegrad.cautions import warn_once
+from tapegrad.creation.data import COPY_CONSTRUCTED
 from tapegrad.engine import layout
 from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
@@ -187,7 +186,7 @@ for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("long"
 def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     """A tensor of `data`, in this tensor's dtype unless another is given."""
     if hasattr(data, "_slot"):
-        warnings.warn(creation.COPY_CONSTRUCTED.format("tensor.new_tensor"), UserWarning, stacklevel=3)
+        warnings.warn(COPY_CONSTRUCTED.format("tensor.new_tensor"), UserWarning, stacklevel=3)
     return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._values(), dtype or self.dtype), requires_grad)
 
 
@@ -317,27 +316,7 @@ def round_(self, *, decimals=0):
     return inplace.by_function(round)(self, decimals=decimals)
 
 
-def number_first(f):
-    """`f(input, tensor1, tensor2, value=)` that takes `f(input, value, tensor1, tensor2)` as well, torch's form of old."""
-
-    @functools.wraps(f)
-    def either(input, *args, **kwargs):
-        if len(args) == 3:
-            name = f.__name__
-            warn_once(
-                f"This overload of {name} is deprecated:\n\t{name}(Tensor input, Number value, Tensor tensor1, Tensor tensor2, *, Tensor out = None)\n"
-                f"Consider using one of the following signatures instead:\n\t{name}(Tensor input, Tensor tensor1, Tensor tensor2, *, Number value = 1, "
-                "Tensor out = None)",
-                about="overloads", stacklevel=4,
-            )  # fmt: skip
-            return f(input, *args[1:], value=args[0], **kwargs)
-        return f(input, *args, **kwargs)
-
-    return either
-
-
 @function(method=True)
-@number_first
 def addcmul(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 * tensor2."""
     term = tensor1 * tensor2
@@ -345,7 +324,6 @@ def addcmul(input, tensor1, tensor2, *, value=1, out=None):
 
 
 @function(method=True)
-@number_first
 def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 / tensor2."""
     if all(x.dtype.category <= dtypes.INTEGER for x in (tensor1, tensor2)):

@@ -77,7 +77,7 @@ def checked(name: str, method: bool = False):
         def run(*args, **kwargs):
             look = checker(name, method)
             if look is not None:
-                kwargs = look(args, kwargs)
+                args, kwargs = look(args, kwargs)
             return f(*args, **kwargs)
 
         return run
@@ -107,7 +107,7 @@ def transformable(batch=None, linear=(), writes=False, name="", method=False):
         def run(*args, **kwargs):
             look = checker(name, method)
             if look is not None:
-                kwargs = look(args, kwargs)
+                args, kwargs = look(args, kwargs)
             return bare(*args, **kwargs) if ACTIVE else f(*args, **kwargs)
 
         for public in (bare, run):
