@@ -171,7 +171,7 @@ class Program:
             self.emit(f"{x}[{':, ' * dim}{start}::{step}]", (*shape[:dim], length, *shape[dim + 1 :]), x)
         elif kind == "narrow" and n and shape[0] > 1:
             self.emit(f"{x}.narrow(0, 1, {shape[0] - 1})", (shape[0] - 1, *shape[1:]), x)
-        elif kind == "select" and n:
+        elif kind == "select" and n and min(shape):
             dim = self.draw.randrange(n)
             self.emit(f"{x}.select({dim}, {self.draw.randrange(-shape[dim], shape[dim])})", (*shape[:dim], *shape[dim + 1 :]), x)
         elif kind == "diagonal" and n > 1:
@@ -210,7 +210,7 @@ class Program:
             self.add_unary()
 
     def add_index(self):
-        x = self.pick(lambda s: len(s) > 0)
+        x = self.pick(lambda s: len(s) > 0 and min(s) > 0)
         if x is None:
             return self.add_unary()
         shape = self.shapes[x]
@@ -232,7 +232,7 @@ class Program:
             return self.add_unary()
         x = self.draw.choice(names)
         kind = self.draw.randrange(4)
-        if kind == 0 and self.shapes[x]:
+        if kind == 0 and self.shapes[x] and self.shapes[x][0]:
             y = self.pick(lambda s: s == self.shapes[x][1:])
             value = y if y is not None and not self.overlap(x, y) and self.draw.random() < 0.7 else "0.3"
             self.lines.append(f"{x}[{self.draw.randrange(-self.shapes[x][0], self.shapes[x][0])}] {self.draw.choice(['=', '+=', '*='])} {value}")

@@ -165,7 +165,7 @@ class Wild(random_programs.Program):
 
     def add_write(self):
         x = self.made()
-        if x is None or x in self.wide or not self.shapes[x]:
+        if x is None or x in self.wide or not self.shapes[x] or not self.shapes[x][0]:
             return self.add_inplace()
         shape = self.shapes[x]
         n, rest = shape[0], shape[1:]

@@ -84,15 +84,26 @@ def readable(x, dims=2):
     return x if plain or turned else x.contiguous()
 
 
-def check_types(name, a, b):
+def settled_operands(name, a, b) -> None:
     tensor_argument(name, a)
     tensor_argument(name, b, 2, "mat2" if name in ("mm", "bmm") else "other")
     for x in (a, b):
         plans.settled(x)
+
+
+def check_types(name, a, b, count=1) -> None:
+    """Operands of one dtype, not bool; `count` products are summed.  PyTorch looks at the shapes first."""
     if a.dtype is not b.dtype:
-        if name == "dot":
-            raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {a.dtype.scalar_name} and {b.dtype.scalar_name}")
-        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype.short} != {b.dtype.short}")
+        p, q = a.dtype, b.dtype
+        raise RuntimeError({
+            "dot": f"dot : expected both vectors to have same dtype, but found {p.scalar_name} and {q.scalar_name}",
+            "mv": f"addmv input tensors must have the same dtype, but got {q.scalar_name}, {p.scalar_name}, and {q.scalar_name}",
+            "mm": f"expected m1 and m2 to have the same dtype, but got: {p.short} != {q.short}",
+            "bmm": "expected scalar type {} but found {}".format(*(x.scalar_name for x in ((p, q) if count < 400 else (q, p)))),
+        }[name])
+    if a.dtype.category == dtypes.BOOL and count:
+        kernel = {"dot": "dot", "mv": "addmv_impl_cpu", "bmm": "bmm"}.get(name if count < 400 else "mm", "addmm_impl_cpu_")
+        raise NotImplementedError(f"\"{kernel}\" not implemented for 'Bool'")
 
 
 def in_wider(op):
@@ -149,7 +160,7 @@ def mm_op(node, g):
 @in_wider(mm_op)
 def mm(input, mat2, *, out=None):
     """The product of two matrices: (n, k) @ (k, m)."""
-    check_types("mm", input, mat2)
+    settled_operands("mm", input, mat2)
     if input.ndim != 2:
         raise RuntimeError("self must be a matrix")
     if mat2.ndim != 2:
@@ -157,6 +168,7 @@ def mm(input, mat2, *, out=None):
     (m, k), (k2, n) = input.shape, mat2.shape
     if k != k2:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {k2}x{n})")
+    check_types("mm", input, mat2, m * k * n)
     a, b = readable(input), readable(mat2)
     result = product(mm_op, a, b, m, k, n, (1,), (m, n), (0, *a.stride()), (0, *b.stride()), None)
     return out_of("mm", out, result)
@@ -182,15 +194,16 @@ def mv_op(node, g):
 @in_wider(mv_op)
 def mv(input, vec, *, out=None):
     """Matrix times vector: (n, k) @ (k,)."""
-    check_types("mv", input, vec)
+    settled_operands("mv", input, vec)
     if input.ndim != 2 or vec.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}")
     if input.shape[1] != vec.shape[0]:
         raise RuntimeError(
             f"size mismatch, got input ({input.shape[0]}), mat ({input.shape[0]}x{input.shape[1]}), vec ({vec.shape[0]})"
         )
-    a = readable(input)
     m, k = input.shape
+    check_types("mv", input, vec, min(m * k, 1))
+    a = readable(input)
     v = vec if vec.stride(0) > 0 else vec.contiguous()
     return out_of("mv", out, product(mv_op, a, v, m, k, 1, (1,), (m,), (0, *a.stride()), (0, v.stride(0), 1), None))
 
@@ -206,7 +219,7 @@ def dot_op(node, g):
 @in_wider(dot_op)
 def dot(input, tensor, *, out=None):
     """The inner product of two vectors."""
-    check_types("dot", input, tensor)
+    settled_operands("dot", input, tensor)
     if input.ndim != 1 or tensor.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
     if input.shape != tensor.shape:
@@ -214,6 +227,7 @@ def dot(input, tensor, *, out=None):
             f"inconsistent tensor size, expected tensor [{input.shape[0]}] and src [{tensor.shape[0]}] to have the same number of elements, but got "
             f"{input.shape[0]} and {tensor.shape[0]} elements respectively"
         )
+    check_types("dot", input, tensor)
     k = input.shape[0]
     a = input if input.stride(0) > 0 else input.contiguous()
     b = tensor if tensor.stride(0) > 0 else tensor.contiguous()
@@ -231,7 +245,7 @@ def bmm_op(node, g):
 @in_wider(bmm_op)
 def bmm(input, mat2, *, out=None):
     """Batched matrix product: (b, n, k) @ (b, k, m)."""
-    check_types("bmm", input, mat2)
+    settled_operands("bmm", input, mat2)
     if input.ndim != 3:
         raise RuntimeError("batch1 must be a 3D tensor")
     if mat2.ndim != 3:
@@ -241,6 +255,8 @@ def bmm(input, mat2, *, out=None):
         raise RuntimeError(
             f"Expected size for first two dimensions of batch2 tensor to be: [{count}, {k}] but got: [{count2}, {k2}]."
         )
+    if count:
+        check_types("bmm", input, mat2, m * k * n)
     a, b = readable(input), readable(mat2)
     return out_of("bmm", out, product(bmm_op, a, b, m, k, n, (count,), (count, m, n), a.stride(), b.stride(), None))
 
