@@ -89,12 +89,13 @@ def _letters(text: str, start: int, what: str, taken: str) -> list[str]:
 def _named(equation: str, operands):
     """Pairs of (letters, operand), where no letter stands twice, and the letters of the output.  The dims of an ellipsis are letters too."""
     left, arrow, right = equation.partition("->")
-    terms, start = [], 0
-    for term in left.split(","):
+    terms: list[list[str]] = []
+    start = 0
+    for text in left.split(","):
         if len(terms) == len(operands):
             raise RuntimeError("einsum(): fewer operands were provided than specified in the equation")
-        terms.append(_letters(term, start, f"operand {len(terms)}", "for which an ellipsis"))
-        start += len(term) + 1
+        terms.append(_letters(text, start, f"operand {len(terms)}", "for which an ellipsis"))
+        start += len(text) + 1
     if len(terms) < len(operands):
         raise RuntimeError("einsum(): more operands were provided than specified in the equation")
     most = 0
