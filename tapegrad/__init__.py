@@ -121,7 +121,7 @@ def is_nonzero(input) -> _builtins.bool:
 
 
 # What many programs never use is imported at its first use.
-_MODULES = ("cuda", "func", "linalg", "nn", "optim", "serialization", "special")
+_MODULES = ("_C", "cuda", "func", "linalg", "nn", "optim", "overrides", "serialization", "special")
 _NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
 _OF_NN = (
     "adaptive_avg_pool1d avg_pool1d bilinear celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity "
@@ -130,7 +130,7 @@ _OF_NN = (
 _NAMES |= dict.fromkeys(_OF_NN.split(), "nn.functional")
 if _TYPE_CHECKING:
     from tapegrad.creation import tensor
-    from tapegrad import cuda, func, linalg, nn, optim, serialization, special
+    from tapegrad import cuda, func, linalg, nn, optim, overrides, serialization, special
     from tapegrad.func import vmap
     from tapegrad.serialization import load, save
 

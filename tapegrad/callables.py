@@ -18,13 +18,14 @@ from tapegrad.engine.bind import Handle
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
 from tapegrad.ops.transformable import checker
+from tapegrad.overriding import met, taken
 
 
 def complete(op: Elementwise, kind: str, name: str):
     """The Python callable of a form of `op` (`Elementwise.forms`)."""
     if kind in OPERATORS:
-        return functools.partial(OPERATORS[kind], op)
-    return functools.partial(function, op, checker(name, kind != "f"), kind == "i")
+        return functools.partial(OPERATORS[kind], op, name)
+    return functools.partial(function, op, name, kind != "f", checker(name, kind != "f"), kind == "i")
 
 
 def operands_in(op: Elementwise, args, kwargs):
@@ -46,8 +47,11 @@ def operands_in(op: Elementwise, args, kwargs):
     return values, alpha, rounding, out
 
 
-def function(op: Elementwise, look, in_place: bool, /, *args, **kwargs):
-    """An elementwise op called as a function or method; `look` refuses arguments that fit none of its forms."""
+def function(op: Elementwise, name: str, method: bool, look, in_place: bool, /, *args, **kwargs):
+    """An elementwise op called as the function or method `name`; `look` refuses arguments that fit none of its forms."""
+    found = met(args, kwargs)
+    if found is not None:
+        return taken(name, method, found, args, kwargs)
     if look is not None:
         args, kwargs = look(args, kwargs)
     values, alpha, rounding, out = operands_in(op, args, kwargs)
@@ -86,8 +90,11 @@ def scaled(op: Elementwise, values, alpha):
     return OPS[op.name + "_scaled"], [*values, alpha]
 
 
-def operator(op: Elementwise, self, *others, reflected: bool = False):
+def operator(op: Elementwise, name: str, self, *others, reflected: bool = False):
     """An operator: NotImplemented for operands it does not know."""
+    found = met((self, *others))
+    if found is not None:
+        return offered(name, found, self, *others)
     if others and (len(others) > 1 or not isinstance(others[0], (Handle, np.ndarray, *NUMBERS))):  # several: pow with a modulus
         return NotImplemented
     if op.name == "bitwise_not" and self.dtype.category > INTEGER:
@@ -95,8 +102,21 @@ def operator(op: Elementwise, self, *others, reflected: bool = False):
     return call(op, *((others[0], self) if reflected else (self, *others)))
 
 
-def augmented(op: Elementwise, self, other):
+def offered(name: str, found, *operands):
+    """An operator that others may take over: NotImplemented if that ends in a TypeError."""
+    try:
+        return taken(name, True, found, operands, {})
+    except TypeError:
+        if len(operands) == 1:
+            raise
+        return NotImplemented
+
+
+def augmented(op: Elementwise, name: str, self, other):
     """An augmented assignment: NotImplemented for operands it does not know."""
+    found = met((self, other))
+    if found is not None:
+        return offered(name, found, self, other)
     if not isinstance(other, (Handle, np.ndarray, *NUMBERS)):
         return NotImplemented
     return call_inplace(op, self, other)

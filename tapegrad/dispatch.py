@@ -288,7 +288,7 @@ def call(op: Elementwise, *operands, out=None):
         return store_out(op, tensors, out)
     result = finish(op, tensors)
     note(op, values, tensors, result)
-    return as_subclass_of(values, result)
+    return result
 
 
 def note(op: Elementwise, values, tensors, result) -> None:
@@ -310,21 +310,6 @@ def special_power(values, d):
     if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT and exponent in POWERS:
         return OPS[POWERS[exponent]]
     return None
-
-
-def as_subclass_of(values, result):
-    """Results of operations on a Tensor subclass are of the subclass (Parameter excepted), of several the most derived one that comes first."""
-    found: type | None = None
-    for value in values:
-        kind = type(value)
-        if kind in PLAIN_TYPES or not isinstance(value, tensor_type()) or value._level is not None:
-            continue
-        if found is None or issubclass(kind, found):
-            found = kind
-    return result if found is None else result.as_subclass(found)
-
-
-PLAIN_TYPES: set[type] = set()
 
 
 def store_out(op: Elementwise, tensors, out):

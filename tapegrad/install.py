@@ -167,7 +167,6 @@ def hang_attributes(engine) -> None:
 
 def start(engine) -> None:
     """Everything that must wait for the compiled engine."""
-    dispatch.PLAIN_TYPES.update((Tensor, Parameter))
     plans.PLAIN.update((Tensor, Parameter))
     fill_rows()
     for field, callable_ in (

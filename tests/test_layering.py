@@ -10,9 +10,9 @@ import tapegrad
 ROOT = Path(tapegrad.__file__).parent
 # From the ground up.  A unit (a folder, a file, or one of the files of `ops` that others build on) imports at its top only what is below it.
 LAYERS = [
-    "cautions device samples dtypes maths printing restricted ops.registry ops.transformable",
-    "engine generator limits ops.checks ops.public",
-    "geometry kernels",
+    "cautions device samples dtypes maths overriding printing restricted ops.registry",
+    "engine generator limits ops.transformable",
+    "geometry kernels ops.checks ops.public",
     "core formats ops.formulas ops.loops",
     "memory modes serialization",
     "creation ops.plan tensor",
@@ -21,7 +21,7 @@ LAYERS = [
     "autograd callables numpy_protocol",
     "ops tape utils",
     "linalg planned special transforms",
-    "func install random",
+    "_C func install overrides random",
     "random_tensors",
     "nn",
     "optim",

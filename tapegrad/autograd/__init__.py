@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 
-from tapegrad import core, modes
+from tapegrad import core, modes, overriding
 from tapegrad.autograd.engine import Engine, Sweep, is_reached
 from tapegrad.cautions import warn_once
 from tapegrad.engine import layout
@@ -283,3 +283,5 @@ from tapegrad.autograd.function import Function  # noqa: E402
 from tapegrad.autograd.grad_mode import _force_original_view_tracking, _unsafe_preserve_version_counter, is_view_replay_enabled  # noqa: E402
 from tapegrad.autograd.gradcheck import gradcheck, gradgradcheck  # noqa: E402
 from tapegrad.autograd.saved import SavedTensor  # noqa: E402
+
+overriding.space(globals(), ("backward", "grad"))

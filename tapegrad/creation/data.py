@@ -25,6 +25,7 @@ from tapegrad.creation.elements import (
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.dtypes import dtype as Dtype
 from tapegrad.ops.public import function
+from tapegrad.overriding import DisableTorchFunctionSubclass
 
 
 def infer_dtype(data) -> Dtype:
@@ -124,7 +125,8 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     d = check_dtype(dtype, "tensor")
     if hasattr(data, "_slot"):
         warnings.warn(COPY_CONSTRUCTED.format("tapegrad.tensor"), UserWarning, stacklevel=2)
-        result = data.detach().clone() if d is None else data.detach().to(d, copy=True)
+        with DisableTorchFunctionSubclass():
+            result = data.detach().clone() if d is None else data.detach().to(d, copy=True)
         return finish(result, requires_grad)
     t = build(data, d)
     return made(t, requires_grad) if type(data) in (list, tuple, *Number) else finish(t, requires_grad)

@@ -6,6 +6,7 @@ import math
 import warnings
 
 from tapegrad import modes
+from tapegrad import overriding as _overriding
 
 
 def calculate_gain(nonlinearity, param=None):
@@ -188,3 +189,6 @@ def orthogonal_(tensor, gain=1, generator=None):
     q, r = linalg.qr(drawn.t() if rows < columns else drawn)
     q = q * r.diagonal().sign()  # which makes the factorization unique, and the distribution uniform
     return tensor.copy_((q.t() if rows < columns else q).reshape(tensor.shape)).mul_(gain)
+
+
+_overriding.space(globals())

@@ -11,6 +11,7 @@ from tapegrad import creation, dtypes
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops.transformable import transformable
+from tapegrad.overriding import handle, met
 
 
 class _LinAlgError(RuntimeError):
@@ -114,6 +115,9 @@ def with_out(f):
     @transformable("first_leading" if f.__name__ not in UNFOLDED and next(iter(inspect.signature(f).parameters)) == "A" else None)
     @functools.wraps(f)
     def run(*args, out=None, **kwargs):
+        found = met((*args, out), kwargs)
+        if found is not None:
+            return handle(run, found, args, kwargs if out is None else {**kwargs, "out": out})
         result = f(*args, **kwargs)
         if out is None:
             return result

@@ -156,8 +156,7 @@ def view(op, x, key, make, multi=False, fresh=False):
         core.set_field(out._slot, FLAGS, view_flags(core.get_field(out._slot, FLAGS), flags, word, fresh))
     if word & modes.WATCHED:
         _watch([x], [out])
-    kind = type(x)
-    return out if kind in PLAIN else adapt(out, kind)
+    return out
 
 
 def view_flags(own: int, flags: int, word: int, fresh: bool) -> int:
@@ -336,9 +335,6 @@ def run(op, tensors, key, make, refused=None):
         _refuse_inference(tensors, out if isinstance(out, tuple) else (out,))
     if word & modes.WATCHED:
         _watch(tensors, out if isinstance(out, tuple) else (out,))
-    for t in tensors:
-        if type(t) not in PLAIN:
-            return adapt(out, type(t))
     return out
 
 
@@ -355,13 +351,3 @@ def _watch(inputs, outputs) -> None:
 
 
 PLAIN: set[type] = set()
-
-
-def adapt(out, kind):
-    if isinstance(out, tuple):
-        items = [adapt(t, kind) for t in out]
-        return type(out)(*items) if hasattr(out, "_fields") else tuple(items)
-    kept = out._base, out._parent, out._plan
-    out = out.as_subclass(kind)
-    out._base, out._parent, out._plan = kept
-    return out

@@ -250,7 +250,7 @@ HistogramResult = return_type("histogram", "hist", "bin_edges")
 
 
 @function(method=True)
-def histogram(input, bins, *, range=None, weight=None, density=False, out=None):
+def histogram(input, bins=100, *, range=None, weight=None, density=False, out=None):
     """(hist, bin_edges) of `bins` equal bins over `range`, or of bins between the edges given; counts, or sums of weights."""
     if not input.dtype.is_floating_point or input.dtype.reduced:
         raise NotImplementedError(f"\"histogramdd\" not implemented for '{input.dtype.scalar_name}'")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numbers
 
-from tapegrad import core, dtypes
+from tapegrad import core, dtypes, overriding
 from tapegrad.engine.bind import Handle
 from tapegrad.tensor.attributes import Attributes
 from tapegrad.tensor.conversions import Conversions
@@ -58,6 +58,19 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
 
     def __init__(self, *args, **kwargs):
         pass
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        """Call `func`, a public function or method, whose arguments include tensors of this class: its results are of the class too.
+
+        A subclass may have another; see `tapegrad.overrides`.
+        """
+        return overriding.default(cls, func, types, args, kwargs)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if overriding.overrides(cls):
+            overriding.hang(cls)
 
     # --- what only Python knows; unset slots read as None -----------------------------------------------------------
     _level = None  # of a transform that follows the tensor (transforms/wrappers.py)
@@ -136,3 +149,6 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
 
     def __dir__(self):
         return sorted({*object.__dir__(self)} - {*Tensor.__slots__})
+
+
+overriding.QUIET.add(Tensor)

@@ -73,7 +73,7 @@ class Conversions(Handle):
         if dtype is None or dtype is self.dtype:
             kept = memory_format in (None, formats.preserve_format) or formats.suggested(tuple(self.shape), self.stride()) is memory_format
             return self if kept and not copy else self.clone(memory_format=memory_format)
-        result = dispatch.as_subclass_of([self], dispatch.convert(self, dtype))
+        result = dispatch.convert(self, dtype)
         return result if memory_format in (None, formats.preserve_format) else result.contiguous(memory_format=memory_format)
 
     def type(self, dtype=None, non_blocking=False):
@@ -177,6 +177,19 @@ class Conversions(Handle):
         core.move_handle(result, self._slot)
         core.set_field(result._slot, FLAGS, core.get_field(result._slot, FLAGS))
         return result
+
+    @staticmethod
+    def _make_subclass(cls, data, require_grad=False):
+        """A leaf over the memory of `data` as an object of the Tensor subclass `cls`."""
+        from tapegrad.overriding import DisableTorchFunctionSubclass
+
+        if not isinstance(cls, type):
+            raise TypeError(f"cls must be a type (got {type(cls).__name__})")
+        if not isinstance(data, Handle):
+            raise TypeError(f"_make_subclass(): argument 'data' (position 2) must be Tensor, not {type(data).__name__}")
+        with DisableTorchFunctionSubclass():
+            result = data.detach().as_subclass(cls)
+            return result.requires_grad_() if require_grad else result
 
     # --- numbers of the standard library ------------------------------------------------------------------------------------
     def __bool__(self):

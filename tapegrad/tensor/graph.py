@@ -202,12 +202,7 @@ class InGraph(Handle):
         flags = core.get_field(self._slot, FLAGS) & layout.INFERENCE
         if flags:
             core.set_field(out._slot, FLAGS, flags)
-        return out if type(self) is type(out) else self._detached(out)
-
-    def _detached(self, out):
-        from tapegrad.nn_parameter import Parameter
-
-        return out if type(self) is Parameter else out.as_subclass(type(self))
+        return out
 
     def detach_(self):
         """Leave the graph, in place."""

@@ -13,7 +13,7 @@ import ctypes
 import threading
 from typing import Any
 
-from tapegrad import core, modes
+from tapegrad import core, modes, overriding
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle, state_cell
 from tapegrad.ops import plan as plans
@@ -212,6 +212,7 @@ class Wrapper(Tensor):
     """A tensor of a level."""
 
     _level: Any = None
+    __torch_function__ = overriding.disabled
 
     def _array(self):
         raise Unhandled

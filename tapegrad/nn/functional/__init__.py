@@ -1,5 +1,6 @@
 """Functions of neural networks, as `torch.nn.functional` has them."""
 
+from tapegrad import overriding as _overriding
 from tapegrad.nn.functional.activation import (
     celu,
     celu_,
@@ -87,3 +88,5 @@ from tapegrad.nn.functional.pooling import (
 )
 from tapegrad.nn.functional.resampling import interpolate, upsample, upsample_bilinear, upsample_nearest
 from tapegrad.nn.functional.sparse import embedding, embedding_bag, one_hot
+
+_overriding.space(globals())

@@ -1,0 +1,8 @@
+"""The few names of torch's `_C` that programs with Tensor subclasses use."""
+
+from __future__ import annotations
+
+from tapegrad.overriding import DisableTorchFunction, DisableTorchFunctionSubclass
+from tapegrad.overriding import disabled as _disabled_torch_function_impl
+
+__all__ = ["DisableTorchFunction", "DisableTorchFunctionSubclass", "_disabled_torch_function_impl"]
