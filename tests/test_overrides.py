@@ -200,8 +200,8 @@ def test_modes():
             return func(*args, **{**(kwargs or {}), **({"dtype": tg.float64} if func in (tg.ones, tg.zeros) else {})})
 
     with Double():
-        assert tg.ones(2).dtype is tg.zeros(2).dtype is tg.float64
-    assert tg.ones(2).dtype is tg.float32
+        assert tg.ones(2).dtype is tg.zeros(2).dtype is tg.ones(3, 5, 7).dtype is tg.float64
+    assert tg.ones(2).dtype is tg.ones(3, 5, 7).dtype is tg.float32  # what was answered in the mode is not remembered for calls outside
 
     class Refuses(tg.overrides.TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
