@@ -112,6 +112,7 @@ class Sweep:
         self.captured, self.captured_at = array("q"), (0, 0)  # slots whose gradients are returned; address and count of them
         self.callbacks: list = []  # to be called when the pass is over
         self.at = -1  # the entry whose hooks and derivative run in Python at the moment
+        self.unmet: dict[int, None] = {}  # hooked leaves that a derivative had no gradient for: the hooks hear of that unless there is one after all
         self.as_captured: dict[int, object] = {}  # captured slot -> its gradient before the hooks of its node
         self.cotangents: dict[int, object] = {}  # create_graph: slot -> Tensor
 
@@ -200,7 +201,7 @@ class Sweep:
                 g = core.wrap(found) if found else None
             if slot in self.as_captured:
                 g = self.as_captured[slot]
-            elif g is not None:
+            elif g is not None or slot in self.unmet:
                 g = self._hooks_of_captured(slot, g, executes)
             result.append(g)
         return result
@@ -331,7 +332,9 @@ class Sweep:
                 return
         gs = self.derivative(e, op, payload, gs)
         for k, g in enumerate(gs):
-            if g is not None and core.wants(e, k):
+            if g is None:
+                self._note_unmet(core.operand_slot(e, k))
+            elif core.wants(e, k):
                 slot = core.operand_slot(e, k)
                 g = cotangent_sum(op, slot, g)
                 core.hold(g._slot)
@@ -350,33 +353,38 @@ class Sweep:
 
     def _tensor_hooks(self, payload, k, g):
         """Hooks of output `k`, then its retained gradient."""
-        if g is None:
-            return None
         if k in payload.hooks:
             g = hooking.run(payload.hooks[k], g)
         tensor = payload.retained[k]() if k in payload.retained else None
-        if tensor is not None:
+        if tensor is not None and g is not None:
             accumulate.retain_into(tensor, g, self.create)
         return g
 
+    def _note_unmet(self, slot: int) -> None:
+        hooked_leaf = layout.LEAF_GRAD | layout.HOOKED
+        if slot and core.get_field(slot, core.FLAGS) & hooked_leaf == hooked_leaf:
+            self.unmet[slot] = None
+
     def derivative(self, e, op, payload, gs):
         """The gradients of the inputs of entry `e`."""
-        if all(g is None for g in gs):  # a hook has taken them away
-            return [None] * core.entry_field(e, core.ENTRY_INPUTS)
+        if all(g is None for g in gs) and op.name != "custom_function":  # which has a say in what that means
+            result = [None] * core.entry_field(e, core.ENTRY_INPUTS)
+        else:
+            result = self._computed(e, op, gs)
+        if payload is not None and payload.posthooks:
+            result = hooking.run_on_node(payload.posthooks, result, tuple(hooking.shown_gradients(e, gs)))
+        return result
+
+    def _computed(self, e, op, gs) -> list | tuple:
         self._check(core.check_saved(e))
         first = core.entry_field(e, core.ENTRY_INPUTS)
         live = next(s for s in (core.operand_slot(e, first + k) for k in range(len(gs))) if s)
         entry_node = nodes.node_of(live)
         with saved.unpacked_values(e):
             if isinstance(op, Elementwise):
-                result = formulas.derivative(op, entry_node, gs[0])
-            else:
-                result = op.derivative(entry_node, *gs)
-                if not isinstance(result, (tuple, list)):
-                    result = (result,)
-        if payload is not None and payload.posthooks:
-            result = hooking.run_on_node(payload.posthooks, result, tuple(hooking.shown_gradients(e, gs)))
-        return result
+                return formulas.derivative(op, entry_node, gs[0])
+            result = op.derivative(entry_node, *gs)
+            return result if isinstance(result, (tuple, list)) else (result,)
 
     # --- the sweep on Tensors: recorded, or watched for anomalies ---------------------------------------------------------
     def _sweep_tensors(self, roots, gradients) -> None:
@@ -399,7 +407,7 @@ class Sweep:
             first, count = core.entry_field(e, core.ENTRY_INPUTS), core.entry_field(e, core.ENTRY_NOUT)
             slots = [core.operand_slot(e, first + k) for k in range(count)]
             gs = [total.get(s) if s else None for s in slots]
-            if any(g is not None for g in gs):
+            if any(g is not None for g in gs) or core.sees_nothing(e) or any(s and core.get_field(s, core.FLAGS) & layout.HOOKED for s in slots):
                 for slot, g in self._evaluate(e, slots, gs):
                     add(slot, g)
                 for s in slots:
@@ -432,22 +440,28 @@ class Sweep:
                 if s and g is not None:
                     self.cotangents[s] = g
         op = BY_CODE[core.entry_field(e, core.ENTRY_OP)]
-        found = enumerate(self.derivative(e, op, payload, gs))
+        found = list(enumerate(self.derivative(e, op, payload, gs)))
+        for k, g in found:
+            if g is None:
+                self._note_unmet(core.operand_slot(e, k))
         return [cotangent_sum(op, core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None for k, g in found]
 
     # --- leaves ---------------------------------------------------------------------------------------------------------
     def _deposit(self) -> None:
         if self.in_python:
             for slot in self.order:
+                self.unmet.pop(slot, None)
                 accumulate.store_grad(slot, self._leaf_hooks(slot, self.cotangents[slot]), self.create)
-            return
-        if core.deposit():
+        elif core.deposit():
             for slot in core.leaves():
                 g = core.wrap(core.get_field(slot, core.COTANGENT))
                 core.drop(core.get_field(slot, core.COTANGENT))
                 core.set_field(slot, core.COTANGENT, 0)
+                self.unmet.pop(slot, None)
                 accumulate.store_grad(slot, self._leaf_hooks(slot, g), self.create)
             core.leaves_count.value = 0
+        for slot in self.unmet:
+            accumulate.store_grad(slot, self._leaf_hooks(slot, None), self.create)
 
     def _leaf_hooks(self, slot, g):
         leaf = nodes.leaf_object(slot)

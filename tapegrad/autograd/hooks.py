@@ -8,6 +8,8 @@ from tapegrad import core
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
 
+REPLACED = "can't replace a None gradient with a non-None value"
+
 
 class RemovableHandle:
     """What a register_*_hook call returns; `remove()` takes the hook away."""
@@ -97,13 +99,15 @@ def name_of(hook) -> str:
 
 
 def run(hooks: dict, g):
-    """Send a gradient through tensor hooks."""
+    """Send a gradient (None if the pass has found none) through tensor hooks."""
     from tapegrad.tensor import Tensor
 
     for hook in list(hooks.values()):
         changed = hook(g)
         if changed is None:
             continue
+        if g is None:
+            raise RuntimeError(REPLACED)
         if not isinstance(changed, Tensor):
             raise TypeError(f"expected Variable, but hook returned '{type(changed).__name__}'")
         check_like(hook, changed, g)
@@ -134,10 +138,13 @@ def run_on_node(hooks: dict, values, *more) -> list:
                 f"hook '{name_of(hook)}' has returned an incorrect number of values (got {len(changed)}, but expected {len(values)})"
             )
         for new, old in zip(changed, values, strict=True):
-            if new is not None and not hasattr(new, "_slot"):
+            if new is None:
+                continue
+            if old is None:
+                raise RuntimeError(REPLACED)
+            if not hasattr(new, "_slot"):
                 raise TypeError(f"expected Variable, but hook returned '{type(new).__name__}'")
-            if new is not None and old is not None:
-                check_like(hook, new, old)
+            check_like(hook, new, old)
         values = list(changed)
     return list(values)
 

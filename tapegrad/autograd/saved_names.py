@@ -61,7 +61,8 @@ WITHOUT_SIZES = {
     "T", "Transpose", "Permute", "Unsqueeze", "Flip", "Roll", "Clone", "Tril", "Triu", "Softmax", "LogSoftmax", "Unbind", "AsStrided", "Cumsum", "Glu",
     "Lgamma", "Digamma", "Erfinv", "MaxPool2DWithIndices", "LinalgInvEx", "LinalgCholeskyEx",
 }  # nodes whose derivative asks for no sizes of the operand
-PARAMETERS = ("dim", "dims", "keepdim", "alpha", "beta", "ord", "correction", "offset", "dim1", "dim2", "dim0", "shifts", "repeats", "index", "indices")
+PARAMETERS = ("dim", "dims", "keepdim", "alpha", "beta", "ord", "correction", "offset", "dim1", "dim2", "dim0", "shifts", "repeats", "index", "indices", "split_size",
+              "split_sizes")  # fmt: skip
 
 
 def operand_names(node) -> tuple:

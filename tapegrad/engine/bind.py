@@ -208,6 +208,7 @@ EXPORTS = {
     "gradients": "oooi:o",
     "sweep_elementwise": "i:i",
     "finish_entry": "i:v",
+    "sees_nothing": "i:i",
     "free_saved": "i:v",
     "deposit": ":i",
     "capture": "ii:v",

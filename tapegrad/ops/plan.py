@@ -122,6 +122,22 @@ def settled(x) -> int:
     return x._slot
 
 
+def view_plan(op, g, d, key, make, multi=False, fresh=False):
+    """The plan of a view (see `view`) of tensors of geometry `g` and dtype code `d`."""
+    place = (op.code, g, d, key, multi)
+    plan = _cache.get(place)
+    if plan is not None:
+        return plan
+    shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
+    target = geometry.geometry(tuple(shape), tuple(steps))
+    size = BY_CODE[d].itemsize
+    shown = op.retype(BY_CODE[d]).code if op.retype else d
+    flags = 0 if fresh else VIEW | (layout.MULTI_VIEW if multi else 0)
+    plan = Plan(op, [(target, shown)], view=True, view_flags=flags, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
+                make=make, key=key, **view_rule(op, BY_CODE[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
+    return keep(place, plan, ((g, d),))
+
+
 def view(op, x, key, make, multi=False, fresh=False):
     """A view of `x`: `make(shape, strides)` gives (shape, strides, element offset, parameters), computed once per geometry and key.
 
@@ -130,32 +146,40 @@ def view(op, x, key, make, multi=False, fresh=False):
     if ACTIVE and x._level is not None:
         return x._level.view(op, x, key, make, multi)
     s = settled(x)
-    g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
-    place = (op.code, g, d, key, multi)
-    plan = _cache.get(place)
-    if plan is None:
-        shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
-        target = geometry.geometry(tuple(shape), tuple(steps))
-        size = BY_CODE[d].itemsize
-        shown = op.retype(BY_CODE[d]).code if op.retype else d
-        plan = Plan(op, [(target, shown)], view=True, view_flags=0 if fresh else VIEW | (layout.MULTI_VIEW if multi else 0), byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
-                    make=make, key=key, **view_rule(op, BY_CODE[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
-        plan = keep(place, plan, ((g, d),))
+    plan = view_plan(op, core.get_field(s, GEOMETRY), core.get_field(s, DTYPE), key, make, multi, fresh)
     flags, word = core.get_field(s, FLAGS), modes.word()
-    if flags & layout.INFERENCE:
-        with modes.no_grad():
-            out = core.apply(plan.address, x)
-    else:
-        out = core.apply(plan.address, x)
+    out = _apply_view(plan, x, flags)
     note(plan, (x,), out)
+    return _shown(out, plan, x, flags, word, fresh)
+
+
+def views(plan, x) -> tuple:
+    """The views of `x` (see `view`) that the plans among the parts of `plan` make, recorded as one entry."""
+    flags, word = core.get_field(x._slot, FLAGS), modes.word()
+    found = _apply_view(plan, x, flags)
+    note(plan, (x,), found)
+    return tuple([_shown(out, part, x, flags, word, False) for out, part in zip(found, plan._parts[0], strict=True)])
+
+
+def _apply_view(plan, x, flags: int):
+    if not flags & layout.INFERENCE:
+        found = core.apply(plan.address, x)
+    else:
+        with modes.no_grad():
+            found = core.apply(plan.address, x)
+    if modes.word() & modes.WATCHED:
+        _watch([x], found if isinstance(found, tuple) else [found])
+    return found
+
+
+def _shown(out, plan, x, flags: int, word: int, fresh: bool):
+    """The view `out` of `x`, which had `flags`, as the caller in the modes `word` gets it: it knows where it came from."""
     if not fresh and not flags & layout.INFERENCE:
         base = x._base
         out._base = x if base is None else base
         out._parent, out._plan = x, plan
     if not word & modes.GRAD or flags & (layout.RESTRICTED | layout.INFERENCE):
         core.set_field(out._slot, FLAGS, view_flags(core.get_field(out._slot, FLAGS), flags, word, fresh))
-    if word & modes.WATCHED:
-        _watch([x], [out])
     return out
 
 
@@ -169,16 +193,6 @@ def view_flags(own: int, flags: int, word: int, fresh: bool) -> int:
         why = layout.INFERENCE_VIEW if word & modes.INFERENCE else layout.NO_GRAD_VIEW
         return own & ~layout.RESTRICTED | why | flags & layout.REQUIRES_GRAD
     return own if own & layout.RESTRICTED else own | flags & layout.RESTRICTED
-
-
-def together(x, views) -> tuple:
-    """Views of `x` made at once (unbind, split), as the tuple that is returned; one plan stands for their plans."""
-    parts = [v._plan for v in views]
-    if parts and None not in parts and type(x) in PLAIN:
-        place = ("parts", *map(id, parts))
-        plan = _cache.get(place)
-        note(plan if plan is not None else keep(place, Plan(parts[0].op, [], parts=parts), parts[0].inputs), (x,), tuple(views))
-    return tuple(views)
 
 
 def view_rule(op, d, shape, target, make, parameters) -> dict:

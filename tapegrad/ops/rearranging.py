@@ -15,6 +15,7 @@ from tapegrad.ops import strided  # noqa: F401 (registers views that are copied 
 from tapegrad.ops.diagonals import diag_embed
 from tapegrad.ops.joining import cat, meshgrid, sequence, stack
 from tapegrad.ops.outputs import store
+from tapegrad.ops.pieces import copies
 from tapegrad.ops.public import FUNCTIONS, METHODS, function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
@@ -265,7 +266,7 @@ def _copy_of(name):
 
     def run(input, *args, out=None, **kwargs):
         found = view(input, *args, **kwargs)
-        result = tuple(x.clone() for x in found) if isinstance(found, tuple) else found.clone()
+        result = copies(found, suffix="_copy") if isinstance(found, tuple) else found.clone()
         if out is None:
             return result
         stored = store(name + "_copy", result, out)
@@ -285,21 +286,3 @@ for _name in ("as_strided", "diagonal", "expand", "narrow", "permute", "select",
 def alias_copy(input):
     """A copy."""
     return input.clone()
-
-
-@function(method=True)
-def unsafe_chunk(input, chunks, dim=0):
-    """`chunk` of pieces that may be written to, because they are copies."""
-    return tuple(x.clone() for x in input.chunk(chunks, dim))
-
-
-@function(method=True)
-def unsafe_split(input, split_size, dim=0):
-    """`split` into pieces that may be written to, because they are copies."""
-    return tuple(x.clone() for x in input.split(split_size, dim))
-
-
-@function(method=True)
-def unsafe_split_with_sizes(input, split_sizes, dim=0):
-    """`split_with_sizes` into pieces that may be written to, because they are copies."""
-    return tuple(x.clone() for x in input.split_with_sizes(split_sizes, dim))

@@ -27,6 +27,7 @@ def load() -> None:
         norms,
         ordering,
         permuting,
+        pieces,
         products,
         queries,
         rearranging,

@@ -98,8 +98,7 @@ class InGraph(Handle):
     @property
     def output_nr(self):
         """Which output of its node the tensor is."""
-        number = self._plan and self._plan.parameters.get("number")
-        return number if number is not None else core.get_field(self._slot, core.OUTPUT_NR)
+        return core.get_field(self._slot, core.OUTPUT_NR) if core.get_field(self._slot, FLAGS) & layout.REQUIRES_GRAD else 0
 
     @property
     def grad(self):

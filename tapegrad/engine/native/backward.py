@@ -123,6 +123,32 @@ def scaled(g, address):
     return result
 
 
+@native("iii")
+def sweep_parts(e, parts):
+    """Add the cotangents of entry `e`'s outputs, the views that the plans at `parts` make, into that of its input.  A status."""
+    st = the_state()
+    entry = entry_row(st.entries, e)
+    s = operand_row(st.operands, entry.operand).slot
+    if not wants_cotangent(st, slot_row(st.slots, s)):
+        return DONE
+    for k in range(entry.nout):
+        piece = operand_row(st.operands, entry_row(st.entries, e).operand + 1 + k).slot
+        if piece == 0:
+            continue
+        out = slot_row(st.slots, piece)
+        if out.cotangent == 0:
+            continue
+        g = ordered(out.cotangent, geometry_row(st.geometries, out.geometry).contiguous)
+        if g == 0:
+            return PYTHON_ERROR
+        sources = Plan(load_i64(parts + 8 + k * 8)).sources
+        status = embed(s, g, load_i64(sources + 8), load_i64(sources + 16))
+        if status != DONE:
+            return refused(g, status)
+        drop(g)
+    return DONE
+
+
 @native("ii")
 def sweep_planned(e):
     """Send the cotangent of structural entry `e` to its inputs as its plan says.  A status; NEEDS_PYTHON if it says nothing."""
@@ -132,6 +158,8 @@ def sweep_planned(e):
     plan = Plan(address)
     inputs = entry.inputs
     sources = plan.sources
+    if plan.parts != 0 and entry.payload == plan.payload:
+        return sweep_parts(e, plan.parts)
     if entry.payload != plan.payload or (entry.nout != 1 and plan.differentiable != 1) or sources == 0:
         return NEEDS_PYTHON
     for k in range(inputs):

@@ -15,7 +15,6 @@ from tapegrad.engine.layout import (
 )
 from tapegrad.engine.native.capi import (
     call_kernel,
-    py_decref,
     py_error_occurred,
     py_incref,
     py_long_as_i64,
@@ -243,6 +242,69 @@ def store_into(address, s, value, tensor):
     return changed(s, tensor) if done > 0 else 0
 
 
+@native("viii")
+def remember_view(result, parent, plan):
+    """Fill the Python slots by which a view knows its parent, its plan and its base."""
+    st = the_state()
+    py_incref(parent)
+    store_i64(result + st.parent_offset, parent)
+    py_incref(plan)
+    store_i64(result + st.plan_offset, plan)
+    base = load_i64(parent + st.base_offset)
+    if base == 0 or base == st.none:
+        base = parent
+    py_incref(base)
+    store_i64(result + st.base_offset, base)
+
+
+@native("viiii")
+def settle_view(result, source, parent, plan):
+    """What Python does for a view of slot `source` (the object `parent`) that it makes: its origin, and why it must not be written to."""
+    st = the_state()
+    remember_view(result, parent, plan)
+    slot = slot_row(st.slots, load_i64(result + HANDLE_SLOT))
+    flags = slot_row(st.slots, source).flags
+    if st.mode & GRAD == 0:
+        slot.flags = (slot.flags & ~RESTRICTED) | NO_GRAD_VIEW | (flags & REQUIRES_GRAD)
+    elif flags & RESTRICTED and slot.flags & RESTRICTED == 0:
+        slot.flags = slot.flags | (flags & RESTRICTED)
+
+
+@native("iiii")
+def produce_parts(address, slots, parent):
+    """Several views of one tensor as a tuple, recorded as one entry; 0 with an exception."""
+    st = the_state()
+    plan = Plan(address)
+    source = load_i64(slots)
+    count = load_i64(plan.parts)
+    made = slots_words()
+    heap = 0
+    if count > 60:
+        heap = raw_malloc(count * 8)
+        made = heap
+    for k in range(count):
+        run_plan_unchecked(load_i64(plan.parts + 8 + k * 8), slots, 1, made + k * 8)
+    if st.mode & GRAD and slot_row(st.slots, source).flags & REQUIRES_GRAD:
+        e = open_entry(plan.op, 1, count, 0)
+        if e >= 0:
+            entry = entry_row(st.entries, e)
+            py_incref(plan.payload)
+            entry.payload = plan.payload
+            entry.plan = address
+            link_input(st, e, 0, source, 0)
+            for k in range(count):
+                link_output(st, e, k, load_i64(made + k * 8), 0, REQUIRES_GRAD)
+    result = py_type_alloc(st.tuple_type, count)
+    for k in range(count):
+        piece = wrap(load_i64(made + k * 8))
+        py_tuple_set(result, k, piece)
+        if parent:
+            settle_view(piece, source, parent, Plan(load_i64(plan.parts + 8 + k * 8)).payload)
+    if heap:
+        raw_free(heap)
+    return result
+
+
 @native("iiiiii")
 def produce(address, slots, inputs, parent, written):
     """Run a plan and record it.  A new reference to its result, 0 with an exception, or REFUSED.
@@ -260,15 +322,7 @@ def produce(address, slots, inputs, parent, written):
             return 0 if out == FAILED else REFUSED
         return overwrite(load_i64(slots), out, parent) if written else wrap(out)
     if plan.parts:
-        count = load_i64(plan.parts)
-        pieces = py_type_alloc(st.tuple_type, count)
-        for k in range(count):
-            piece = produce(load_i64(plan.parts + 8 + k * 8), slots, inputs, parent, 0)
-            if piece == 0:
-                py_decref(pieces)
-                return 0
-            py_tuple_set(pieces, k, piece)
-        return pieces
+        return produce_parts(address, slots, parent)
     if plan.writes != 0 and plan.kernel == 0:
         return store_into(address, load_i64(slots), load_i64(slots + 8), parent)
     made = made_words()
@@ -285,13 +339,7 @@ def produce(address, slots, inputs, parent, written):
         s = load_i64(made)
         result = wrap(s)
         if plan.shares != 0 and result != 0 and parent != 0:
-            remember_view(result, parent, plan.payload)
-            slot = slot_row(st.slots, s)
-            flags = slot_row(st.slots, load_i64(slots)).flags
-            if st.mode & GRAD == 0:
-                slot.flags = (slot.flags & ~RESTRICTED) | NO_GRAD_VIEW | (flags & REQUIRES_GRAD)
-            elif flags & RESTRICTED and slot.flags & RESTRICTED == 0:
-                slot.flags = slot.flags | (flags & RESTRICTED)
+            settle_view(result, load_i64(slots), parent, plan.payload)
         return result
     result = py_type_alloc(plan.result_type if plan.result_type else st.tuple_type, plan.outputs)
     for k in range(plan.outputs):
@@ -320,18 +368,3 @@ def apply(code, self, args, count, names):
         py_incref(st.none)
         return st.none
     return result
-
-
-@native("viii")
-def remember_view(result, parent, plan):
-    """Fill the Python slots by which a view knows its parent, its plan and its base."""
-    st = the_state()
-    py_incref(parent)
-    store_i64(result + st.parent_offset, parent)
-    py_incref(plan)
-    store_i64(result + st.plan_offset, plan)
-    base = load_i64(parent + st.base_offset)
-    if base == 0 or base == st.none:
-        base = parent
-    py_incref(base)
-    store_i64(result + st.base_offset, base)

@@ -40,6 +40,7 @@ from tapegrad.engine.native.marks import clear_mark, is_marked, last_mark
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.pointers import (
     I64,
+    Plan,
     broadcast_get,
     broadcast_row,
     buffer_row,
@@ -330,6 +331,20 @@ def finish_entry(e):
         spend(e)
 
 
+@native("ii")
+def sees_nothing(e):
+    """Whether Python must know that entry `e` gets no gradient: hooks and custom Functions are called all the same."""
+    st = the_state()
+    entry = entry_row(st.entries, e)
+    if entry.payload != 0 and (entry.plan == 0 or Plan(entry.plan).payload != entry.payload):
+        return 1
+    for k in range(entry.inputs):
+        slot = slot_row(st.slots, operand_row(st.operands, entry.operand + k).slot)
+        if slot.flags & (LEAF_GRAD | HOOKED) == LEAF_GRAD | HOOKED:
+            return 1
+    return 0
+
+
 @native("i")
 def sweep():
     """Go on down the tape from `state.sweep_entry`: DONE, a barrier, or a failure."""
@@ -370,6 +385,8 @@ def sweep_marked():
                 return e + 1
             if status != DONE:
                 return status
+        elif hooked or sees_nothing(e):
+            return e + 1
         finish_entry(e)
 
 
