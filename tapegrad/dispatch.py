@@ -218,7 +218,7 @@ def raise_failed_allocation(*_):
 def raise_memory(nbytes: int):
     """torch's error for memory that is not to be had."""
     raise RuntimeError(
-        f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes. "
+        f"[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes. "
         "Error code 12 (Cannot allocate memory)"
     )
 

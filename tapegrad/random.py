@@ -83,6 +83,9 @@ class Generator:
     def __getstate__(self):
         return self._stream.get_state()
 
+    def __repr__(self):
+        return f"<tapegrad._C.Generator object at {id(self):#x}>"
+
     def __setstate__(self, state):
         self.__init__()
         self._stream.set_state(state)

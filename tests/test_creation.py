@@ -172,3 +172,13 @@ def test_what_stands_for_a_default_and_for_a_size():
     for t in (tg.ones(1, requires_grad=None), tg.rand(1, requires_grad=None), tg.empty_like(tg.ones(1), requires_grad=None), tg.ones(1, pin_memory=None)):
         assert not t.requires_grad
     assert tuple(tg.ones(3, True).shape) == (3, 1) == tuple(tg.zeros([3, True]).shape)
+
+
+def test_an_empty_sequence_counts_as_floats():
+    assert tg.tensor([[], [1]]).dtype is tg.float32 and tuple(tg.tensor([[], [True]]).shape) == (2, 0)
+
+
+def test_legacy_constructors_take_keywords():
+    assert tuple(tg.Tensor(size=(2,)).shape) == (2,) and tg.Tensor(data=[1, 2]).tolist() == [1.0, 2.0]
+    assert tg.Tensor([1, 2], device="cpu").tolist() == [1.0, 2.0] and tuple(tg.FloatTensor(2, True).shape) == (2, 1)
+    assert tg.ones(2).new([1, 2]).dtype is tg.float32 and tuple(tg.ones(2).new(2, 3).shape) == (2, 3)

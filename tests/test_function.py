@@ -321,3 +321,21 @@ def test_an_output_is_released_at_once_and_its_saved_value_is_not():
         gc.enable()
     np.testing.assert_allclose(x.grad.numpy(), np.exp(np.ones(2)))
     assert tg.autograd.gradgradcheck(Exponential.apply, x)
+
+
+def test_results_of_integers_alone_are_in_no_graph():
+    class IsOne(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x == 1
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    x = tg.ones(1, requires_grad=True)
+    y = IsOne.apply(x)
+    assert y.grad_fn is None and not y.requires_grad
+    for call in (y.backward, lambda: tg.autograd.grad(IsOne.apply(x), x, create_graph=True)):
+        with pytest.raises(RuntimeError, match="element 0 of tensors does not require grad"):
+            call()

@@ -217,3 +217,13 @@ def test_expanded_targets_take_one_value_and_indexed_writes():
         with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
             write()
     assert x.tolist() == [[5.0] * 3, [4.0] * 3]
+
+
+def test_floats_in_a_list_are_cut_to_integers():
+    """torch's rule for lists, unlike that for tensors."""
+    x = tg.arange(6)
+    assert x[[0, 1.7]].tolist() == [0, 1] and x[[True, 1]].tolist() == [1, 1] and x[np.array([0.5])].tolist() == [0]
+    x[[0, 1.7]] = 9
+    assert x.tolist() == [9, 9, 2, 3, 4, 5]
+    with pytest.raises(IndexError, match="tensors used as indices must be long, int, byte or bool tensors"):
+        x[tg.tensor([0.5])]

@@ -11,7 +11,7 @@ ROOT = Path(tapegrad.__file__).parent
 # From the ground up.  A unit (a folder, a file, or one of the files of `ops` that others build on) imports at its top only what is below it.
 LAYERS = [
     "cautions device samples dtypes maths overriding printing restricted ops.registry",
-    "engine generator limits ops.transformable",
+    "engine generator limits ops.arguments ops.transformable",
     "geometry kernels ops.checks ops.public",
     "core formats ops.formulas ops.loops",
     "memory modes serialization",

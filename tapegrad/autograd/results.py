@@ -60,8 +60,8 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
         if r.repeated:  # the same tensor again: its gradient arrives at the last of its places
             r.last = next(other for other in reversed(made) if other.out is r.out)
             r.dirty, r.is_view, r.holder = False, False, core.wrap(core.share_slot(r.out)) if recorded else r.last.holder
-    if recorded:
-        mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
+    mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
+    if recorded and mask:
         _record(ctx, call, inputs, [None if r.repeated else r.out for r in made], [r.holder for r in made], mask)
         ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not r.dirty and not r.repeated), t) for t in ctx._to_save)
     views = [r for r in made if r.is_view and r.differentiable]

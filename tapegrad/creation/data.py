@@ -36,6 +36,8 @@ def infer_dtype(data) -> Dtype:
         item = stack.pop()
         if isinstance(item, (list, tuple)):
             stack.extend(item)
+            if not item:
+                best = dtypes.promote_types(best or dtypes.bool_, dtypes.default_dtype())
             continue
         d = item.dtype if hasattr(item, "_slot") else None
         if d is None:
@@ -49,12 +51,14 @@ def infer_dtype(data) -> Dtype:
     return best or dtypes.default_dtype()
 
 
-def check_nested(data) -> tuple:
-    """The shape of nested sequences, in which tensors are numbers; torch's errors for ragged ones and for strings."""
+def nested_shape(data) -> tuple:
+    """The shape of nested sequences, in which tensors are numbers, by their first elements."""
     shape, level = [], data
     while isinstance(level, (list, tuple)) or is_sequence(level):
         if isinstance(level, str):
             raise ValueError("too many dimensions 'str'")
+        if isinstance(level, bytes):
+            raise TypeError("new(): invalid data type 'bytes'")
         shape.append(len(level))
         if len(shape) > 128:
             raise ValueError(f"too many dimensions '{type(data).__name__}'")
@@ -63,11 +67,22 @@ def check_nested(data) -> tuple:
         level = level[0]
     if isinstance(level, np.ndarray):
         shape.extend(level.shape)
+    return tuple(shape)
+
+
+def refusal(item, d: Dtype) -> TypeError:
+    """Python's error for what is no number."""
+    kind = type(item).__name__
+    return TypeError(f"'{kind}' object cannot be interpreted as an integer" if d.category <= dtypes.INTEGER else f"must be real number, not {kind}")
+
+
+def check_nested(data, shape: tuple, d: Dtype) -> None:
+    """torch's errors for nested sequences that are ragged, and for leaves that are no numbers."""
 
     def verify(item, depth):
         if depth == len(shape):
-            if isinstance(item, (list, tuple)):
-                raise TypeError(f"must be real number, not {type(item).__name__}")
+            if not hasattr(item, "_slot") and not hasattr(item, "__float__") and not hasattr(item, "__index__") and not isinstance(item, complex):
+                raise refusal(item, d)
             return
         if isinstance(item, np.ndarray) and depth + item.ndim == len(shape):
             if tuple(item.shape) != tuple(shape[depth:]):
@@ -81,7 +96,6 @@ def check_nested(data) -> tuple:
             verify(child, depth + 1)
 
     verify(data, 0)
-    return tuple(shape)
 
 
 def is_sequence(data) -> bool:
@@ -155,11 +169,12 @@ def build(data, d: Dtype | None):
     if not isinstance(data, (list, tuple)):
         if hasattr(data, "__array__"):
             return build(np.asarray(data), d)
-        raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
-    shape = check_nested(data)
+        raise RuntimeError(f"Could not infer dtype of {type(data).__name__}") if d is None else refusal(data, d)
+    shape = nested_shape(data)
     d = d or infer_dtype(data)
     if 0 in shape:
         return empty_of(shape, d)
+    check_nested(data, shape, d)
     values = plain_data(data, d)
     if d.category == dtypes.INTEGER:
         values = truncate(values, d)

@@ -100,6 +100,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "memory_format": ("torch.memory_format", lambda x: type_name(x) == "torch.memory_format"),
     "device": ("torch.device", lambda x: isinstance(x, (str, device)) or is_long(x)),
     "generator": ("torch.Generator", lambda x: type_name(x) == "torch._C.Generator"),
+    "Storage": ("torch.Storage", lambda x: type(x).__name__ in ("TypedStorage", "UntypedStorage")),
     "object": ("object", lambda x: True),
 }  # fmt: skip
 BY_VALUE = ("Number", "complex", "float", "int", "size", "ints", "sizes")  # kinds for which it depends on its value whether a tensor will do
@@ -225,8 +226,8 @@ class Form:
             return None
         named = {p.name: p for p in self.parameters}
         given = [("", p, v) for p, v in zip(parts, args)] + [(k + "=", named.get(k), v) for k, v in kwargs.items()]
-        good = lambda p, v: p is not None and p.kind != "Number" and (p.fits(v, False) or v is None and p.none)
-        words = [f"{k}{type_name(v)}" if good(p, v) else f"{k}!{type_name(v)}!" for k, p, v in given]
+        good = lambda p, v: p is not None and p.kind != "Number" and (p.kind != "device" or isinstance(v, device)) and (p.fits(v, False) or v is None and p.none)
+        words = [f"{k}{items_name(v)}" if good(p, v) else f"{k}!{items_name(v)}!" for k, p, v in given]
         return ", ".join(words) + ", " * bool(kwargs)
 
     def has_room(self, args: tuple, kwargs: dict) -> bool:
@@ -285,6 +286,14 @@ def modern(name: str, form: Form, ways: list[Form], args: tuple, kwargs: dict) -
     given = {p.name: value for p, value in zip(form.parameters, args)} | kwargs
     first = [p.name for p in next(way for way in ways if not way.deprecated).parameters if not p.keyword]
     return tuple(given.pop(p) for p in first), given
+
+
+def items_name(value) -> str:
+    """The type of an argument with those of its items."""
+    if not isinstance(value, (tuple, list)):
+        return type_name(value)
+    items = ", ".join(map(type_name, value))
+    return f"{type_name(value)} of " + (f"({items})" if isinstance(value, tuple) else f"[{items}]")
 
 
 def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeError | Form | None:

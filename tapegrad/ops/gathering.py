@@ -22,16 +22,16 @@ def index_array(name, x, dim, index):
     """The NumPy index of gather/scatter along `dim`, range-checked."""
     if index.dtype not in (dtypes.int64, dtypes.int32) and index.numel():
         kinds, got = "int32 or int64" if name == "index_select" else "int32/int64", f" but got: {index.dtype.scalar_name}" if name == "index_add_" else ""
-        raise RuntimeError(f"{name}(): Expected dtype {kinds} for index{got}")
+        raise RuntimeError(f"{name.removesuffix('_add') if name == 'scatter_add' else name}(): Expected dtype {kinds} for index{got}")
     if not index.numel():
         return np.empty(tuple(index.shape), np.int64)
     array = index.detach()._array()
     size = x.shape[dim] if x.ndim else 1
     if array.size and (array.min() < 0 or array.max() >= size):
         bad = array.min() if array.min() < 0 else array.max()
+        if name == "index_select" and dim != 1 or name == "index_add_" and x.ndim < 2:
+            raise IndexError("index out of range in self")
         if name == "index_select":
-            if dim != 1:
-                raise IndexError("index out of range in self")
             raise RuntimeError(f"INDICES element is out of DATA bounds, id={bad} axis_dim={size}")
         raise RuntimeError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
     return array
@@ -41,7 +41,11 @@ def check_index_shape(name, x, dim, index, src=None):
     who = "input" if name == "gather" else "self"
     if max(index.ndim, 1) != max(x.ndim, 1) and index.numel():
         raise RuntimeError(f"Index tensor must have the same number of dimensions as {who} tensor")
-    for d in range(x.ndim):
+    if not index.numel():
+        return
+    if src is not None and max(src.ndim, 1) != max(x.ndim, 1):
+        raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
+    for d in range(min(x.ndim, index.ndim)):
         if src is not None and (d != dim and index.shape[d] > x.shape[d] or index.ndim == src.ndim and index.shape[d] > src.shape[d]):
             raise RuntimeError(
                 f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {dim} and to be no larger size than "
@@ -121,7 +125,7 @@ def scattered(name, op, input, dim, index, src, add):
     tensor = hasattr(src, "_slot")
     if tensor and input.ndim and tuple(src.shape) == tuple(index.shape) and index.numel() and index.ndim == input.ndim and src.dtype is input.dtype \
             and picks.usable(input, index) and not (add and input.dtype.reduced):  # half-precision sums are rounded at the end
-        check_index_shape(name, input, dim, index)
+        check_index_shape(name, input, dim, index, src)
         return picks.along_dim(op, "scatter_add" if add else "scatter", input, dim, index, src, lambda: index_array(name, input, dim, index))
     array = index_array(name, input, dim, index)
     if tensor and src.dtype is not input.dtype:

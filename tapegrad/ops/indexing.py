@@ -37,13 +37,15 @@ LISTED = 1000
 
 
 def listed(part: tuple):
-    """A list of Python numbers, or nested lists, as an index tensor."""
+    """A list of Python numbers, or nested lists, as an index tensor: of truth values if all are, else of integers, to which floats are cut."""
     from tapegrad.creation import build
+    from tapegrad.creation.data import infer_dtype
 
     plain = len(part) <= 64 and all(type(v) is int for v in part) and not modes.is_inference_mode_enabled()
     index = _listed.get(part) if plain else None
     if index is None or core.version_of(index._slot):
-        index = build(list(part), None)
+        inferred = infer_dtype(part)
+        index = build(list(part), inferred if inferred in (dtypes.bool_, dtypes.uint8) else dtypes.int64)
         if plain:
             if len(_listed) >= LISTED:
                 _listed.clear()
@@ -58,7 +60,7 @@ def as_index(part):
     if hasattr(part, "_slot"):
         index = part
     elif isinstance(part, np.ndarray):
-        index = tensor(part)
+        index = tensor(part if part.dtype.kind in "iub" else part.astype(np.int64))
     else:
         index = listed(tuple(part)) if len(part) else tensor([], dtype=dtypes.int64)
     if index.dtype.category > dtypes.INTEGER:
@@ -98,6 +100,19 @@ def treat_as_tuple(index) -> tuple:
     return (index,)
 
 
+def refuse_of_number(part) -> None:
+    """torch's errors for a 0-d tensor indexed by an integer or a slice."""
+    if isinstance(part, slice):
+        raise IndexError("slice() cannot be applied to a 0-dim tensor.")
+    number = None if isinstance(part, (bool, np.bool_)) or hasattr(part, "_slot") else scalar_of(part)
+    if number == 0:
+        raise IndexError(
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"
+        )
+    if number is not None:
+        raise IndexError(f"index {number} is out of bounds for dimension 0 with size 0")
+
+
 def split_index(x, index):
     """(basic item for `pick`, [advanced index or None per remaining dim], graph name).  torch's errors for bad indices."""
     parts = treat_as_tuple(index)
@@ -109,10 +124,8 @@ def split_index(x, index):
             used += part.ndim
             continue
         used += 1
-    if x.ndim == 0 and used and not any(is_tensor_index(p) for p in parts):
-        raise IndexError(
-            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"
-        )
+    if x.ndim == 0 and len(parts) == 1 == used:
+        refuse_of_number(parts[0])
     if used > x.ndim:
         raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
     if sum(1 for p in parts if p is Ellipsis) == 0:

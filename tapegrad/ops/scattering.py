@@ -284,7 +284,7 @@ def reduced_by_index(name, graph_name, input, dim, index, src, reduce, include_s
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
     if input.dtype.reduced:
         return reduced_by_index(name, graph_name, input.float(), dim, index, src.float(), reduce, include_self).to(input.dtype)
-    check_index_shape("scatter", input, dim, index)
+    check_index_shape("scatter", input, dim, index, src if name != "index_reduce" else None)
     places = index_array("scatter", input, dim, index)
     result = creation.from_array(input.detach()._array(), input.dtype)
     target = result._array()

@@ -191,11 +191,11 @@ def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
 
 
 @method()
-def new(self, *args, device=None, size=None):
+def new(self, *args, **kwargs):
     """torch's old constructor, in this tensor's dtype: of data, or uninitialised of sizes."""
     from tapegrad.legacy import of_dtype
 
-    return of_dtype(self.dtype, args if size is None else tuple(size))
+    return of_dtype(self.dtype, args, kwargs)
 
 
 def new_samples(level, f, self, *size, **named):

@@ -31,7 +31,7 @@ class InGraph(Handle):
 
     @requires_grad.setter
     def requires_grad(self, value):
-        self._change_requires_grad(value, "only Tensors of floating point and complex dtype can require gradients")
+        self._change_requires_grad(value, "only Tensors of floating point and complex dtype can require gradients", setter=True)
 
     @requires_grad.deleter
     def requires_grad(self):
@@ -44,7 +44,7 @@ class InGraph(Handle):
         self._change_requires_grad(requires_grad, "only Tensors of floating point dtype can require gradients")
         return self
 
-    def _change_requires_grad(self, value, refusal):
+    def _change_requires_grad(self, value, refusal, setter=False):
         if not isinstance(value, bool):
             raise RuntimeError("requires_grad must be a bool")
         if ACTIVE:
@@ -52,8 +52,10 @@ class InGraph(Handle):
 
             wrappers.refuse_inside(wrappers.NO_REQUIRES_GRAD)
         if not self.is_leaf:
-            if value:
+            if value and not setter:
                 return
+            if value:
+                raise RuntimeError("you can only change requires_grad flags of leaf variables.")
             raise RuntimeError(
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't "
                 "require differentiation use var_no_grad = var.detach()."
