@@ -54,13 +54,26 @@ def reduced(tensor) -> tuple:
     address, nbytes = memory_of(tensor)
     memory = np.frombuffer(ctypes.string_at(address, nbytes), np.uint8) if nbytes else np.empty(0, np.uint8)
     place = tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
-    return rebuild, (type(tensor), memory, tensor.dtype, *place, tensor.requires_grad), attributes(tensor) or None
+    postponed = core.get_field(tensor._slot, core.DTYPE) & ~dtypes.PLAIN
+    return rebuild, (type(tensor), memory, tensor.dtype, *place, tensor.requires_grad, postponed), attributes(tensor) or None
 
 
-def rebuild(kind: type, memory: np.ndarray, d, offset: int, shape: tuple, strides: tuple, requires_grad: bool):
+def rebuild(kind: type, memory: np.ndarray, d, offset: int, shape: tuple, strides: tuple, requires_grad: bool, postponed: int = 0):
     """Unpickle a tensor."""
     held = duplicate(memory.ctypes.data, memory.nbytes)
-    return as_kind(looking_into(held, d, offset, shape, strides), kind, requires_grad)
+    return as_kind(with_bits(looking_into(held, d, offset, shape, strides), postponed), kind, requires_grad)
+
+
+def with_bits(tensor, bits: int):
+    from tapegrad.ops import postponed
+
+    return postponed.with_bits(tensor, bits) if bits else tensor
+
+
+def carried_out(tensor):
+    from tapegrad.ops import postponed
+
+    return postponed.carried_out(tensor)
 
 
 def as_kind(tensor, kind: type, requires_grad: bool):
@@ -95,7 +108,9 @@ def deep(tensor, memo: dict):
     if address not in copies:
         copies[address] = duplicate(address, nbytes)
     place = tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
-    result = as_kind(looking_into(copies[address], tensor.dtype, *place), type(tensor), tensor.requires_grad)
+    result = looking_into(copies[address], tensor.dtype, *place)
+    postponed = core.get_field(tensor._slot, core.DTYPE) & ~dtypes.PLAIN
+    result = as_kind(carried_out(with_bits(result, postponed)) if postponed else result, type(tensor), tensor.requires_grad)
     memo[id(tensor)] = result
     held = core.get_field(tensor._slot, core.GRAD)
     if held:

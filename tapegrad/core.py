@@ -81,10 +81,10 @@ def _start() -> None:
     globals()["apply"] = engine.function("py_apply", "apply", keywords=True)
     globals()["engine"] = engine
     state_cell("check").value = 64 if os.environ.get("TAPEGRAD_CHECK", "0") not in ("", "0") else 0
-    sizes = (ctypes.c_int64 * layout.DTYPES).from_address(state_cell("itemsize").value)
-    objects = (ctypes.c_int64 * layout.DTYPES).from_address(state_cell("dtypes").value)
-    for d in dtypes.BY_CODE:
-        sizes[d.code], objects[d.code] = d.itemsize, id(d)
+    sizes = (ctypes.c_int64 * dtypes.CODES).from_address(state_cell("itemsize").value)
+    objects = (ctypes.c_int64 * dtypes.CODES).from_address(state_cell("dtypes").value)
+    for code, d in enumerate(dtypes.OF_SLOT):
+        sizes[code], objects[code] = d.itemsize, id(d)
     geometry.start()
     install.start(engine)
     memory.start()

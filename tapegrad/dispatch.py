@@ -14,13 +14,13 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry, modes, writing
 from tapegrad.cautions import warn_once
-from tapegrad.dtypes import BY_CODE, FLOAT, INTEGER
+from tapegrad.dtypes import FLOAT, INTEGER, OF_SLOT
 from tapegrad.engine import layout
 from tapegrad.ops import checks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
-from tapegrad.ops.transformable import ACTIVE, level_of
+from tapegrad.ops.transformable import ACTIVE, POSTPONED, level_of
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
 TYPE_NAMES = {type(None): "NoneType"}
@@ -33,7 +33,7 @@ def tensor_type():
 
 
 def dtype_of(slot: int) -> dtypes.dtype:
-    return BY_CODE[core.get_field(slot, core.DTYPE)]
+    return OF_SLOT[core.get_field(slot, core.DTYPE)]
 
 
 def operand(op_name: str, value, position: int, parameter: str, numbers: bool = True):
@@ -123,8 +123,13 @@ CHECKED = ("clamp_min", "clamp_max")  # binary ops that convert a number as fill
 
 def convert(tensor, d: dtypes.dtype):
     """`tensor` in dtype `d`, itself if it has it; recorded."""
-    if core.get_field(tensor._slot, core.DTYPE) == d.code:
+    code = core.get_field(tensor._slot, core.DTYPE)
+    if code == d.code:
         return tensor
+    if code > dtypes.PLAIN:
+        from tapegrad.ops import postponed
+
+        return convert(postponed.carried_out(tensor), d)
     warn_of_loss(tensor.dtype, d)
     return finish(OPS["to_" + d.name], [tensor])
 
@@ -146,6 +151,10 @@ def finish(op: Elementwise, tensors):
             return level.elementwise(op, tensors)
         for t in tensors:  # the values of a level's tensors, which nobody has looked at
             settle(t)
+    if POSTPONED:
+        from tapegrad.ops import postponed
+
+        tensors = [postponed.carried_out(t) for t in tensors]
     slots = [t._slot for t in tensors] + [0, 0]
     check_inference(op, tensors)
     if op.result in ("real", "complex"):
@@ -333,6 +342,10 @@ def call_inplace(op: Elementwise, target, *others):
         if level is not None:
             return level.write_elementwise(op, target, others)
     settle(target)
+    if core.get_field(target._slot, core.DTYPE) > dtypes.PLAIN:
+        from tapegrad.ops import postponed
+
+        return postponed.written(target, lambda work: call_inplace(op, work, *others))
     values = [target] + [operand(op.name + "_", v, k + 2, op.parameters[k + 1]) for k, v in enumerate(others)]
     if op.check:
         op.check(op, values)

@@ -107,6 +107,10 @@ BY_NAME: dict[str, dtype] = {d.name: d for d in BY_CODE}
 BY_NUMPY: dict[np.dtype, dtype] = {d.numpy: d for d in BY_CODE if not d.foreign}
 float32, float64, int64, int32, int16, int8, uint8, bool_, float16, bfloat16, complex64, complex128, complex32 = BY_CODE
 
+# A tensor's slot may say in the bits above the code that its value is the conjugate, or the negative, of what its memory holds.
+PLAIN, CONJ, NEG, CODES = 15, 16, 32, 64
+OF_SLOT: list[dtype] = [BY_CODE[code & PLAIN] if code & PLAIN < len(BY_CODE) else float32 for code in range(CODES)]
+
 
 def _refuse(cls, *args, **kwargs):
     raise TypeError("cannot create 'tapegrad.dtype' instances")

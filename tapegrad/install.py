@@ -15,7 +15,7 @@ from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import Handle
 from tapegrad.engine.native_codes import FORM, INPLACE, REFLECTED
 from tapegrad.nn_parameter import Parameter
-from tapegrad.ops import checks, table
+from tapegrad.ops import checks, postponed, table
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise
 from tapegrad.tensor import Tensor
@@ -172,6 +172,7 @@ def start(engine) -> None:
     for field, callable_ in (
         ("need_kernel", need_kernel),
         ("need_broadcast", geometry.fill_broadcast),
+        ("assign_postponed", postponed.assign),
         ("raise_memory", dispatch.raise_failed_allocation),
         ("check_failed", check_failed),
         ("slow_backward", Tensor.backward),
@@ -188,6 +189,8 @@ def start(engine) -> None:
     bind.state_cell("power_first").value = BY_NAME["pow_0"].code
     bind.state_cell("multiply").value = BY_NAME["mul"].code
     bind.state_cell("add").value = BY_NAME["add"].code
+    for field, name in (("conjugate", "conj_physical_op"), ("negate", "neg"), ("carry_out", "carried_out_op")):
+        bind.state_cell(field).value = BY_NAME[name].code
     bind.state_cell("convert").value = BY_NAME["to_float32"].code
     probe_offsets()
     planned.start(engine, Tensor, FUNCTIONS)

@@ -132,6 +132,9 @@ class Pickler(pickle._Pickler):  # the one written in Python: it lets names be w
         args: tuple = (self._storage(t), t.storage_offset(), tuple(t.shape), tuple(t.stride()), t.requires_grad, OrderedDict())
         if t.dtype.name not in STORAGES:
             function, args = name("torch._utils", "_rebuild_tensor_v3"), (*args, t.dtype)
+        metadata = {kind: True for kind, bit in POSTPONED.items() if core.get_field(t._slot, core.DTYPE) & bit}
+        if metadata:
+            args = (*args, metadata)
         if kind is _tensor_type() and not state:
             return function, args
         return name("torch._tensor", "_rebuild_from_type_v2"), (function, kind, args, state)
@@ -253,17 +256,23 @@ def rebuild_tensor(storage, storage_offset, size, stride, requires_grad, backwar
     """A tensor that looks into a loaded storage; raises if it would look beyond it."""
     if not isinstance(storage, Storage) or storage.dtype is None:
         raise pickle.UnpicklingError("a tensor must be rebuilt from a storage")
-    return looking_into(storage, storage.dtype, storage_offset, size, stride, requires_grad)
+    return looking_into(storage, storage.dtype, storage_offset, size, stride, requires_grad, metadata)
 
 
 def rebuild_typed_tensor(storage, storage_offset, size, stride, requires_grad, backward_hooks, dtype, metadata=None):
     """The same for a storage of bytes."""
     if not isinstance(storage, Storage) or not isinstance(dtype, dtypes.dtype):
         raise pickle.UnpicklingError("a tensor must be rebuilt from a storage")
-    return looking_into(storage, dtype, storage_offset, size, stride, requires_grad)
+    return looking_into(storage, dtype, storage_offset, size, stride, requires_grad, metadata)
 
 
-def looking_into(storage, d, offset, size, stride, requires_grad):
+POSTPONED = {"conj": dtypes.CONJ, "neg": dtypes.NEG}  # torch's names for what `ops/postponed.py` keeps beside the dtype
+
+
+def looking_into(storage, d, offset, size, stride, requires_grad, metadata=None):
+    """A tensor over a loaded storage; `metadata` says whether its conjugation or negation is postponed."""
+    if metadata is not None and not isinstance(metadata, dict):
+        raise pickle.UnpicklingError("the metadata of a tensor must be a dict")
     size, stride = tuple(size), tuple(stride)
     if len(size) != len(stride) or len(size) > geometry.MAX_NDIM:
         raise pickle.UnpicklingError("mismatch in length of strides and shape")
@@ -280,6 +289,11 @@ def looking_into(storage, d, offset, size, stride, requires_grad):
     slot = core.view_slot(storage.tensor._slot, geometry.geometry(size, stride), offset * d.itemsize if needed else 0)
     core.set_field(slot, core.DTYPE, d.code)
     result = core.wrap(slot)
+    bits = sum(bit for kind, bit in POSTPONED.items() if metadata and metadata.get(kind) and (kind == "neg" or d.is_complex))
+    if bits:
+        from tapegrad.ops import postponed
+
+        result = postponed.with_bits(result, bits)
     if requires_grad:
         result.requires_grad_()
     return result

@@ -7,7 +7,7 @@ from typing import Any
 from tapegrad import core, geometry
 from tapegrad.autograd import anomaly_mode
 from tapegrad.autograd import node as nodes
-from tapegrad.dtypes import BY_CODE
+from tapegrad.dtypes import OF_SLOT
 from tapegrad.engine import layout
 from tapegrad.ops.registry import BY_CODE as OPS
 
@@ -51,7 +51,7 @@ class Tape:
         saved = "*" if flags & layout.SAVED_ALL or (k < 24 and flags & layout.SAVED_INPUT << k) else ""
         shape = "x".join(map(str, geometry.shapes[core.get_field(slot, core.GEOMETRY)]))
         leaf = "leaf " if core.get_field(slot, core.FLAGS) & layout.LEAF_GRAD else ""
-        return f"{saved}{leaf}s{slot}:{BY_CODE[core.get_field(slot, core.DTYPE)].name}[{shape}]"
+        return f"{saved}{leaf}s{slot}:{OF_SLOT[core.get_field(slot, core.DTYPE)].name}[{shape}]"
 
     def __str__(self) -> str:
         return "\n".join(self.statements()) or "(the tape is empty)"

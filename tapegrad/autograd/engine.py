@@ -16,6 +16,7 @@ from tapegrad import core, geometry, modes
 from tapegrad.autograd import accumulate, anomaly_mode, nesting, saved
 from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import node as nodes
+from tapegrad.dtypes import PLAIN
 from tapegrad.engine import layout
 from tapegrad.ops import formulas
 from tapegrad.ops.registry import BY_CODE, Elementwise
@@ -26,14 +27,23 @@ def cotangent_sum(op, slot, g):
     shape = geometry.shapes[core.get_field(slot, core.GEOMETRY)]
     if g.shape != shape:
         g = g.sum_to_size(shape)
-    wanted = core.get_field(slot, core.DTYPE)
+    wanted = core.get_field(slot, core.DTYPE) & PLAIN
     if core.get_field(g._slot, core.DTYPE) != wanted:
         from tapegrad.dtypes import BY_CODE as DTYPES
 
         if g.dtype.is_complex and not DTYPES[wanted].is_complex:
             g = g.real  # of a real tensor in a complex computation
         g = g.to(DTYPES[wanted])
-    return g
+    return in_memory(g)
+
+
+def in_memory(g):
+    """A gradient whose conjugation is not postponed: compiled code adds memory."""
+    if g is None or core.get_field(g._slot, core.DTYPE) <= PLAIN:
+        return g
+    from tapegrad.ops import postponed
+
+    return postponed.carried_out(g)
 
 
 _running: list[Sweep] = []  # the sweeps under way that Python drives, innermost last; one thread has them all
@@ -233,6 +243,7 @@ class Sweep:
         for root, g in zip(roots, gradients, strict=True):
             if self.capturing and not self._leads_on(root._slot):
                 continue  # the gradient would stay where it is, and count in the next pass
+            g = in_memory(g)
             core.hold(g._slot)
             self._check(core.accumulate(root._slot, g._slot))
         self._go_on(core.sweep())
@@ -310,7 +321,7 @@ class Sweep:
         gs = self._output_gradients(e)
         payload = nodes.payload(e)
         if payload is not None:
-            gs = self._before(e, payload, gs)
+            gs = [in_memory(g) for g in self._before(e, payload, gs)]
             first = core.entry_field(e, core.ENTRY_INPUTS)
             for k, g in enumerate(gs):
                 slot = core.operand_slot(e, first + k)

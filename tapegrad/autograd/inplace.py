@@ -12,6 +12,7 @@ import warnings
 from tapegrad import core, dispatch, geometry, modes, writing
 from tapegrad.autograd import hooks, saved
 from tapegrad.autograd.node import entry_name, record, register_leaf, stem
+from tapegrad.dtypes import PLAIN
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
@@ -275,8 +276,7 @@ def without_part(g, chain):
     plans.settled(g)
     with modes.no_grad():
         rest = g.detach().clone()
-        part = through(chain, rest)
-        part._array()[...] = 0
+        core.assign(through(chain, rest), dispatch.number_slot(0, g.dtype))
     model = core.get_field(g._slot, core.GEOMETRY)
     record(without_part_op, [g], [rest], plans.Parameters(without_part_op, chain=chain, model=model))
     return rest
@@ -345,7 +345,7 @@ def take_again(view) -> None:
     base, version, flags = view._base, core.version_of(view._slot), flags_of(view) & (layout.VIEW | RESTRICTED)
     chain = view_chain(view)
     with modes.enable_grad():
-        if modes.word() & modes.VIEW_REPLAY:
+        if modes.word() & modes.VIEW_REPLAY or core.get_field(view._slot, core.DTYPE) > PLAIN:
             fresh = through(chain, base)
         else:
             fresh = core.wrap(core.share_slot(view))

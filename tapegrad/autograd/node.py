@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tapegrad import core, dtypes, modes
 from tapegrad.dispatch import refuse_inference
-from tapegrad.dtypes import BY_CODE as DTYPES
+from tapegrad.dtypes import OF_SLOT as DTYPES
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 from tapegrad.ops.plan import Parameters, settled
@@ -139,7 +139,7 @@ class Node:
         e = self._entry
         result = []
         for k in range(core.entry_field(e, core.ENTRY_INPUTS)):
-            slot = core.operand_slot(e, k)
+            slot = asked_for(core.operand_slot(e, k))
             if isinstance(self.op, Elementwise) and (
                 k >= len(self.op.inputs) - self.op.numbers or core.get_field(slot, core.FLAGS) & layout.WRAPPED and len(self.op.inputs) > 2
             ):
@@ -353,6 +353,12 @@ class AccumulateGrad:
 
 _hooked: dict[int, AccumulateGrad] = {}  # those that have hooks
 _accumulators: weakref.WeakValueDictionary[int, AccumulateGrad] = weakref.WeakValueDictionary()
+
+
+def asked_for(slot: int) -> int:
+    """The slot that the user gave as an operand: an op that read `slot` itself may have needed its conjugation carried out first."""
+    e = core.get_field(slot, core.ENTRY)
+    return core.operand_slot(e, 0) if e >= 0 and BY_CODE[core.entry_field(e, core.ENTRY_OP)].name == "carried_out_op" else slot
 
 
 def gradient_node(slot: int):

@@ -40,6 +40,8 @@ def export(t, options: dict):
     """A capsule with the memory of `t`."""
     if t.requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    if t.is_conj() or t.is_neg():
+        raise BufferError(f"Can't export tensors with the {'conjugate' if t.is_conj() else 'negative'} bit set")
     if t.dtype not in BITS:
         return t.numpy().__dlpack__(**options)
     array, (kind, bits) = t._array(), BITS[t.dtype]

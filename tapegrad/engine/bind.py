@@ -150,8 +150,8 @@ def _prepare_state() -> None:
     put("mode", layout.GRAD | layout.SEEN)
     put("thread_modes", allocate(64 * 8))
     put("thread_room", 64)
-    put("itemsize", allocate(layout.DTYPES * 8))
-    put("dtypes", allocate(layout.DTYPES * 8))
+    put("itemsize", allocate(layout.CODES * 8))
+    put("dtypes", allocate(layout.CODES * 8))
     known = {"none": None, "not_implemented": NotImplemented, "ellipsis": Ellipsis, "float_type": float, "int_type": int, "bool_type": bool,
              "slice_type": slice, "tuple_type": tuple, "list_type": list, "str_type": str}
     for name, value in known.items():
@@ -162,7 +162,7 @@ def _prepare_state() -> None:
 def _native_sources() -> str:
     folder = Path(__file__).parent
     files = [folder / "layout.py", folder / "build.py", *sorted((folder / "native").glob("*.py"))]
-    codes = repr([layout.FLOAT32, layout.FLOAT64, layout.INT64, layout.BOOL])
+    codes = repr([layout.PLAIN, layout.FLOAT32, layout.FLOAT64, layout.INT64, layout.BOOL])
     return "\n".join([codes, *(f.read_text() for f in files)])
 
 

@@ -20,6 +20,8 @@ import ctypes
 import numpy as np
 
 from tapegrad.dtypes import BY_NAME
+from tapegrad.dtypes import CODES as CODES
+from tapegrad.dtypes import PLAIN as PLAIN
 
 SIZES = {"i64": 8, "f64": 8, "i32": 4, "u8": 1}
 NUMPY = {"i64": "<i8", "f64": "<f8", "i32": "<i4", "u8": "u1"}
@@ -65,7 +67,7 @@ SLOT = Struct(
     data="i64",  # address of the first element (buffer address + offset); 0 once the value has been given up
     buffer="i32",
     geometry="i32",
-    dtype="i32",
+    dtype="i32",  # code of the element type; the bits above it (CONJ, NEG in dtypes.py) are what is yet to be done to the elements
     flags="i32",
     handles="i32",  # Python Tensors (and grad fields, cotangents) that hold this value
     saves="i32",  # live entries whose derivative reads the value; the buffer goes when handles and saves are 0
@@ -218,6 +220,7 @@ SWEEP_VIEW = 1  # g, times `scale`, seen as geometry `target` (strides may be 0)
 SWEEP_EMBED = 2  # g added into the region `target` at the byte offset of the input's (contiguous) cotangent
 SWEEP_APPLY = 3  # the plan `target` applied to its operands
 SWEEP_REDUCE = 4  # g summed over what was repeated; `target` is the address of the walk from g's elements to the input's, 0 for one
+SWEEP_UNARY = 5  # the elementwise op `target` of g
 # The geometry in which a kernel reads an input: AS_IS, or one of the same memory (dims in another order), of which a contiguous copy is made
 # if it is not contiguous.
 AS_IS = 0
@@ -252,6 +255,7 @@ STATE = Struct(
     raise_memory="i64",  # Python callable that raises for a failed allocation of n bytes
     need_kernel="i64",  # Python callable (op, dtype, which) that compiles a kernel
     need_broadcast="i64",  # Python callable that fills a row of the broadcast cache
+    assign_postponed="i64",  # Python callable (target, source) that assigns where a conjugation or negation is postponed
     slots="i64",
     slot_count="i64",
     slot_room="i64",
@@ -287,8 +291,8 @@ STATE = Struct(
     bytes_peak="i64",
     slab="i64",
     slab_left="i64",
-    itemsize="i64",  # address of DTYPES int64
-    dtypes="i64",  # address of DTYPES dtype objects
+    itemsize="i64",  # address of CODES int64
+    dtypes="i64",  # address of CODES dtype objects
     default_dtype="i64",
     allocations="i64",
     threads="i64",
@@ -328,6 +332,9 @@ STATE = Struct(
     power_first="i64",
     multiply="i64",  # op code of multiplication
     add="i64",  # op code of addition, for accumulating
+    conjugate="i64",  # op codes
+    negate="i64",
+    carry_out="i64",
     convert="i64",  # op code of the conversion to dtype code 0; the others follow
     check="i64",  # TAPEGRAD_CHECK: bytes of guard behind every buffer, 0 when off
     check_failed="i64",  # Python callable that raises for a buffer written past its end

@@ -165,6 +165,8 @@ Elementwise("argument", graph_name="Angle", kinds="C", forward="argument(x)", gr
 Elementwise("angle", kinds="F", forward="where(x != x, x, where(x < 0, pi, 0.0))", grads=("0",), inplace=False, complex_form="argument")
 for name, graph_name in (("conj_op", "Conj"), ("conj_physical_op", "ConjPhysical")):
     Elementwise(name, graph_name=graph_name, kinds="C", forward="conj(x)", grads=("conj(g)",), method=False, function=False)
+Elementwise("carried_out_op", graph_name="Clone", doc="A postponed conjugation or negation done.  The graph does not show it (`Node.next_functions`).",
+            forward="x", kinds="FIBC", promote="same", grads=("g",), method=False, function=False, inplace=False, cost=4)
 Elementwise("complex", inputs=XY, forward="pack(x, y)", grads=("re(g)", "im(g)"), result="complex", method=False, inplace=False,
             check=checks.parts, parameters=("real", "imag"))
 Elementwise("polar", inputs=XY, forward="pack(x * cos(y), x * sin(y))", grads=("re(g * sgn(out))", "re(g * out * -1j)"), result="complex",

@@ -1,7 +1,7 @@
 """Complex tensors: views of their parts, conjugates, and questions about them.
 
 A complex element is two real ones side by side, so `view_as_real` and `view_as_complex` are views; `real` and `imag` select from the
-former.  A conjugate is a copy.
+former.  A conjugate is a view too: `postponed.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from tapegrad import dispatch, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import into
+from tapegrad.ops.postponed import conj, is_conj, neg_view, turned
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import BY_NAME, structural
 from tapegrad.ops.views import tensor_argument
@@ -31,6 +32,11 @@ def view_as_real(input):
     """
     if not tensor_argument("view_as_real", input).dtype.is_complex:
         raise RuntimeError("view_as_real is only supported for complex tensors")
+    if is_conj(input):
+        raise RuntimeError(
+            "view_as_real doesn't work on unresolved conjugated tensors.  To resolve the conjugate tensor so you can view it as real, use "
+            "self.resolve_conj(); however, be warned that the resulting tensor will NOT alias the original."
+        )
     return plans.view(view_as_real_op, input, None, _as_real)
 
 
@@ -76,7 +82,9 @@ def _as_complex(shape, steps):
 @function()
 def real(input):
     """The real parts, as a view; a real tensor itself."""
-    return view_as_real(input).select(-1, 0) if tensor_argument("real", input).dtype.is_complex else input
+    if not tensor_argument("real", input).dtype.is_complex:
+        return input
+    return view_as_real(conj(input) if is_conj(input) else input).select(-1, 0)
 
 
 @function()
@@ -84,25 +92,14 @@ def imag(input):
     """The imaginary parts, as a view; complex tensors only."""
     if not tensor_argument("imag", input).dtype.is_complex:
         raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
+    if is_conj(input):
+        return turned(neg_view, view_as_real(conj(input))).select(-1, 1)
     return view_as_real(input).select(-1, 1)
 
 
 @function(method=True)
-def conj(input):
-    """The complex conjugate, a copy; a real tensor itself.
-
-    >>> import tapegrad as tg
-    >>> tg.tensor([1 + 2j]).conj()
-    tensor([1.-2.j])
-    """
-    if not tensor_argument("conj", input).dtype.is_complex:
-        return input
-    return dispatch.call(BY_NAME["conj_op"], input)
-
-
-@function(method=True)
 def conj_physical(input):
-    """`conj`."""
+    """The complex conjugate, a copy; a real tensor itself."""
     return dispatch.call(BY_NAME["conj_physical_op"], input) if tensor_argument("conj_physical", input).dtype.is_complex else input
 
 
@@ -110,30 +107,6 @@ def conj_physical(input):
 def conj_physical_(self):
     """`conj` in place."""
     return dispatch.call_inplace(BY_NAME["conj_physical_op"], self) if self.dtype.is_complex else self
-
-
-def _resolved(name):
-    def run(input):
-        return input
-
-    run.__name__ = run.__qualname__ = name
-    run.__doc__ = "The tensor itself: conjugates and negatives are never postponed."
-    return function(method=True, name=name)(run)
-
-
-resolve_conj, resolve_neg = _resolved("resolve_conj"), _resolved("resolve_neg")
-
-
-def _never(name):
-    def run(input):
-        return False
-
-    run.__name__ = run.__qualname__ = name
-    run.__doc__ = f"Whether the {'conjugation' if name == 'is_conj' else 'negation'} of the tensor is postponed: it never is."
-    return function(method=True, name=name)(run)
-
-
-is_conj, is_neg = _never("is_conj"), _never("is_neg")
 
 
 @function(method=True)
@@ -158,12 +131,12 @@ def adjoint(input):
 def vdot_op(node, g):
     """vdot: linear in the second vector, conjugate linear in the first."""
     x, y = node.inputs
-    return (g.conj() * y if x.requires_grad else None), (g * x if y.requires_grad else None)
+    return (g.conj_physical() * y if x.requires_grad else None), (g * x if y.requires_grad else None)
 
 
 def vdot_samples(level, f, input, other, *, out=None):
     """The batch rule of vdot: dot with the first vector conjugated."""
-    return conj(input).dot(other) if input.ndim == other.ndim == 1 else f.__wrapped__(input, other)
+    return conj_physical(input).dot(other) if input.ndim == other.ndim == 1 else f.__wrapped__(input, other)
 
 
 @function(method=True, batch=vdot_samples)
@@ -176,6 +149,6 @@ def vdot(input, other, *, out=None):
     if input.dtype is not other.dtype:
         raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {input.dtype.scalar_name} and {other.dtype.scalar_name}")
     with modes.no_grad():
-        result = conj(input.detach()).dot(other.detach())
+        result = conj_physical(input.detach()).dot(other.detach())
     record(vdot_op, [input, other], [result], reads=(0b10, 0b01))
     return into(out, result, "vdot")

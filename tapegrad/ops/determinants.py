@@ -36,7 +36,7 @@ def det_op(node, g):
 
 
 def cofactors(a, det, g):
-    scaled = (g * det.conj() if det.dtype.is_complex else g * det).unsqueeze(-1)
+    scaled = (g * det.conj_physical() if det.dtype.is_complex else g * det).unsqueeze(-1)
     return solve_ex(a.mH, scaled.expand(*a.shape[:-1]).diag_embed()).result
 
 
@@ -48,7 +48,7 @@ def cofactors_of_singular(a, g):
     rows = s.reshape(-1, s.shape[-1])
     others = (ones_then(rows, False) * ones_then(rows, True)).reshape(s.shape)
     sign = det(u) * det(vh)
-    alpha = g * (sign.conj() if sign.dtype.is_complex else sign)
+    alpha = g * (sign.conj_physical() if sign.dtype.is_complex else sign)
     return (u * (alpha.unsqueeze(-1) * others).unsqueeze(-2)) @ vh
 
 
@@ -87,8 +87,8 @@ def slogdet_op(node, g_sign, g_log):
         sign = node.outputs[0]
         total = g_log.to(a.dtype) if g_log is not None else 0
         if g_sign is not None:
-            phase = g_sign * sign.conj()
-            total = total + (phase - phase.conj()) / 2
+            phase = g_sign * sign.conj_physical()
+            total = total + (phase - phase.conj_physical()) / 2
     else:
         total = g_log
     if total is None:

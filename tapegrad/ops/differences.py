@@ -78,7 +78,7 @@ def logcumsumexp_op(node, g):
         x, out, g = x.movedim(dim, -1), out.movedim(dim, -1), g.movedim(dim, -1)
         later = creation.ones((x.shape[-1],) * 2, dtype=dtypes.bool_).triu()
         gaps = (x.unsqueeze(-1) - out.unsqueeze(-2)).masked_fill(~later | (x == -np.inf).unsqueeze(-1), -np.inf)
-        return (gaps.exp().conj() * g.unsqueeze(-2)).sum(-1).movedim(-1, dim)
+        return (gaps.exp().conj_physical() * g.unsqueeze(-2)).sum(-1).movedim(-1, dim)
 
     def part(sign):
         chosen = g * sign > 0

@@ -36,7 +36,7 @@ def namespace() -> dict:
     space["where"] = lambda c, a, b: dispatch.call(BY_NAME["where"], c, a, b)
     for name in ("sgn", "modulus"):
         space[name] = lift(BY_NAME[name])
-    space["re"], space["im"], space["conj"] = (lambda x: x.real), (lambda x: x.imag), (lambda x: x.conj())
+    space["re"], space["im"], space["conj"] = (lambda x: x.real), (lambda x: x.imag), (lambda x: x.conj_physical())
     space["softplus"] = lambda x: dispatch.call(BY_NAME["softplus_scaled"], x, 1.0, inf)
     return space
 
@@ -59,7 +59,7 @@ def derivative(op: Elementwise, node, g) -> list:
     if kind == "C":
         # Conjugated, as in kernels; only what is read, as other operands may have given up their values.
         read = set().union(*(op.reads(k) for k, text in enumerate(texts) if text is not None))
-        operands = {name: x.conj() for name, x in operands.items() if name in read}
+        operands = {name: x.conj_physical() for name, x in operands.items() if name in read}
     operands["g"] = g
     result: list = []
     for text in texts:

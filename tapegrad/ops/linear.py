@@ -153,7 +153,7 @@ def product_of_samples(left: int, right: int):
 def mm_op(node, g):
     """A B: g B^T and A^T g."""
     a, b = node.inputs
-    return (g.mm(b.t().conj()) if a.requires_grad else None), (a.t().conj().mm(g) if b.requires_grad else None)
+    return (g.mm(b.t().conj_physical()) if a.requires_grad else None), (a.t().conj_physical().mm(g) if b.requires_grad else None)
 
 
 @function(method=True, batch=product_of_samples(2, 2), linear=("input", "mat2"))
@@ -187,7 +187,7 @@ def out_of(name, out, result):
 def mv_op(node, g):
     """A v: the outer product of g and v, and A^T g."""
     a, v = node.inputs
-    return (g.unsqueeze(1) * v.conj() if a.requires_grad else None), (a.t().conj().mv(g) if v.requires_grad else None)
+    return (g.unsqueeze(1) * v.conj_physical() if a.requires_grad else None), (a.t().conj_physical().mv(g) if v.requires_grad else None)
 
 
 @function(method=True, batch=product_of_samples(2, 1), linear=("input", "vec"))
@@ -212,7 +212,7 @@ def mv(input, vec, *, out=None):
 def dot_op(node, g):
     """dot: each vector times the gradient of the sum."""
     a, b = node.inputs
-    return (g * b.conj() if a.requires_grad else None), (g * a.conj() if b.requires_grad else None)
+    return (g * b.conj_physical() if a.requires_grad else None), (g * a.conj_physical() if b.requires_grad else None)
 
 
 @function(method=True, batch=product_of_samples(1, 1), linear=("input", "tensor"))
@@ -238,7 +238,7 @@ def dot(input, tensor, *, out=None):
 def bmm_op(node, g):
     """A B per batch: g B^T and A^T g."""
     a, b = node.inputs
-    return (g.bmm(b.transpose(1, 2).conj()) if a.requires_grad else None), (a.transpose(1, 2).conj().bmm(g) if b.requires_grad else None)
+    return (g.bmm(b.transpose(1, 2).conj_physical()) if a.requires_grad else None), (a.transpose(1, 2).conj_physical().bmm(g) if b.requires_grad else None)
 
 
 @function(method=True, batch=product_of_samples(3, 3), linear=("input", "mat2"))
@@ -350,8 +350,8 @@ def addmm_op(node, g):
     scaled = g * alpha if alpha != 1 else g
     return (
         (g * beta if beta != 1 else g) if c.requires_grad else None,
-        scaled.mm(y.t().conj()) if x.requires_grad else None,
-        x.t().conj().mm(scaled) if y.requires_grad else None,
+        scaled.mm(y.t().conj_physical()) if x.requires_grad else None,
+        x.t().conj_physical().mm(scaled) if y.requires_grad else None,
     )
 
 

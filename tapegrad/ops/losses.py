@@ -14,6 +14,7 @@ from tapegrad.engine.layout import SWEEP_APPLY
 from tapegrad.ops import formulas, loops
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import floats_only
+from tapegrad.ops.postponed import carried_out
 from tapegrad.ops.registry import Elementwise, Structural
 from tapegrad.ops.transformable import ACTIVE, level_of
 
@@ -62,6 +63,7 @@ class PointwiseLoss:
         if ACTIVE and level_of((x, y)) is not None:
             each = dispatch.call(self.elementwise, x, y, *numbers)
             return each.mean() if reduction == "mean" else each.sum()
+        x, y = carried_out(x), carried_out(y)
         s, t = plans.settled(x), plans.settled(y)
         g, d = core.get_field(s, core.GEOMETRY), x.dtype
         if (

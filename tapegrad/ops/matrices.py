@@ -246,7 +246,7 @@ def cross_op(node, g):
     """a x b: b x g and g x a."""
     a, b = node.inputs
     dim = node.attributes.dim
-    conj = lambda x: x.conj() if x.dtype.is_complex else x
+    conj = lambda x: x.conj_physical() if x.dtype.is_complex else x
     return (cross(conj(b), g, dim=dim) if a.requires_grad else None), (cross(g, conj(a), dim=dim) if b.requires_grad else None)
 
 
@@ -292,7 +292,7 @@ def vecdot(x, y, *, dim=-1, out=None):
         if not t.dtype.is_floating_point and not t.dtype.is_complex and dim is None:
             floating("linalg.vecdot", t)
     same_dtype("linalg.vecdot", x, y, "x", "y")
-    first = x.conj() if x.dtype.is_complex else x
+    first = x.conj_physical() if x.dtype.is_complex else x
     product = first * y
     if not product.dtype.is_floating_point and not product.dtype.is_complex:
         return into(out, product.sum(dim).to(product.dtype), "vecdot")

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from tapegrad import core, dtypes, geometry
-from tapegrad.dtypes import BY_CODE
+from tapegrad.dtypes import OF_SLOT
 from tapegrad.engine.layout import AS_IS, DENSE, SWEEP_APPLY, SWEEP_VIEW
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
@@ -264,7 +264,7 @@ def on_diagonal(op, x, offset: int, **parameters):
 
 def movable(x) -> bool:
     """Whether there are kernels for elements of this size."""
-    return BY_CODE[core.get_field(x._slot, core.DTYPE)].itemsize in WORDS
+    return OF_SLOT[core.get_field(x._slot, core.DTYPE)].itemsize in WORDS
 
 
 def cleared(op, x) -> None:

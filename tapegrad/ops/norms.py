@@ -18,7 +18,7 @@ from tapegrad.ops.views import tensor_argument
 def logsumexp_op(node, g):
     """logsumexp: the gradient times the softmax."""
     x, out = node.inputs[0], restore_dims(node.outputs[0], node)
-    return restore_dims(g, node) * (x - out).exp().conj()
+    return restore_dims(g, node) * (x - out).exp().conj_physical()
 
 
 @function(method=True)

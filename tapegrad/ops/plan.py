@@ -11,9 +11,11 @@ import weakref
 import numpy as np
 
 from tapegrad import core, geometry, modes
-from tapegrad.dtypes import BY_CODE
+from tapegrad.dtypes import OF_SLOT
+from tapegrad.dtypes import PLAIN as PLAIN_CODE
 from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
+from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.transformable import ACTIVE, Unhandled
 
 _cache: dict[tuple, Plan] = {}
@@ -130,11 +132,11 @@ def view_plan(op, g, d, key, make, multi=False, fresh=False):
         return plan
     shape, steps, offset, parameters = make(tuple(geometry.shapes[g]), geometry.strides[g])
     target = geometry.geometry(tuple(shape), tuple(steps))
-    size = BY_CODE[d].itemsize
-    shown = op.retype(BY_CODE[d]).code if op.retype else d
+    size = OF_SLOT[d].itemsize
+    shown = (op.retype(OF_SLOT[d]).code | d & ~PLAIN_CODE if op.retype else d) ^ op.turns
     flags = 0 if fresh else VIEW | (layout.MULTI_VIEW if multi else 0)
     plan = Plan(op, [(target, shown)], view=True, view_flags=flags, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
-                make=make, key=key, **view_rule(op, BY_CODE[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
+                make=make, key=key, **view_rule(op, OF_SLOT[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
     return keep(place, plan, ((g, d),))
 
 
@@ -216,6 +218,8 @@ def view_rule(op, d, shape, target, make, parameters) -> dict:
     if op.sweep == "embed":
         _, steps, offset, _ = make(shape, geometry.contiguous_strides(shape))
         return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)), offset * d.itemsize)]}
+    if op.turns:
+        return {"rules": [(layout.SWEEP_UNARY, OPS[op.sweep].code)]}
     return {}
 
 
@@ -260,7 +264,7 @@ def note_store(op, target, region, offset: int, value, given) -> None:
     place = (op.code, g, d, other, region, offset)
     plan = _cache.get(place)
     if plan is None:
-        plan = keep(place, Plan(op, [(region, d)], byte_offset=offset * BY_CODE[d].itemsize, writes=True), ((g, d), other))
+        plan = keep(place, Plan(op, [(region, d)], byte_offset=offset * OF_SLOT[d].itemsize, writes=True), ((g, d), other))
     note(plan, (target, given), target)
 
 
@@ -328,7 +332,10 @@ def cached(op, tensors, key, make):
     """The plan of a computing op, made by `make()` at first use of these geometries, dtypes and parameters."""
     place = (op.code, *((core.get_field(t._slot, GEOMETRY), core.get_field(t._slot, DTYPE)) for t in tensors), key)
     plan = _cache.get(place)
-    return plan if plan is not None else keep(place, make(), place[1:-1])
+    if plan is None:
+        assert all(d <= PLAIN_CODE for _, d in place[1:-1]), f"{op.name}: an operand whose conjugation or negation is postponed"
+        plan = keep(place, make(), place[1:-1])
+    return plan
 
 
 def run(op, tensors, key, make, refused=None):

@@ -63,7 +63,7 @@ def addmv_op(node, g):
 
 
 def conj(x):
-    return x.conj() if x.dtype.is_complex else x
+    return x.conj_physical() if x.dtype.is_complex else x
 
 
 @function(method=True)

@@ -175,7 +175,7 @@ def prod_op(node, g):
     g = restore_dims(g, node)
     out = node.outputs[0].reshape(g.shape)
     if not (x.detach()._values() == 0).any():
-        return g * (out / x).conj()
+        return g * (out / x).conj_physical()
     keep = [k for k in range(len(shape)) if k not in a.dims]
     order = (*keep, *a.dims)
     rows = x.permute(*order).reshape(-1, a.count)
@@ -185,7 +185,7 @@ def prod_op(node, g):
     back = [0] * len(order)
     for k, d in enumerate(order):
         back[d] = k
-    return g * others.permute(*back).conj()
+    return g * others.permute(*back).conj_physical()
 
 
 def ones_then(rows, from_right: bool):

@@ -73,7 +73,7 @@ def householder_product_op(node, g):
     for v, t in reflectors[:0:-1]:
         states.append(states[-1] - t * (v @ (v.mH @ states[-1])))
     g_columns, g_tau = [], []
-    conj = lambda t: t.conj() if t.dtype.is_complex else t
+    conj = lambda t: t.conj_physical() if t.dtype.is_complex else t
     for (v, t), x in zip(reflectors, reversed(states)):
         projected = g @ (x.mH @ v)
         g_tau.append(-(v.mH @ projected).reshape(tau.shape[:-1]))
@@ -89,7 +89,7 @@ def reflected(A, tau, x, order, conjugate):
     unit = A.tril(-1) + creation.eye(*A.shape[-2:], dtype=A.dtype)
     for i in order:
         v, t = unit.select(-1, i).unsqueeze(-1), tau.select(-1, i).unsqueeze(-1).unsqueeze(-1)
-        x = x - (t.conj() if conjugate and tau.dtype.is_complex else t) * (v @ (v.mH @ x))
+        x = x - (t.conj_physical() if conjugate and tau.dtype.is_complex else t) * (v @ (v.mH @ x))
     return x
 
 

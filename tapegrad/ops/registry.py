@@ -138,17 +138,19 @@ class Structural(Op):
     the outputs (None where there is none); returns the gradient of each input, None where there is none.
     sweep: for a view, how the compiled sweep does the same: "reshape", "permute" or "embed"; "" leaves it to `derivative`.
     retype: for a view of other elements in the same memory, from the dtype seen to the dtype shown.
+    turns: for a view that postpones a conjugation or negation, its bit in the slot's dtype word; `sweep` then names the op that does it.
     """
 
     derivative: Callable | None = None
     sweep: str = ""
     retype: Callable | None = None
+    turns: int = 0
 
 
-def structural(name: str, graph_name: str = "", sweep: str = "", retype: Callable | None = None) -> Callable[[Callable], Structural]:
+def structural(name: str, graph_name: str = "", sweep: str = "", retype: Callable | None = None, turns: int = 0) -> Callable[[Callable], Structural]:
     """Decorate the derivative of a structural op; the record takes its place."""
 
     def register(derivative):
-        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, sweep=sweep, retype=retype)
+        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, sweep=sweep, retype=retype, turns=turns)
 
     return register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import core, geometry
+from tapegrad.dtypes import CONJ, NEG
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
@@ -119,6 +120,9 @@ def view(self, *shape, dtype=None):
 
 def view_as_dtype(self, d):
     """The same bytes as another dtype; the last dim grows or shrinks."""
+    for bit, kind in ((CONJ, "conjugate view tensors"), (NEG, "tensors with negative bit set")):
+        if core.get_field(self._slot, core.DTYPE) & bit:
+            raise RuntimeError(f"torch.Tensor.view is not supported for {kind} when converting to a different dtype.")
     if d is self.dtype:
         return self
     from tapegrad.creation import share

@@ -48,11 +48,11 @@ def cumprod_op(node, g):
     from tapegrad.ops.joining import stack
 
     dim = node.attributes.dim
-    x = node.inputs[0].conj()
+    x = node.inputs[0].conj_physical()
     if not g.ndim:
         return g
     if not (x.detach()._values() == 0).any():
-        weighted = node.outputs[0].conj() * g
+        weighted = node.outputs[0].conj_physical() * g
         return weighted.flip(dim).cumsum(dim).flip(dim) / x
     columns, gs = x.unbind(dim), g.unbind(dim)
     result = []

@@ -86,7 +86,7 @@ def eig_op(node, g_values, g_vectors):
     if g_vectors is not None:
         along = v.mH @ g_vectors
         check_gauge("linalg_eig", "eigenvectors", along)
-        gaps = (eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)).conj() + creation.eye(v.shape[-1], dtype=v.dtype)
+        gaps = (eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)).conj_physical() + creation.eye(v.shape[-1], dtype=v.dtype)
         norms = along.diagonal(0, -2, -1).real.to(v.dtype)
         off = (along - (v.mH @ v) * norms.unsqueeze(-2)) / gaps
         inner = plus(inner, off - off.diagonal(0, -2, -1).diag_embed())

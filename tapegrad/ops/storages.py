@@ -227,7 +227,9 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
     steps = geometry.contiguous_strides(size) if stride is None else ints("set_", (tuple(stride),), "stride")
     if sized(size, steps, self.dtype.itemsize, first) > storage_of(memory._slot)[1]:
         raise RuntimeError(NOT_RESIZABLE)
-    inplace.become_view(self, looking_at(memory, self.dtype, geometry.geometry(size, steps), first * self.dtype.itemsize))
+    seen = looking_at(memory, self.dtype, geometry.geometry(size, steps), first * self.dtype.itemsize)
+    core.set_field(seen._slot, core.DTYPE, core.get_field(self._slot, core.DTYPE))  # with what is postponed
+    inplace.become_view(self, seen)
     return self
 
 
@@ -259,6 +261,7 @@ def resize_(self, *sizes, memory_format=None):
         raise RuntimeError(NOT_RESIZABLE)
     fresh = creation.empty_of(size, self.dtype, steps)
     ctypes.memmove(core.data_of(fresh._slot), address + start * self.dtype.itemsize, max(nbytes - start * self.dtype.itemsize, 0))
+    core.set_field(fresh._slot, core.DTYPE, core.get_field(slot, core.DTYPE))
     version = core.version_of(slot)
     inplace.become_view(self, fresh)
     core.bump_version(self._slot, version)

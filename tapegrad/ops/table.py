@@ -28,6 +28,7 @@ def load() -> None:
         ordering,
         permuting,
         pieces,
+        postponed,
         products,
         queries,
         rearranging,

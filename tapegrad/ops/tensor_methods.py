@@ -35,7 +35,7 @@ def clone(input, *, memory_format=None):
 
 def copied(input, g: int):
     """A copy of the geometry `g`, recorded."""
-    if moves.copies(input, g):
+    if core.get_field(input._slot, core.DTYPE) <= dtypes.PLAIN and moves.copies(input, g):
         return moves.copied(clone_op, input, g)
     result = creation.empty_of(geometry.shapes[g], input.dtype, geometry.strides[g])
     core.assign(result, input)

@@ -20,6 +20,16 @@ import functools
 from tapegrad.overriding import BY_BODY, met, taken
 
 ACTIVE: list = []  # the levels that are alive, of all threads
+POSTPONED: list = []  # `postponed.called`, once there has been a tensor whose conjugation or negation is postponed (`ops/postponed.py`)
+VIEWS = frozenset(  # what lets such a tensor pass as it is
+    "view reshape flatten ravel unflatten view_as reshape_as unsqueeze squeeze expand expand_as broadcast_to broadcast_tensors t transpose "
+    "permute movedim moveaxis swapaxes swapdims select narrow split split_with_sizes chunk unbind tensor_split hsplit vsplit dsplit diagonal unfold "
+    "as_strided atleast_1d atleast_2d atleast_3d meshgrid conj _neg_view resolve_conj resolve_neg is_conj is_neg real imag view_as_real "
+    "view_as_complex adjoint clone contiguous copy_ positive __pos__ t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_ "
+    "__getitem__ resize_ set_ is_set_to storage untyped_storage is_complex is_floating_point is_inference is_same_size is_tensor numel "
+    "is_pinned is_shared as_tensor asarray from_dlpack empty_like zeros_like ones_like full_like rand_like randn_like randint_like new_empty new_full new_ones new_zeros "
+    "new_empty_strided".split()
+)
 
 
 class Unhandled(Exception):
@@ -96,6 +106,8 @@ def transformable(batch=None, linear=(), writes=False, name="", method=False):
     The public function or method `name` refuses arguments that fit none of its forms (`ops/arguments.py`).
     """
 
+    passes = name in VIEWS
+
     def decorate(f):
         @functools.wraps(f)
         def bare(*args, **kwargs):
@@ -106,6 +118,8 @@ def transformable(batch=None, linear=(), writes=False, name="", method=False):
                     level = other if level is None or (other is not None and other.depth > level.depth) else level
                 if level is not None:
                     return level.call(bare, args, kwargs)
+            if POSTPONED and not passes:
+                return POSTPONED[0](f, writes, args, kwargs)
             return f(*args, **kwargs)
 
         @functools.wraps(f)
@@ -116,7 +130,7 @@ def transformable(batch=None, linear=(), writes=False, name="", method=False):
             look = checker(name, method)
             if look is not None:
                 args, kwargs = look(args, kwargs)
-            return bare(*args, **kwargs) if ACTIVE else f(*args, **kwargs)
+            return bare(*args, **kwargs) if ACTIVE or POSTPONED else f(*args, **kwargs)
 
         for public in (bare, run):
             public.writes, public.public = writes, (name, method)

@@ -122,7 +122,7 @@ def spread_over(op, name, input, dims, keepdim, correction, root):
         x = widened(input)
         centred = x - x.mean(dims, True)
         rest = max(count - correction, 0)
-        total = (centred * centred.conj()).real.sum(dims, keepdim)
+        total = (centred * centred.conj_physical()).real.sum(dims, keepdim)
         result = total / rest if rest else total * float("nan") if count <= correction and bool(count == correction) else total / 0.0
         if root:
             result = result.sqrt()

@@ -12,7 +12,7 @@ from tapegrad.optim.optimizer import Optimizer, number
 
 def as_real(t):
     """Real and imaginary parts as elements of their own."""
-    return view_as_real(t) if t.is_complex() else t
+    return view_as_real(t.resolve_conj()) if t.is_complex() else t
 
 
 class LBFGS(Optimizer):

@@ -63,7 +63,7 @@ def run(text: str, tensors: dict, numbers: dict, differentiable: bool = False) -
     first = values[0]
     d = first.dtype
     if d.is_complex:  # real and imaginary parts are elements of their own
-        return run(text, {name: view_as_real(t) for name, t in tensors.items()}, numbers, differentiable)
+        return run(text, {name: view_as_real(t.resolve_conj()) for name, t in tensors.items()}, numbers, differentiable)
     g = core.get_field(first._slot, core.GEOMETRY)
     compiled = d.name in COMPILED and not differentiable and first.is_contiguous() and not modes.word() & modes.TRANSFORM
     if compiled and all(plain(g, d.code, t) for t in values):

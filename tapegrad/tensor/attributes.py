@@ -6,7 +6,7 @@ from tapegrad import core, formats, geometry
 from tapegrad.cautions import warn_once
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
 from tapegrad.device import CPU
-from tapegrad.dtypes import BY_CODE
+from tapegrad.dtypes import OF_SLOT
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 
@@ -73,7 +73,7 @@ class Attributes(Handle):
     @property
     def dtype(self):
         """The element type."""
-        return BY_CODE[core.get_field(self._slot, DTYPE)]
+        return OF_SLOT[core.get_field(self._slot, DTYPE)]
 
     @property
     def device(self):

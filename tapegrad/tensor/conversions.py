@@ -8,7 +8,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, formats, geometry, modes
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
-from tapegrad.dtypes import BY_CODE
+from tapegrad.dtypes import BY_CODE, OF_SLOT, PLAIN
 from tapegrad.engine.bind import Handle
 
 
@@ -31,9 +31,11 @@ class Conversions(Handle):
     __slots__ = ()
 
     def _array(self) -> np.ndarray:
-        """The elements as a NumPy array over the same memory, whatever the grad state."""
+        """The elements as a NumPy array over the same memory, whatever the grad state; over a copy if that holds their conjugates or negatives."""
+        if core.get_field(self._slot, DTYPE) > PLAIN:
+            return self._carried_out()
         g = core.get_field(self._slot, GEOMETRY)
-        d = BY_CODE[core.get_field(self._slot, DTYPE)]
+        d = OF_SLOT[core.get_field(self._slot, DTYPE)]
         shape, steps = geometry.shapes[g], geometry.strides[g]
         if geometry.numels[g] == 0:
             return np.empty(shape, d.numpy)
@@ -42,9 +44,16 @@ class Conversions(Handle):
         memory.holder = self  # the array keeps a tensor alive that nothing else does
         return np.ndarray(tuple(shape), d.numpy, memory, 0, tuple(s * d.itemsize for s in steps))
 
+    def _carried_out(self) -> np.ndarray:
+        from tapegrad.ops import postponed
+
+        array = postponed.carried_out(self.detach())._array()
+        array.flags.writeable = False  # a write would be lost
+        return array
+
     def _values(self) -> np.ndarray:
         """The elements as numbers NumPy can compute with: `_array`, or a wider copy for the half-precision dtypes."""
-        return dtypes.from_stored(self._array(), BY_CODE[core.get_field(self._slot, DTYPE)])
+        return dtypes.from_stored(self._array(), OF_SLOT[core.get_field(self._slot, DTYPE)])
 
     def to(self, *args, dtype=None, device=None, copy=False, non_blocking=False, memory_format=None):
         """The tensor in another dtype; itself if nothing changes."""
@@ -118,9 +127,13 @@ class Conversions(Handle):
         if not isinstance(force, bool):
             raise TypeError(f"numpy(): argument 'force' must be bool, not {kind_of(force).__name__}")
         if force:
-            return self.detach().numpy()
+            return self.detach().resolve_conj().resolve_neg().numpy()
         if self.requires_grad and modes.is_grad_enabled():
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        for name, postponed in (("conj", self.is_conj()), ("neg", self.is_neg())):
+            if postponed:
+                whole = "conjugate" if name == "conj" else "negative"
+                raise RuntimeError(f"Can't call numpy() on Tensor that has {whole} bit set. Use tensor.resolve_{name}().numpy() instead.")
         d = self.dtype
         if d.foreign:
             raise TypeError(f"Got unsupported ScalarType {d.scalar_name}")

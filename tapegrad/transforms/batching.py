@@ -12,6 +12,7 @@ import inspect
 
 from tapegrad import core, dispatch, geometry
 from tapegrad.ops import plan as plans
+from tapegrad.ops.postponed import carried_out
 from tapegrad.ops.transformable import Unhandled
 from tapegrad.transforms.wrappers import NO_BRANCH, NO_ITEM, Level, Wrapper, in_body, make, run_body, view_of
 from tapegrad.utils._pytree import tree_flatten, tree_unflatten
@@ -96,6 +97,7 @@ class VmapLevel(Level):
     # --- in and out -------------------------------------------------------------------------------------------------
     def wrap(self, value, bdim: int = 0):
         """`value` with its dim `bdim` as the batch."""
+        value = carried_out(value)
         slot = value._slot
         result = make(Batched, self, core.view_slot(slot, logical_geometry(core.get_field(slot, core.GEOMETRY), bdim), 0))
         result._value, result._bdim = value, bdim

@@ -18,6 +18,7 @@ from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle, state_cell
 from tapegrad.ops import formulas
 from tapegrad.ops import plan as plans
+from tapegrad.ops.postponed import carried_out
 from tapegrad.ops.transformable import Unhandled
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import batching
@@ -153,6 +154,7 @@ class DualLevel(Level):
         """The dual tensor value + eps * tangent; the value itself without a tangent."""
         if tangent is None:
             return value
+        value = carried_out(value)
         result = make(Dual, self, core.share_slot(value))
         result._value, result._given = value, tangent
         if self.restores:

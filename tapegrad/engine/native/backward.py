@@ -12,10 +12,12 @@ from tapegrad.engine.layout import (
     GRAD,
     HOOKED,
     LEAF_GRAD,
+    PLAIN,
     REQUIRES_GRAD,
     SWEEP_EMBED,
     SWEEP_PYTHON,
     SWEEP_REDUCE,
+    SWEEP_UNARY,
     SWEEP_VIEW,
 )
 from tapegrad.engine.native.capi import py_decref, py_error_occurred, py_incref, py_long_from_i64, py_type_alloc, py_vectorcall
@@ -32,7 +34,7 @@ from tapegrad.engine.native.cotangents import (
     refused,
     unbroadcast,
 )
-from tapegrad.engine.native.elementwise import assign, compute, find_broadcast
+from tapegrad.engine.native.elementwise import FAILED, assign, compute, find_broadcast
 from tapegrad.engine.native.marks import mark, prune_marks
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, slot_of, wrap
@@ -200,6 +202,12 @@ def sweep_planned(e):
             if total == 0:
                 return refused(g, OUT_OF_MEMORY)
             status = accumulate(s, total)
+        elif rule == SWEEP_UNARY:
+            result = compute(target, slot_row(st.slots, g).dtype, 0, g, 0, 0)
+            if result <= 0:
+                return refused(g, PYTHON_ERROR if result == FAILED else OUT_OF_MEMORY)
+            slot_row(st.slots, result).handles = 1
+            status = accumulate(s, result)
         else:
             words = slot_words()
             chosen = Plan(target).operands
@@ -329,7 +337,7 @@ def seed_for(root, gradient):
         return 0
     slot = slot_row(st.slots, root)
     g = slot_row(st.slots, seed)
-    if slot.flags & REQUIRES_GRAD == 0 or slot.entry < 0 or slot.flags & LEAF_GRAD or g.flags & REQUIRES_GRAD or g.dtype != slot.dtype:
+    if slot.flags & REQUIRES_GRAD == 0 or slot.entry < 0 or slot.flags & LEAF_GRAD or g.flags & REQUIRES_GRAD or g.dtype != slot.dtype or g.dtype > PLAIN:
         return 0
     shape = geometry_row(st.geometries, slot.geometry)
     if geometry_row(st.geometries, g.geometry).contiguous != shape.contiguous or shape.contiguous == 0:

@@ -15,6 +15,7 @@ from tapegrad.engine.layout import (
     DIRECT,
     GRAD,
     HAS_SAVED,
+    PLAIN,
     REQUIRES_GRAD,
     SAVED_INPUT,
     SCALAR,
@@ -462,6 +463,8 @@ def assign(target, source):
     """Write the elements of slot `source`, converted and broadcast, over slot `target`, of any strides.  1, or FAILED."""
     st = the_state()
     t = slot_row(st.slots, target)
+    if (t.dtype | slot_row(st.slots, source).dtype) > PLAIN:
+        return 1 if ask_python(st.assign_postponed, target, source, 0) else FAILED
     kernel = kernel_of(st.convert + t.dtype, 0, slot_row(st.slots, source).dtype)
     if kernel == 0:
         return FAILED

@@ -8,7 +8,7 @@ op's Python callable, which knows every rule and raises every error.
 from tapegrad.engine.layout import DENSE, FLOAT64, FUNCTION, GRAD, REQUIRES_GRAD, VIEW
 from tapegrad.engine.native.capi import py_error_clear, py_error_occurred, py_float_as_f64, py_incref
 from tapegrad.engine.native.checking import verify, watch
-from tapegrad.engine.native.elementwise import FAILED, elementwise, fill_blocks, find_broadcast, kernel_of, run_kernel
+from tapegrad.engine.native.elementwise import FAILED, MIXED, elementwise, fill_blocks, find_broadcast, kernel_of, run_kernel
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import go_slow, modes_ready, scalar_slot, slot_of, wrap
 from tapegrad.engine.native.pointers import (
@@ -22,6 +22,7 @@ from tapegrad.engine.native.pointers import (
     store_i64,
     the_state,
 )
+from tapegrad.engine.native.postponed import elementwise_of_values
 from tapegrad.engine.native.tables import drop
 from tapegrad.engine.native_codes import FORM, INPLACE, REFLECTED
 
@@ -109,6 +110,8 @@ def binary(code, self, args, count, names):
             return 0
         return go_slow(slow, code, self, args, count, names)
     out = elementwise(op, a, b, 0, 0)
+    if out == MIXED:
+        out = elementwise_of_values(op, a, b)
     if scalar:
         drop(scalar)
     if out > 0:
@@ -206,6 +209,8 @@ def unary(code, self, args, count, names):
             return 0
         return go_slow(slow, code, self, args, count, names)
     out = elementwise(op, a, 0, 0, 0)
+    if out == MIXED:
+        out = elementwise_of_values(op, a, 0)
     if out > 0:
         return wrap(out)
     if out == FAILED:

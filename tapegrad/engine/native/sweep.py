@@ -18,6 +18,7 @@ from tapegrad.engine.layout import (
     HAS_SAVED,
     HOOKED,
     LEAF_GRAD,
+    PLAIN,
     REQUIRES_GRAD,
     STRIDED,
 )
@@ -223,7 +224,7 @@ def sweep_entry(e):
     if dtype > FLOAT64:
         # Operands of another dtype (numbers beside half precision) are Python's business.
         for k in range(op_row(st.ops, op).mask, inputs):
-            if slot_row(st.slots, operand_row(st.operands, first + k).slot).dtype != dtype:
+            if (slot_row(st.slots, operand_row(st.operands, first + k).slot).dtype & PLAIN) != dtype:
                 return NEEDS_PYTHON
     # The geometries of the inputs, and whether all are laid out alike.
     plain = (geometry_row(st.geometries, geometry).flags & CONTIGUOUS) != 0

@@ -7,7 +7,7 @@ middle are closed by `compact_tape` when the table would have to grow, so positi
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import ALIVE, FREED, HAS_SAVED, LEAF_GRAD, REQUIRES_GRAD, SAVED_ALL, SAVED_INPUT
+from tapegrad.engine.layout import ALIVE, FREED, HAS_SAVED, LEAF_GRAD, PLAIN, REQUIRES_GRAD, SAVED_ALL, SAVED_INPUT
 from tapegrad.engine.native.capi import raw_realloc
 from tapegrad.engine.native.memory import bury, new_buffer, release_buffer
 from tapegrad.engine.native.native import native
@@ -55,7 +55,10 @@ def slot_index():
 
 @native("iii")
 def new_slot(geometry, dtype):
-    """A slot with memory of its own, uninitialised, unheld; 0 if there is no memory (then `state.error_b` is the geometry)."""
+    """A slot with memory of its own, uninitialised, unheld; 0 if there is no memory (then `state.error_b` is the geometry).
+
+    `dtype` may be the code of another slot: nothing is postponed in the new one.
+    """
     st = the_state()
     g = geometry_row(st.geometries, geometry)
     b = new_buffer(g.numel * load_i64(st.itemsize + dtype * 8))
@@ -70,7 +73,7 @@ def new_slot(geometry, dtype):
     slot.data = buffer_row(st.buffers, b).memory
     slot.buffer = b
     slot.geometry = geometry
-    slot.dtype = dtype
+    slot.dtype = dtype & PLAIN
     return s
 
 
