@@ -90,16 +90,22 @@ def scaled(op: Elementwise, values, alpha):
     return OPS[op.name + "_scaled"], [*values, alpha]
 
 
-def operator(op: Elementwise, name: str, self, *others, reflected: bool = False):
+def operator(op: Elementwise, name: str, self, *others, reflected: bool = False, **named):
     """An operator: NotImplemented for operands it does not know."""
     found = met((self, *others))
     if found is not None:
         return offered(name, found, self, *others)
-    if others and (len(others) > 1 or not isinstance(others[0], (Handle, np.ndarray, *NUMBERS))):  # several: pow with a modulus
+    if len(op.inputs) == 1 and (others or named):
+        name = OWN_NAMES.get(op.name, op.name)
+        raise TypeError(f"Tensor.{name}() takes no " + ("keyword arguments" if named else f"arguments ({len(others)} given)"))
+    if named or len(others) != len(op.inputs) - 1 or not isinstance((*others, 0)[0], (Handle, np.ndarray, *NUMBERS)):
         return NotImplemented
     if op.name == "bitwise_not" and self.dtype.category > INTEGER:
         raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
     return call(op, *((others[0], self) if reflected else (self, *others)))
+
+
+OWN_NAMES = {"bitwise_not": "__invert__"}  # of operators that are no method under another name
 
 
 def offered(name: str, found, *operands):
@@ -112,14 +118,14 @@ def offered(name: str, found, *operands):
         return NotImplemented
 
 
-def augmented(op: Elementwise, name: str, self, other):
+def augmented(op: Elementwise, name: str, self, *others, **named):
     """An augmented assignment: NotImplemented for operands it does not know."""
-    found = met((self, other))
+    found = met((self, *others))
     if found is not None:
-        return offered(name, found, self, other)
-    if not isinstance(other, (Handle, np.ndarray, *NUMBERS)):
+        return offered(name, found, self, *others)
+    if named or len(others) != 1 or not isinstance(others[0], (Handle, np.ndarray, *NUMBERS)):
         return NotImplemented
-    return call_inplace(op, self, other)
+    return call_inplace(op, self, *others)
 
 
 OPERATORS: dict[str, Callable] = {"o": operator, "r": functools.partial(operator, reflected=True), "a": augmented}

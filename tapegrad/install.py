@@ -18,6 +18,7 @@ from tapegrad.nn_parameter import Parameter
 from tapegrad.ops import checks, postponed, table
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise
+from tapegrad.ops.transformable import under_name
 from tapegrad.tensor import Tensor
 
 _kept: list = []  # Python callables whose addresses compiled code holds
@@ -205,7 +206,7 @@ def start(engine) -> None:
             place = FUNCTIONS if op.function is True else NN.__dict__
             place[name] = engine.function(f"f_{name}", name, doc, keywords=True)
     for name in METHODS_AS_FUNCTIONS:
-        FUNCTIONS[name] = getattr(Tensor, name)
+        FUNCTIONS[name] = under_name(getattr(Tensor, name), name)
     vars(sys.modules["tapegrad"]).update(FUNCTIONS)
 
 

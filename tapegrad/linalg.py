@@ -34,6 +34,7 @@ from tapegrad.ops.matrices import (
 )
 from tapegrad.ops.matrix_checks import LinAlgError
 from tapegrad.ops.norms import vector_norm
+from tapegrad.ops.public import made_public
 from tapegrad.ops.reflectors import householder_product
 from tapegrad.ops.solves import inv, inv_ex, lu_solve, solve, solve_ex, solve_triangular
 from tapegrad.ops.spectra import eig, eigh, eigvals, eigvalsh, svd, svdvals
@@ -45,3 +46,7 @@ __all__ = [
     "lu_solve", "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve",
     "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
+
+for _name in __all__:  # each under its own name, which its errors say
+    if _name != "LinAlgError":
+        globals()[_name] = made_public(globals()[_name], "linalg." + _name, False, tensors=hasattr(globals()[_name], "public"))

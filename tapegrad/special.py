@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapegrad.ops.public import FUNCTIONS
 from tapegrad.ops.registry import BY_CODE, Elementwise
 from tapegrad.ops.special import SPECIAL
+from tapegrad.ops.transformable import under_name
 
 # Compiled functions that are here too; they exist once the engine runs.
 COMPILED = {name: name for name in ("round", "softmax", "log_softmax", "logsumexp")} | {
@@ -14,13 +15,18 @@ COMPILED = {name: name for name in ("round", "softmax", "log_softmax", "logsumex
 __all__ = sorted({*SPECIAL, *COMPILED})  # noqa: PLE0605
 
 
+def compiled(name: str):
+    import tapegrad
+
+    return FUNCTIONS.get(name) or getattr(tapegrad, name)
+
+
 def __getattr__(name: str):
     if name in SPECIAL:
         return SPECIAL[name]
     if name in COMPILED:
-        import tapegrad
-
-        return FUNCTIONS.get(COMPILED[name]) or getattr(tapegrad, COMPILED[name])
+        globals()[name] = under_name(compiled(COMPILED[name]), "special." + name)
+        return globals()[name]
     raise AttributeError(f"module 'tapegrad.special' has no attribute {name!r}")
 
 

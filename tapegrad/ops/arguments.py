@@ -33,7 +33,7 @@ TAKE_NUMBERS |= {name + "_" for name in TAKE_NUMBERS}
 
 
 def is_tensor(x) -> bool:
-    return hasattr(x, "_slot") or isinstance(x, np.ndarray)
+    return hasattr(x, "_slot")
 
 
 def is_scalar_tensor(x) -> bool:
@@ -124,7 +124,7 @@ class Parameter:
         return f"{KINDS[self.kind][0]} {self.name}" + ("" if self.default is None else f" = {self.default}")
 
     def fits(self, value, numbers_too: bool) -> bool:
-        if self.count and is_long(value) or self.kind == "Tensor" and numbers_too and is_number(value):
+        if self.count and is_size(value) or self.kind == "Tensor" and numbers_too and is_number(value):
             return True
         return KINDS[self.kind][1](value)
 
@@ -266,13 +266,14 @@ def forms(name: str, method: bool) -> list[Form]:
     return sorted((parsed(line) for line in lines().get("." + name if method else name, ())), key=lambda form: form.deprecated)
 
 
+OF_TORCH = ("dtype", "Size", "device", "layout", "memory_format")  # types that torch's errors call by their full names
+
+
 def type_name(value) -> str:
     """What torch calls the type of an argument."""
     kind = type(value)
     if kind.__module__.partition(".")[0] == "tapegrad":
-        if kind.__name__ == "_Named":
-            return "torch.layout"
-        return {"Generator": "torch._C.Generator"}.get(kind.__name__) or ("torch." if kind.__name__ in ("dtype", "Size", "device", "memory_format") else "") + kind.__name__
+        return {"Generator": "torch._C.Generator"}.get(kind.__name__) or ("torch." if kind.__name__ in OF_TORCH else "") + kind.__name__
     return f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
 
 

@@ -320,15 +320,17 @@ def folds(input, other) -> bool:
 
 
 @method()
-def __matmul__(self, other):
+def __matmul__(self, other=None, *more):
+    if more:
+        return NotImplemented
     if hasattr(other, "_slot"):
         return matmul(self, other)
     return np.matmul(self, other) if isinstance(other, np.ndarray) else NotImplemented
 
 
 @method()
-def __rmatmul__(self, other):
-    return np.matmul(other, self) if isinstance(other, np.ndarray) else NotImplemented
+def __rmatmul__(self, other=None, *more):
+    return np.matmul(other, self) if isinstance(other, np.ndarray) and not more else NotImplemented
 
 
 @function(method=True)

@@ -81,6 +81,11 @@ def checker(name: str, method: bool):
     return arguments.checker(name, method)
 
 
+def look_at(name: str, *args, **kwargs) -> None:
+    """Refuse arguments that fit none of the forms of the function `name`, which torch calls with them at this place."""
+    checker(name, False)(args, kwargs)
+
+
 def checked(name: str, method: bool = False):
     """Let a function that is not transformable refuse arguments that fit none of its forms."""
 
@@ -98,6 +103,23 @@ def checked(name: str, method: bool = False):
         return run
 
     return decorate
+
+
+def under_name(f, name: str):
+    """The function under a public name whose errors it does not know: they are found again when `f` has refused the arguments."""
+
+    @functools.wraps(f)
+    def run(*args, **kwargs):
+        if kwargs and not args and "input" in kwargs:  # of a method
+            args = (kwargs.pop("input"),)
+        try:
+            return f(*args, **kwargs)
+        except (TypeError, AttributeError):
+            look_at(name, *args, **kwargs)
+            raise
+
+    run.__name__ = run.__qualname__ = name.rpartition(".")[2]
+    return run
 
 
 def transformable(batch=None, linear=(), writes=False, name="", method=False):

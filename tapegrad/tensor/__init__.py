@@ -11,7 +11,7 @@ import numbers
 
 from tapegrad import core, dtypes, overriding
 from tapegrad.engine.bind import Handle
-from tapegrad.tensor.attributes import Attributes
+from tapegrad.tensor.attributes import Attributes, close
 from tapegrad.tensor.conversions import Conversions
 from tapegrad.tensor.graph import InGraph
 
@@ -152,3 +152,6 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
 
 
 overriding.QUIET.add(Tensor)
+
+for _part in (Attributes, InGraph):
+    close(_part)

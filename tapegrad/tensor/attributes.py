@@ -18,9 +18,31 @@ def _part(name: str) -> property:
         return getattr(complexes, name)(self)
 
     def assign(self, value):
+        if not isinstance(value, (Handle, bool, int, float, complex)):
+            raise TypeError(f"can't assign a {type(value).__name__} to a torch.{self.dtype.legacy}")
         get(self).copy_(value if isinstance(value, Handle) else self.new_tensor(value, dtype=self.dtype.to_real()))
 
     return property(get, assign, doc=f"The {name} parts, as a view; may be assigned to.")
+
+
+def read_only(name: str, get) -> property:
+    """An attribute that refuses assignment in torch's words."""
+
+    def refuse(self, value):
+        raise AttributeError(f"attribute {name!r} of {type(self).__name__!r} objects is not writable")
+
+    return property(get, refuse, doc=get.__doc__)
+
+
+def close(owner: type) -> None:
+    """Make the attributes of a part of Tensor that have no setter read-only."""
+    for name, value in list(vars(owner).items()):
+        if isinstance(value, property) and value.fset is None:
+            setattr(owner, name, read_only(name, value.fget))
+
+
+def _constant(name: str, value) -> property:
+    return read_only(name, lambda self: value)
 
 
 class Attributes(Handle):
@@ -79,10 +101,10 @@ class Attributes(Handle):
     def device(self):
         return CPU
 
-    is_cpu = True
-    is_cuda = is_sparse = is_sparse_csr = is_quantized = is_meta = is_mkldnn = is_nested = is_mps = is_xpu = is_ipu = is_vulkan = False
-    name = None
-    layout = formats.strided
+    is_cpu, name, layout = _constant("is_cpu", True), _constant("name", None), _constant("layout", formats.strided)
+    for _kind in "cuda sparse sparse_csr quantized meta mkldnn nested mps xpu ipu vulkan".split():
+        vars()["is_" + _kind] = _constant("is_" + _kind, False)
+    del _kind
 
     def is_contiguous(self, memory_format=None):
         """Whether the elements lie in row-major order, or densely in the order of a memory format."""

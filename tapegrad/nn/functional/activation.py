@@ -12,8 +12,9 @@ from tapegrad import dispatch, dtypes, modes
 from tapegrad.install import NN
 from tapegrad.ops import joining, tensor_methods
 from tapegrad.ops import plan as plans
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.registry import BY_NAME, structural
-from tapegrad.ops.transformable import transformable
+from tapegrad.ops.transformable import checked, look_at, transformable
 from tapegrad.ops.views import tensor_argument, wrap_dim
 from tapegrad.tensor import Tensor
 
@@ -37,26 +38,35 @@ def with_numbers(name, x, *numbers, inplace=False):
 
 def relu(input, inplace=False):
     """max(x, 0)."""
+    if not isinstance(input, Tensor):
+        look_at("relu_" if inplace else "relu", input)
     return input.relu_() if inplace else input.relu()
 
 
 def relu_(input):
     """`relu` in place."""
+    if not isinstance(input, Tensor):
+        look_at("relu_", input)
     return input.relu_()
 
 
 def leaky_relu(input, negative_slope=0.01, inplace=False):
     """x where x > 0, negative_slope x elsewhere."""
+    if inplace:
+        look_at("leaky_relu_", input, negative_slope)
     return with_numbers("leaky_relu", input, negative_slope, inplace=True) if inplace else NN.leaky_relu(input, negative_slope)
 
 
 def elu(input, alpha=1.0, inplace=False):
     """x where x > 0, alpha (exp(x) - 1) elsewhere."""
+    if inplace:
+        look_at("elu_", input, alpha)
     return with_numbers("elu", input, alpha, inplace=True) if inplace else NN.elu(input, alpha)
 
 
 def celu(input, alpha=1.0, inplace=False):
     """x where x > 0, alpha (exp(x / alpha) - 1) elsewhere."""
+    look_at("celu_" if inplace else "celu", input, alpha)
     if alpha == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
     return with_numbers("celu", input, alpha, inplace=True) if inplace else NN.celu(input, alpha)
@@ -64,6 +74,8 @@ def celu(input, alpha=1.0, inplace=False):
 
 def _unary(name, doc):
     def run(input, inplace=False):
+        if inplace:
+            look_at(name + "_", input)
         return dispatch.call_inplace(BY_NAME[name], input) if inplace else getattr(NN, name)(input)
 
     run.__name__ = run.__qualname__ = name
@@ -78,11 +90,15 @@ hardswish = _unary("hardswish", "x relu6(x + 3) / 6.")
 hardsigmoid = _unary("hardsigmoid", "relu6(x + 3) / 6.")
 
 
+@checked("log_sigmoid")
+@stored()
 def logsigmoid(input):
     """log(sigmoid(x))."""
     return NN.log_sigmoid(input)
 
 
+@checked("gelu")
+@stored()
 def gelu(input, *, approximate="none"):
     """x Phi(x), Phi the normal distribution function; approximate="tanh" replaces it by a formula with tanh."""
     if approximate not in ("none", "tanh"):
@@ -90,6 +106,8 @@ def gelu(input, *, approximate="none"):
     return NN.gelu(input) if approximate == "none" else NN.gelu_tanh(input)
 
 
+@checked("softplus")
+@stored()
 def softplus(input, beta=1.0, threshold=20.0):
     """log(1 + exp(beta x)) / beta; x where beta x > threshold."""
     return with_numbers("softplus_scaled", input, beta, threshold)
@@ -99,6 +117,7 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     """x limited to [min_val, max_val]."""
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
+    look_at("hardtanh_" if inplace else "hardtanh", input, min_val, max_val)
     return with_numbers("hardtanh", input, *_like(input, min_val, max_val), inplace=inplace)
 
 
@@ -111,19 +130,25 @@ def _like(input, *numbers):
 
 def relu6(input, inplace=False):
     """x limited to [0, 6]."""
+    look_at("relu6_" if inplace else "relu6", input)
     return with_numbers("hardtanh", input, *_like(input, 0.0, 6.0), inplace=inplace)
 
 
 def threshold(input, threshold, value, inplace=False):
     """x where x > threshold, `value` elsewhere."""
+    look_at("threshold_" if inplace else "threshold", input, threshold, value)
     return with_numbers("threshold", input, *_like(input, threshold, value), inplace=inplace)
 
 
+@checked("hardshrink")
+@stored()
 def hardshrink(input, lambd=0.5):
     """x where |x| > lambd, 0 elsewhere."""
     return NN.hardshrink(input, lambd)
 
 
+@checked("softshrink")
+@stored()
 def softshrink(input, lambd=0.5):
     """x moved by lambd towards 0, 0 where |x| <= lambd."""
     tensor_argument("softshrink", input)
@@ -153,6 +178,7 @@ def sigmoid(input):
     return input.sigmoid()
 
 
+@checked("prelu")
 def prelu(input, weight):
     """x where x > 0, weight x elsewhere, with one weight or one per channel (dim 1)."""
     if weight.ndim > 1:
@@ -188,6 +214,7 @@ def glu_op(node, g):
 @transformable("along")
 def glu(input, dim=-1):
     """a sigmoid(b), where a and b are the halves of the input along `dim`."""
+    look_at("glu", input, dim)
     from tapegrad.autograd.node import record
 
     if input.ndim == 0:
@@ -211,6 +238,7 @@ def rrelu_op(node, g):
 @transformable()
 def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     """leaky_relu whose slopes are drawn from [lower, upper) in training, and their mean otherwise."""
+    look_at("rrelu_" if inplace else "rrelu", input, lower, upper, training)
     from tapegrad.autograd import inplace as writing
     from tapegrad.autograd.node import record
     from tapegrad.creation import from_array
@@ -271,36 +299,43 @@ def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
 
 
 # --- in place, by names of their own --------------------------------------------------------------------------------
+@checked("threshold_")
 def threshold_(input, threshold_, value):
     """`threshold` in place."""
     return threshold(input, threshold_, value, inplace=True)
 
 
+@checked("hardtanh_")
 def hardtanh_(input, min_val=-1.0, max_val=1.0):
     """`hardtanh` in place."""
     return hardtanh(input, min_val, max_val, inplace=True)
 
 
+@checked("elu_")
 def elu_(input, alpha=1.0):
     """`elu` in place."""
     return elu(input, alpha, inplace=True)
 
 
+@checked("celu_")
 def celu_(input, alpha=1.0):
     """`celu` in place."""
     return celu(input, alpha, inplace=True)
 
 
+@checked("selu_")
 def selu_(input):
     """`selu` in place."""
     return selu(input, inplace=True)
 
 
+@checked("leaky_relu_")
 def leaky_relu_(input, negative_slope=0.01):
     """`leaky_relu` in place."""
     return leaky_relu(input, negative_slope, inplace=True)
 
 
+@checked("rrelu_")
 def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False):
     """`rrelu` in place."""
     return rrelu(input, lower, upper, training, inplace=True)

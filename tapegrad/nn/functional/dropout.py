@@ -6,6 +6,7 @@ import math
 import warnings
 
 from tapegrad import creation, modes, random_tensors
+from tapegrad.ops.transformable import look_at
 
 ALPHA = 1.7580993408473766  # minus what a dropped element of a self-normalising network becomes
 
@@ -44,18 +45,21 @@ def dropout(input, p=0.5, training=True, inplace=False):
     tensor([0., 0., 2., 0., 0., 0.])
     """
     _check(p)
+    look_at("dropout", input, p, training)
     return _drop(input, p, training, inplace)
 
 
 def alpha_dropout(input, p=0.5, training=False, inplace=False):
     """Dropout that keeps mean and variance of self-normalising networks."""
     _check(p)
+    look_at("alpha_dropout", input, p, training)
     return _drop(input, p, training, inplace, alpha=True)
 
 
 def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     """`alpha_dropout` of whole channels."""
     _check(p)
+    look_at("feature_alpha_dropout", input, p, training)
     return _drop(input, p, training, inplace, feature=True, alpha=True)
 
 

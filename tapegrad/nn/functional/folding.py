@@ -11,7 +11,7 @@ from tapegrad.autograd.node import record
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import transformable
+from tapegrad.ops.transformable import checked, transformable
 from tapegrad.ops.windows import Window
 
 
@@ -108,6 +108,7 @@ def _check_shuffle(name, input, what, factor) -> None:
         raise RuntimeError(f"{name} expects a positive {what}, but got {factor}")
 
 
+@checked("pixel_shuffle")
 def pixel_shuffle(input, upscale_factor):
     """(..., C r^2, H, W) to (..., C, H r, W r): r^2 channels become a square of pixels (Shi et al. 2016).
 
@@ -129,6 +130,7 @@ def pixel_shuffle(input, upscale_factor):
     return parts.reshape(*batch, c, h * r, w * r)
 
 
+@checked("pixel_unshuffle")
 def pixel_unshuffle(input, downscale_factor):
     """(..., C, H r, W r) to (..., C r^2, H, W): `pixel_shuffle` back."""
     r = downscale_factor
@@ -142,6 +144,7 @@ def pixel_unshuffle(input, downscale_factor):
     return parts.reshape(*batch, c * r * r, h // r, w // r)
 
 
+@checked("channel_shuffle")
 def channel_shuffle(input, groups):
     """The channels of (N, C, ...) dealt out: the first of each of `groups` groups, then the second of each, ... (Zhang et al. 2018)."""
     if input.ndim <= 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad.ops.linear import addmm
+from tapegrad.ops.transformable import checked, look_at
 from tapegrad.ops.views import tensor_argument
 
 
@@ -13,6 +14,14 @@ def linear(input, weight, bias=None):
     >>> tg.nn.functional.linear(tg.ones(1, 2), tg.tensor([[1., 2.], [3., 4.]]), tg.tensor([0., 1.]))
     tensor([[3., 8.]])
     """
+    try:
+        return product(input, weight, bias)
+    except (AttributeError, TypeError):  # after the fact, as a look at every call would cost a tenth of a small one
+        look_at("linear", input, weight, bias)
+        raise
+
+
+def product(input, weight, bias):
     if bias is None:
         return tensor_argument("linear", input).matmul(weight.t())
     ndim = tensor_argument("linear", input).ndim
@@ -24,6 +33,7 @@ def linear(input, weight, bias=None):
     return input.matmul(weight.t()) + bias
 
 
+@checked("bilinear")
 def bilinear(input1, input2, weight, bias=None):
     """x1^T A_k x2 + b_k for every k: weight (out, in1, in2), inputs (..., in1) and (..., in2)."""
     if input1.ndim != input2.ndim:

@@ -11,7 +11,7 @@ from tapegrad.nn.functional.distance import pairwise_distance
 from tapegrad.ops import losses, nll
 from tapegrad.ops.choosing import where
 from tapegrad.ops.composite import composite
-from tapegrad.ops.transformable import plain
+from tapegrad.ops.transformable import look_at, plain
 
 
 # --- reductions -----------------------------------------------------------------------------------------------------
@@ -68,6 +68,7 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     check_sizes(input, target)
     reduction = chosen_reduction(size_average, reduce, reduction)
     x, y = broadcast(input, target)
+    look_at("mse_loss", input, target, 1)
     return losses.mse_loss(x, y, reduction) if weight is None else weighted((x - y) ** 2, input, weight, reduction, weight.sum())
 
 
@@ -85,6 +86,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     check_sizes(input, target)
     reduction = chosen_reduction(size_average, reduce, reduction)
     x, y = broadcast(input, target)
+    look_at("smooth_l1_loss", input, target, 1, beta)
     if beta == 0:
         return reduced((x - y).abs(), reduction)
     if beta < 0:
@@ -96,6 +98,7 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """(input - target)^2 / 2 where the difference is below delta, delta (|input - target| - delta / 2) elsewhere, reduced."""
     check_sizes(input, target)
     x, y = broadcast(input, target)
+    look_at("huber_loss", input, target, 1, delta)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     if weight is not None:
@@ -108,6 +111,7 @@ def poisson_nll_loss(input, target, log_input=True, full=False, size_average=Non
     if reduction not in ("none", "mean", "sum") and size_average is None and reduce is None:
         raise ValueError(f"{reduction} is not a valid value for reduction")
     reduction = chosen_reduction(size_average, reduce, reduction)
+    look_at("poisson_nll_loss", input, target, log_input, full, eps, 1)
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
         stirling = target * target.log() - target + 0.5 * (2 * math.pi * target).log()
@@ -150,6 +154,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
                 UserWarning, stacklevel=2,
             )
     kind = "sum" if reduction == "batchmean" else chosen_reduction(size_average, reduce, reduction)
+    look_at("kl_div", input, target, 1, log_target=log_target)
     each = target.exp() * (target - input) if log_target else target.xlogy(target) - target * input
     result = reduced(each, kind)
     return result / input.shape[0] if reduction == "batchmean" and input.ndim else result
@@ -168,6 +173,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they have the same "
             "size."
         )
+    look_at("binary_cross_entropy", input, target, weight, 1)
     if target.dtype is not input.dtype:
         raise RuntimeError(f"Found dtype {target.dtype.scalar_name} but expected {input.dtype.scalar_name}")
     values = plain(input).detach()._array()
@@ -191,6 +197,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     reduction = chosen_reduction(size_average, reduce, reduction)
     if target.shape != input.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
+    look_at("binary_cross_entropy_with_logits", input, target, weight, pos_weight, 1)
     if weight is None and pos_weight is None:
         return losses.binary_cross_entropy_with_logits(input, target, reduction)
     return _weighted_bce_with_logits(input, target, weight, pos_weight, reduction=reduction)
@@ -199,6 +206,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-weight[target] input[target] per sample: input (C,), (N, C) or (N, C, ...) log-probabilities, target the class numbers."""
     reduction = chosen_reduction(size_average, reduce, reduction)
+    look_at("nll_loss_nd", input, target, weight, 1, ignore_index)
     n = input.ndim
     if n < 1:
         raise ValueError(f"Expected 1 or more dimensions (got {n})")
@@ -235,6 +243,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     tensor(1.3863)
     """
     reduction = chosen_reduction(size_average, reduce, reduction)
+    look_at("cross_entropy_loss", input, target, weight, 1, ignore_index, label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     dim = 0 if input.ndim == 1 else 1

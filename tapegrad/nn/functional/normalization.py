@@ -10,7 +10,7 @@ from tapegrad import modes
 from tapegrad.nn.functional.padding import pad
 from tapegrad.nn.functional.pooling import avg_pool2d, avg_pool3d
 from tapegrad.ops.normalisation import normalise
-from tapegrad.ops.transformable import plain
+from tapegrad.ops.transformable import look_at, plain
 from tapegrad.transforms.reverse import vmap_levels
 from tapegrad.transforms.wrappers import levels, own_writes
 
@@ -39,6 +39,7 @@ def check_shape(normalized_shape, input, weight, bias) -> tuple:
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(var + eps) over the last dims, of shape normalized_shape, times weight plus bias."""
+    look_at("layer_norm", input, normalized_shape, weight, bias, eps)
     shape = check_shape(normalized_shape, input, weight, bias)
     floats_only("LayerNormKernelImpl", input)
     dims = tuple(range(input.ndim - len(shape), input.ndim))
@@ -47,6 +48,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x^2) + eps) over the last dims, times weight."""
+    look_at("rms_norm", input, normalized_shape, weight, eps)
     shape = check_shape(normalized_shape, input, weight, None)
     dims = tuple(range(input.ndim - len(shape), input.ndim))
     scale = (input.pow(2).mean(dims, True) + (float(np.finfo(input.dtype.numpy).eps) if eps is None else eps)).rsqrt()
@@ -69,6 +71,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
             raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     elif eps < 0.0:
         raise ValueError(f"batch_norm eps must be non-negative, but got {eps}")
+    look_at("batch_norm", input, weight, bias, running_mean, running_var, training, momentum, eps, True)
     return per_channel(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
@@ -131,6 +134,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
     n, channels, *sizes = input.shape
     check_spread((n * channels // num_groups, num_groups, *sizes), [n * channels // num_groups, num_groups, *sizes])
+    look_at("group_norm", input, num_groups, weight, bias, eps)
     if channels % num_groups:
         raise RuntimeError(
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and "
@@ -150,6 +154,7 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     """Batch norm of each sample by itself."""
     if use_input_stats and math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+    look_at("instance_norm", input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, True)
     if not use_input_stats and (running_mean is None or running_var is None):
         raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats is false")
     n, channels = input.shape[:2]

@@ -6,6 +6,8 @@ import numpy as np
 
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import pooling
+from tapegrad.ops.outputs import stored
+from tapegrad.ops.transformable import checked, look_at
 from tapegrad.ops.windows import Window
 
 
@@ -58,6 +60,7 @@ def _max_pool(n, input, kernel_size, stride, padding, dilation, ceil_mode, retur
 
 def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """The largest element of each window of (N, C, L); with return_indices also its place."""
+    look_at("max_pool1d_with_indices" if return_indices else "max_pool1d", input, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -69,11 +72,13 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     tensor([[[ 5.,  7.],
              [13., 15.]]])
     """
+    look_at("max_pool2d_with_indices" if return_indices else "max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 def max_pool3d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """The largest element of each window of (N, C, D, H, W)."""
+    look_at("max_pool3d_with_indices" if return_indices else "max_pool3d", input, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -97,6 +102,7 @@ def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_p
     return pooling.average(input, window, divisor, f"AvgPool{n}DBackward0")
 
 
+@checked("avg_pool1d")
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """The mean of each window of (N, C, L)."""
     kernel, step = per_dim(kernel_size, 1), None if stride is None else per_dim(stride, 1)
@@ -105,11 +111,15 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     return out.squeeze(-2)
 
 
+@checked("avg_pool2d")
+@stored()
 def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window of (N, C, H, W); padding counts unless count_include_pad is off."""
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+@checked("avg_pool3d")
+@stored()
 def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window of (N, C, D, H, W)."""
     return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
@@ -119,6 +129,16 @@ def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
 def shares_of(input, n, output_size) -> tuple:
     sizes = per_dim(output_size, n)
     return tuple(s if p is None else p for p, s in zip(sizes, input.shape[input.ndim - n :]))
+
+
+def sizes_or_input(output_size, input):
+    """`output_size`, with the input's sizes where it has None."""
+    sizes = input.size()
+    if isinstance(output_size, (tuple, list)) and len(sizes) <= len(output_size):
+        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}")
+    if not isinstance(output_size, (tuple, list)):
+        return output_size
+    return [s if p is None else p for p, s in zip(output_size, sizes[-len(output_size) :])]
 
 
 def _adaptive_avg(n, input, output_size):
@@ -131,6 +151,7 @@ def _adaptive_avg(n, input, output_size):
     return pooling.along_dims(input, maps, f"AdaptiveAvgPool{n}DBackward0")
 
 
+@checked("adaptive_avg_pool1d")
 def adaptive_avg_pool1d(input, output_size):
     """Means of output_size even shares of (N, C, L)."""
     return _adaptive_avg(2, input.unsqueeze(-2), (1, *per_dim(output_size, 1))).squeeze(-2)
@@ -138,11 +159,13 @@ def adaptive_avg_pool1d(input, output_size):
 
 def adaptive_avg_pool2d(input, output_size):
     """Means of even shares of (N, C, H, W); None keeps a size."""
+    look_at("adaptive_avg_pool2d", input, sizes_or_input(output_size, input))
     return _adaptive_avg(2, input, output_size)
 
 
 def adaptive_avg_pool3d(input, output_size):
     """Means of even shares of (N, C, D, H, W)."""
+    look_at("adaptive_avg_pool3d", input, sizes_or_input(output_size, input))
     return _adaptive_avg(3, input, output_size)
 
 
@@ -153,17 +176,20 @@ def _adaptive_max(n, input, output_size, return_indices):
 
 def adaptive_max_pool1d(input, output_size, return_indices=False):
     """The largest elements of even shares of (N, C, L)."""
+    look_at("adaptive_max_pool1d", input, output_size)
     out, index = (t.squeeze(-2) for t in _adaptive_max(2, input.unsqueeze(-2), (1, *per_dim(output_size, 1)), True))
     return (out, index) if return_indices else out
 
 
 def adaptive_max_pool2d(input, output_size, return_indices=False):
     """The largest elements of even shares of (N, C, H, W)."""
+    look_at("adaptive_max_pool2d", input, sizes_or_input(output_size, input))
     return _adaptive_max(2, input, output_size, return_indices)
 
 
 def adaptive_max_pool3d(input, output_size, return_indices=False):
     """The largest elements of even shares of (N, C, D, H, W)."""
+    look_at("adaptive_max_pool3d", input, sizes_or_input(output_size, input))
     return _adaptive_max(3, input, output_size, return_indices)
 
 

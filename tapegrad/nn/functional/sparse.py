@@ -8,7 +8,7 @@ from tapegrad import creation, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import Unhandled, transformable
+from tapegrad.ops.transformable import Unhandled, checked, look_at, transformable
 
 
 @structural("embedding_op", "Embedding")
@@ -110,6 +110,7 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
             f"(got mode='{mode}'). Please open a feature request on GitHub."
         )
+    look_at("embedding_bag", weight, input, input if offsets is None else offsets, scale_grad_by_freq, 0, sparse, per_sample_weights, include_last_offset, padding_idx)
     bags, of = _bags(input, offsets, include_last_offset)
     index = input.reshape(-1)
     rows = embedding(index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
@@ -165,16 +166,17 @@ def _shorten(weight, rows, max_norm, norm_type) -> None:
         weight.detach()[picked] = (found * (max_norm / (norms + 1e-7))).where(norms > max_norm, found)
 
 
+@checked("one_hot")
 @transformable("leading")
-def one_hot(tensor, num_classes=-1):
+def one_hot(input, num_classes=-1):
     """Rows with a 1 at the place that each element says: (...) of int64 to (..., num_classes)."""
-    if tensor.dtype is not dtypes.int64:
+    if input.dtype is not dtypes.int64:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    array = tensor.detach()._array()
+    array = input.detach()._array()
     if not array.size:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return creation.zeros((*tensor.shape, num_classes), dtype=dtypes.int64)
+        return creation.zeros((*input.shape, num_classes), dtype=dtypes.int64)
     if array.min() < 0:
         raise RuntimeError("Class values must be non-negative.")
     if num_classes == -1:
