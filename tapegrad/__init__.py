@@ -37,6 +37,7 @@ from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
 from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
 from tapegrad.ops.storages import TypedStorage, UntypedStorage  # noqa: E402
+from tapegrad.ops.transformable import checked as _checked  # noqa: E402
 from tapegrad.tape import Tape  # noqa: E402
 from tapegrad.ops.public import METHODS as _METHODS  # noqa: E402
 from tapegrad.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state  # noqa: E402
@@ -120,6 +121,10 @@ def is_nonzero(input) -> _builtins.bool:
     return _builtins.bool(input)
 
 
+for _name in ("is_grad_enabled", "is_inference_mode_enabled", "is_anomaly_enabled", "is_anomaly_check_nan_enabled", "get_default_dtype", "get_num_threads",
+              "promote_types", "can_cast", "result_type", "is_nonzero", "get_device"):
+    globals()[_name] = _checked(_name)(globals()[_name])
+
 # What many programs never use is imported at its first use.
 _MODULES = ("_C", "cuda", "func", "linalg", "nn", "optim", "overrides", "serialization", "special")
 _NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
@@ -139,7 +144,8 @@ def __getattr__(name: str):
     if name in _MODULES:
         return _import_module("tapegrad." + name)
     if name in _NAMES:
-        value = globals()[name] = getattr(_import_module("tapegrad." + _NAMES[name]), name)
+        value = getattr(_import_module("tapegrad." + _NAMES[name]), name)
+        value = globals()[name] = _checked(name)(value) if _NAMES[name] == "nn.functional" else value
         return value
     # Elementwise functions are compiled builtins, which exist once the engine runs.
     if not name.startswith("_"):

@@ -63,6 +63,8 @@ def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=N
         raise TypeError(f"{name}(): argument 'layout' must be torch.layout, not {type(layout).__name__}")
     if not isinstance(pin_memory, (builtins.bool, NoneType)):
         raise TypeError(f"{name}(): argument 'pin_memory' must be bool, not {type(pin_memory).__name__}")
+    if pin_memory:
+        raise RuntimeError("pin_memory=True requires a CUDA or other accelerator backend; no pinned memory allocator is available on this system.")
     wanted = check_dtype(dtype, name) if out is not None and hasattr(out, "_slot") else None
     if wanted is not None and wanted is not out.dtype:
         raise RuntimeError(f"dtype {wanted.scalar_name} does not match dtype of out parameter ({out.dtype.scalar_name})")

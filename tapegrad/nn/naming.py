@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 from tapegrad.tensor import Tensor
 
 
@@ -12,3 +14,18 @@ def typename(value) -> str:
     kind = value if isinstance(value, type) else type(value)
     module = kind.__module__
     return kind.__qualname__ if module in ("builtins", "__builtin__", "", None) else f"{module}.{kind.__qualname__}"
+
+
+def named_apart(kinds) -> None:
+    """Let each class's constructor and `forward` say its own name in Python's errors, though one base has them for several.
+
+    Bases whose names end in Nd are torch's too, and say theirs.
+    """
+    for kind in kinds:
+        for name in ("__init__", "forward"):
+            f = getattr(kind, name)
+            owner = f.__qualname__.partition(".")[0]
+            if owner.startswith("_") and not owner.endswith("Nd") or owner[:-2] == kind.__name__[:-2] != kind.__name__:
+                own = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+                own.__kwdefaults__, own.__doc__, own.__qualname__ = f.__kwdefaults__, f.__doc__, f"{kind.__name__}.{name}"
+                setattr(kind, name, own)

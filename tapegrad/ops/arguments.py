@@ -297,15 +297,16 @@ def items_name(value) -> str:
     return f"{type_name(value)} of " + (f"({items})" if isinstance(value, tuple) else f"[{items}]")
 
 
-def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeError | Form | None:
-    """The error for a call that fits no form of `name`, else the form if it has one; `method` says that the first argument is the tensor itself."""
+def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeError | Form:
+    """The error for a call that fits no form of `name`, else the first form that it fits; `method` says that the first argument is the tensor itself."""
     ways = forms(name, method)
     args = args[method:]
     name = name.replace(".", "_")
-    if method and len(ways) == 1 and not ways[0].parameters:
+    if len(ways) == 1 and not ways[0].parameters:
+        owner = "Tensor" if method else "torch"
         if kwargs:
-            return TypeError(f"Tensor.{name}() takes no keyword arguments")
-        return TypeError(f"Tensor.{name}() takes no arguments ({len(args)} given)") if args else None
+            return TypeError(f"{owner}.{name}() takes no keyword arguments")
+        return TypeError(f"{owner}.{name}() takes no arguments ({len(args)} given)") if args else ways[0]
     try:
         troubles = []
         for form in ways:
@@ -362,7 +363,7 @@ def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dic
             raise meant
         if kwargs and not renamed.keys().isdisjoint(kwargs):
             return args, {renamed.get(k, k): v for k, v in kwargs.items()}
-        if meant is not None and meant.deprecated:
+        if meant.deprecated:
             rest, kwargs = modern(name, meant, ways, args[method:], kwargs)
             return args[:method] + rest, kwargs
         given = (*args[method:], *kwargs.values())

@@ -14,6 +14,7 @@ from tapegrad.ops.outputs import into, return_type, store
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import restore_dims
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import look_at
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
 
@@ -218,6 +219,10 @@ def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear", ou
 @function(method=True, batch=dynamic_shape("_unique2"))
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The distinct elements in order (slices of `dim`), with what asks for each element's place among them and for counts."""
+    if dim is None:
+        look_at("_unique2", input, sorted=sorted, return_inverse=return_inverse, return_counts=return_counts)
+    else:
+        look_at("unique_dim", input, dim, sorted=sorted, return_inverse=return_inverse, return_counts=return_counts)
     array = input.detach()._values()
     if dim is not None:
         dim = wrap_dim(dim, input.ndim)

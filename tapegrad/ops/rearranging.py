@@ -9,6 +9,7 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.creation import check_dtype
+from tapegrad.formats import contiguous_format
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops import strided  # noqa: F401 (registers views that are copied below)
@@ -146,8 +147,10 @@ def rot90(input, k=1, dims=(0, 1)):
     for n, d in enumerate(dims):
         if not -input.ndim <= d < input.ndim:
             raise RuntimeError(f"Rotation dim{n} out of range, dim{n} = {d}")
-    array = np.rot90(input.detach()._array(), k, dims)
-    result = creation.from_array(array, input.dtype)
+    x = input.detach()
+    turns = k % 4
+    flipped = x.flip(dims) if turns == 2 else x.flip(dims[1 if turns == 1 else 0]) if turns else x.clone(memory_format=contiguous_format)
+    result = flipped.transpose(*dims).detach() if turns in (1, 3) else flipped
     record(rot90_op, [input], [result], plans.Parameters(rot90_op, k=k, dims=dims))
     return result
 

@@ -156,9 +156,9 @@ def reshape(input, *shape, **named):
 @function(method=True)
 def flatten(input, start_dim=0, end_dim=-1):
     """Merge the dims from `start_dim` to `end_dim` into one."""
+    start, end = wrap_dim(start_dim, input.ndim), wrap_dim(end_dim, input.ndim)
     if input.ndim == 0:
         return input.reshape(1)
-    start, end = wrap_dim(start_dim, input.ndim), wrap_dim(end_dim, input.ndim)
     if start > end:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if start == end:

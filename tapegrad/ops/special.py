@@ -123,12 +123,20 @@ def call(op: Special, *values, number=None, out=None):
     return writing.write_out(result.detach(), out)
 
 
+def laid_out_as(x, result):
+    """`result`, in memory in the order of `x` if that is dense."""
+    if x.is_contiguous():
+        return result
+    out = creation.empty_like(x.detach(), dtype=result.dtype)
+    return result if out.stride() == result.stride() else out.copy_(result)
+
+
 @transformable("spread_list")
 def run_row(op: Special, tensors, number, d):
     """The row's value on tensors of one shape and dtype, recorded."""
     with np.errstate(all="ignore"):
         arrays = [t.detach()._values() for t in tensors] + ([number] if op.parameter else [])
-        result = creation.from_array(np.asarray(kernel(op.value)(*arrays)), d)
+        result = laid_out_as(tensors[0], creation.from_array(np.asarray(kernel(op.value)(*arrays)), d))
     if d.is_floating_point:
         record(op, tensors, [result], plans.Parameters(op, number=number) if op.parameter else None, saves=op.reads)
     return result

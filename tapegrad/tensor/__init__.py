@@ -153,5 +153,5 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
 
 overriding.QUIET.add(Tensor)
 
-for _part in (Attributes, InGraph):
+for _part in (Attributes, InGraph, Conversions):
     close(_part)

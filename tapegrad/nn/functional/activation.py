@@ -181,23 +181,23 @@ def sigmoid(input):
 @checked("prelu")
 def prelu(input, weight):
     """x where x > 0, weight x elsewhere, with one weight or one per channel (dim 1)."""
-    if weight.ndim > 1:
-        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")
+    if weight.dim() > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.dim()}")
     if input.dtype is not weight.dtype:
         raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype.scalar_name} and {weight.dtype.scalar_name}")
-    channels = input.shape[1] if input.ndim > 1 else 1
+    channels = input.shape[1] if input.dim() > 1 else 1
     if weight.numel() != 1:
-        if not input.ndim:
+        if not input.dim():
             raise RuntimeError("Not allow zero-dim input tensor.")
         if channels != weight.numel():
             raise RuntimeError(
                 f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and channel size = {channels}."
             )
-    if input.ndim != weight.ndim or input.ndim > 1:
-        shape = [1] * input.ndim
-        if input.ndim > 1:
+    if input.dim() != weight.dim() or input.dim() > 1:
+        shape = [1] * input.dim()
+        if input.dim() > 1:
             shape[1] = weight.numel()
-        elif input.ndim == 1:
+        elif input.dim() == 1:
             shape[0] = weight.numel()
         weight = weight.reshape(shape)
     return NN.prelu_kernel(input, weight)
@@ -217,9 +217,9 @@ def glu(input, dim=-1):
     look_at("glu", input, dim)
     from tapegrad.autograd.node import record
 
-    if input.ndim == 0:
+    if input.dim() == 0:
         raise RuntimeError("glu does not support scalars because halving size must be even")
-    d = wrap_dim(dim, input.ndim)
+    d = wrap_dim(dim, input.dim())
     if input.shape[d] % 2:
         raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {input.shape[d]}")
     with modes.no_grad():
@@ -271,17 +271,17 @@ def _implicit_dim(name, ndim, stacklevel):
 
 def softmax(input, dim=None, _stacklevel=3, dtype=None):
     """exp(x) / sum(exp(x)) along `dim`."""
-    return tensor_methods.softmax(input, _implicit_dim("softmax", input.ndim, _stacklevel) if dim is None else dim, dtype)
+    return tensor_methods.softmax(input, _implicit_dim("softmax", input.dim(), _stacklevel) if dim is None else dim, dtype)
 
 
 def softmin(input, dim=None, _stacklevel=3, dtype=None):
     """softmax of -x."""
-    return tensor_methods.softmax(-input, _implicit_dim("softmin", input.ndim, _stacklevel) if dim is None else dim, dtype)
+    return tensor_methods.softmax(-input, _implicit_dim("softmin", input.dim(), _stacklevel) if dim is None else dim, dtype)
 
 
 def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
     """log(softmax(x)) along `dim`."""
-    return tensor_methods.log_softmax(input, _implicit_dim("log_softmax", input.ndim, _stacklevel) if dim is None else dim, dtype)
+    return tensor_methods.log_softmax(input, _implicit_dim("log_softmax", input.dim(), _stacklevel) if dim is None else dim, dtype)
 
 
 def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):

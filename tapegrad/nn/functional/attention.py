@@ -26,10 +26,10 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     >>> tg.nn.functional.scaled_dot_product_attention(tg.ones(2, 4), tg.ones(3, 4), tg.eye(3)).sum(-1)
     tensor([1., 1.])
     """
-    if min(query.ndim, key.ndim, value.ndim) < 2:
+    if min(query.dim(), key.dim(), value.dim()) < 2:
         raise RuntimeError(
-            f"Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: {query.ndim} key.dim: {key.ndim} and "
-            f"value.dim: {value.ndim} instead."
+            f"Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: {query.dim()} key.dim: {key.dim()} and "
+            f"value.dim: {value.dim()} instead."
         )
     if not query.dtype is key.dtype is value.dtype:
         raise RuntimeError(
@@ -64,12 +64,12 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
 
 def check_shapes(query, key, value, key_padding_mask, attn_mask, num_heads) -> bool:
     """Whether the arguments of many-headed attention have a batch dim; all must agree."""
-    if query.ndim not in (2, 3):
-        raise AssertionError(f"query should be unbatched 2D or batched 3D tensor but received {query.ndim}-D query tensor")
-    n = query.ndim
+    if query.dim() not in (2, 3):
+        raise AssertionError(f"query should be unbatched 2D or batched 3D tensor but received {query.dim()}-D query tensor")
+    n = query.dim()
     kind = f"For {'batched (3-D)' if n == 3 else 'unbatched (2-D)'} `query`, expected"
-    if key.ndim != n or value.ndim != n:
-        raise AssertionError(f"{kind} `key` and `value` to be {n}-D but found {key.ndim}-D and {value.ndim}-D tensors respectively")
+    if key.dim() != n or value.dim() != n:
+        raise AssertionError(f"{kind} `key` and `value` to be {n}-D but found {key.dim()}-D and {value.dim()}-D tensors respectively")
     if key_padding_mask is not None and key_padding_mask.ndim != n - 1:
         raise AssertionError(f"{kind} `key_padding_mask` to be `None` or {n - 1}-D but found {key_padding_mask.ndim}-D tensor instead")
     if attn_mask is not None:

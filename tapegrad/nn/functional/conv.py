@@ -28,9 +28,9 @@ def check(input, weight, bias, stride, padding, dilation, groups, turned) -> Non
         raise RuntimeError("non-positive stride is not supported")
     if any(d <= 0 for d in dilation):
         raise RuntimeError("dilation should be greater than zero")
-    if weight.ndim != input.ndim:
+    if weight.dim() != input.dim():
         raise RuntimeError(
-            f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight {list(weight.shape)}, but got {input.ndim}-dimensional "
+            f"Expected {weight.dim()}-dimensional input for {weight.dim()}-dimensional weight {list(weight.shape)}, but got {input.dim()}-dimensional "
             f"input of size {list(input.shape)} instead"
         )
     if weight.shape[0] < groups:
@@ -70,14 +70,14 @@ def check(input, weight, bias, stride, padding, dilation, groups, turned) -> Non
 def batched(name, input, n):
     """The input with a batch dim, and whether it was added."""
     tensor_argument(name, input)
-    if input.ndim not in (n + 1, n + 2):
+    if input.dim() not in (n + 1, n + 2):
         raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {list(input.shape)}")
-    return (input, False) if input.ndim == n + 2 else (input.unsqueeze(0), True)
+    return (input, False) if input.dim() == n + 2 else (input.unsqueeze(0), True)
 
 
 def convolve(n, input, weight, bias, stride, padding, dilation, groups):
     input, added = batched(f"conv{n}d", input, n)
-    m = weight.ndim - 2
+    m = weight.dim() - 2
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
     stride, dilation = check_list("stride", stride, m), check_list("dilation", dilation, m)
@@ -105,7 +105,7 @@ def convolve_transposed(n, input, weight, bias, stride, padding, output_padding,
     input, added = batched(f"conv_transpose{n}d", input, n)
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
-    m = weight.ndim - 2
+    m = weight.dim() - 2
     stride, padding, dilation = check_list("stride", stride, m), check_list("padding", padding, m), check_list("dilation", dilation, m)
     extra = check_list("output_padding", output_padding, m)
     check(input, weight, bias, stride, padding, dilation, groups, True)

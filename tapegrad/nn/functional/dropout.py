@@ -22,9 +22,9 @@ def _drop(input, p, training, inplace, feature=False, alpha=False):
     if p == 1:
         return input.mul_(creation.zeros(())) if inplace else input * creation.zeros((), dtype=input.dtype)
     with modes.no_grad():
-        if feature and input.ndim < 2:
+        if feature and input.dim() < 2:
             raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-        shape = (*input.shape[:2], *[1] * (input.ndim - 2)) if feature else tuple(input.shape)
+        shape = (*input.shape[:2], *[1] * (input.dim() - 2)) if feature else tuple(input.shape)
         fresh = feature or input._level is not None  # under a transform, noise does not follow the input
         noise = random_tensors.bernoulli_like(creation.empty(shape, dtype=input.dtype) if fresh else input, 1 - p)
     if not alpha:
@@ -73,12 +73,12 @@ def _channels(input, p, training, inplace, batched):
 def dropout1d(input, p=0.5, training=True, inplace=False):
     """Dropout of whole channels of (C, L) or (N, C, L)."""
     _check(p)
-    if input.ndim not in (2, 3):
+    if input.dim() not in (2, 3):
         raise RuntimeError(
-            f"dropout1d: Expected 2D or 3D input, but received a {input.ndim}D input. Note that dropout1d exists to provide channel-wise dropout on "
+            f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. Note that dropout1d exists to provide channel-wise dropout on "
             "inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension (i.e. 2D or 3D inputs)."
         )
-    return _channels(input, p, training, inplace, input.ndim == 3)
+    return _channels(input, p, training, inplace, input.dim() == 3)
 
 
 def _warn_dims(name, ndim, spatial) -> None:
@@ -92,9 +92,9 @@ def _warn_dims(name, ndim, spatial) -> None:
 def dropout2d(input, p=0.5, training=True, inplace=False):
     """Dropout of whole channels of (N, C, H, W)."""
     _check(p)
-    if input.ndim not in (3, 4):
-        _warn_dims("dropout2d", input.ndim, 2)
-    if input.ndim == 3:
+    if input.dim() not in (3, 4):
+        _warn_dims("dropout2d", input.dim(), 2)
+    if input.dim() == 3:
         warnings.warn(
             "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input is interpreted as shape "
             "(N, C, L), where C is the channel dim. This behavior will change in a future release to interpret the input as one without a batch "
@@ -107,6 +107,6 @@ def dropout2d(input, p=0.5, training=True, inplace=False):
 def dropout3d(input, p=0.5, training=True, inplace=False):
     """Dropout of whole channels of (C, D, H, W) or (N, C, D, H, W)."""
     _check(p)
-    if input.ndim not in (4, 5):
-        _warn_dims("dropout3d", input.ndim, 3)
-    return _channels(input, p, training, inplace, input.ndim == 5)
+    if input.dim() not in (4, 5):
+        _warn_dims("dropout3d", input.dim(), 3)
+    return _channels(input, p, training, inplace, input.dim() == 5)

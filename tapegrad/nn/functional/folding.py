@@ -60,7 +60,7 @@ def _window(kernel_size, dilation, padding, stride):
 
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     """The windows of (N, C, H, W) as columns: (N, C * kernel, places)."""
-    if input.ndim not in (3, 4) or any(s == 0 for s in input.shape[-3:]):
+    if input.dim() not in (3, 4) or any(s == 0 for s in input.shape[-3:]):
         raise RuntimeError(
             f"Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: {list(input.shape)}"
         )
@@ -72,13 +72,13 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
             f"padding={tuple(a for a, _ in window.padding)}, calculated shape of the array of sliding blocks as {counts}, but its components must be at "
             "least one."
         )
-    return _unfold(input, window) if input.ndim == 4 else _unfold(input.unsqueeze(0), window).squeeze(0)
+    return _unfold(input, window) if input.dim() == 4 else _unfold(input.unsqueeze(0), window).squeeze(0)
 
 
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     """The transpose of `unfold`: columns (N, C * kernel, places) added at their places in (N, C, *output_size)."""
     window, sizes = _window(kernel_size, dilation, padding, stride), per_dim(output_size, 2)
-    if input.ndim not in (2, 3):
+    if input.dim() not in (2, 3):
         raise RuntimeError(f"Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input, but got: {list(input.shape)}")
     rows, places = input.shape[-2:]
     if rows % math.prod(window.kernel):
@@ -98,12 +98,12 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
             f"stride={window.stride}, expected size of input's dimension 2 to match the calculated number of sliding blocks "
             f"{' * '.join(map(str, counts))} = {math.prod(counts)}, but got input.size(2)={places}."
         )
-    return _fold(input, window, sizes) if input.ndim == 3 else _fold(input.unsqueeze(0), window, sizes).squeeze(0)
+    return _fold(input, window, sizes) if input.dim() == 3 else _fold(input.unsqueeze(0), window, sizes).squeeze(0)
 
 
 def _check_shuffle(name, input, what, factor) -> None:
-    if input.ndim < 3:
-        raise RuntimeError(f"{name} expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
+    if input.dim() < 3:
+        raise RuntimeError(f"{name} expects input to have at least 3 dimensions, but got input with {input.dim()} dimension(s)")
     if factor <= 0:
         raise RuntimeError(f"{name} expects a positive {what}, but got {factor}")
 
@@ -147,7 +147,7 @@ def pixel_unshuffle(input, downscale_factor):
 @checked("channel_shuffle")
 def channel_shuffle(input, groups):
     """The channels of (N, C, ...) dealt out: the first of each of `groups` groups, then the second of each, ... (Zhang et al. 2018)."""
-    if input.ndim <= 2:
+    if input.dim() <= 2:
         raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
     if groups <= 0:
         raise RuntimeError(f"Number of groups to divide channels in must be positive. Value of groups:{groups}")

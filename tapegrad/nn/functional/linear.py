@@ -27,7 +27,7 @@ def product(input, weight, bias):
     ndim = tensor_argument("linear", input).ndim
     if ndim == 2:
         return bias.addmm(input, weight.t())
-    if ndim and (ndim == 1 or input.is_contiguous()) and weight.ndim == 2:
+    if ndim and (ndim == 1 or input.is_contiguous()) and weight.dim() == 2:
         flat = addmm(bias, input.view(-1, input.shape[-1]) if input.shape[-1] else input.reshape(-1, 0), weight.t())
         return flat.view(*input.shape[:-1], weight.shape[0])
     return input.matmul(weight.t()) + bias
@@ -36,9 +36,9 @@ def product(input, weight, bias):
 @checked("bilinear")
 def bilinear(input1, input2, weight, bias=None):
     """x1^T A_k x2 + b_k for every k: weight (out, in1, in2), inputs (..., in1) and (..., in2)."""
-    if input1.ndim != input2.ndim:
-        raise RuntimeError(f"bilinear(): input dimensions do not match: got {input1.ndim} and {input2.ndim}")
-    for k in range(input1.ndim - 1):
+    if input1.dim() != input2.dim():
+        raise RuntimeError(f"bilinear(): input dimensions do not match: got {input1.dim()} and {input2.dim()}")
+    for k in range(input1.dim() - 1):
         if input1.shape[k] != input2.shape[k]:
             raise RuntimeError(f"bilinear(): input batch dimensions do not match at dim {k}: got {input1.shape[k]} and {input2.shape[k]}")
     for k, x in ((1, input1), (2, input2)):

@@ -18,8 +18,8 @@ from tapegrad.ops.transformable import look_at, plain
 def chosen_reduction(size_average, reduce, reduction):
     """The reduction by name; the arguments that came before it in torch's history are translated with a warning."""
     if size_average is not None or reduce is not None:
-        average, reduces = size_average is not False, reduce is not False
-        reduction = ("mean" if average else "sum") if reduces else "none"
+        average, reduces = size_average is None or size_average, reduce is None or reduce
+        reduction = "mean" if average and reduces else "sum" if reduces else "none"
         warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", UserWarning, stacklevel=4)
     if reduction not in ("none", "mean", "sum"):
         if reduction == "elementwise_mean":
@@ -130,7 +130,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     if var.shape != input.shape:
         if input.shape[:-1] == var.shape:
             var = var.unsqueeze(-1)
-        elif not (input.ndim == var.ndim and sum(b for a, b in zip(input.shape, var.shape) if a != b) == 1):
+        elif not (input.dim() == var.ndim and sum(b for a, b in zip(input.shape, var.shape) if a != b) == 1):
             raise ValueError("var is of incorrect size")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not valid")
@@ -157,7 +157,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     look_at("kl_div", input, target, 1, log_target=log_target)
     each = target.exp() * (target - input) if log_target else target.xlogy(target) - target * input
     result = reduced(each, kind)
-    return result / input.shape[0] if reduction == "batchmean" and input.ndim else result
+    return result / input.shape[0] if reduction == "batchmean" and input.dim() else result
 
 
 @composite("weighted_binary_cross_entropy", "BinaryCrossEntropy")
@@ -207,12 +207,12 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     """-weight[target] input[target] per sample: input (C,), (N, C) or (N, C, ...) log-probabilities, target the class numbers."""
     reduction = chosen_reduction(size_average, reduce, reduction)
     look_at("nll_loss_nd", input, target, weight, 1, ignore_index)
-    n = input.ndim
+    n = input.dim()
     if n < 1:
         raise ValueError(f"Expected 1 or more dimensions (got {n})")
-    if n != 1 and input.shape[0] != (target.shape[0] if target.ndim else 1):
-        raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0] if target.ndim else 1}).")
-    if n in (1, 2) and target.ndim > 1:
+    if n != 1 and input.shape[0] != (target.shape[0] if target.dim() else 1):
+        raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0] if target.dim() else 1}).")
+    if n in (1, 2) and target.dim() > 1:
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     if target.dtype not in (dtypes.int64, dtypes.uint8):
         raise RuntimeError(f"expected target dtype to be Long or Byte, but got {target.dtype.scalar_name}")
@@ -220,7 +220,7 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     if n > 2:
         wanted = (input.shape[0], *input.shape[2:])
         if tuple(target.shape) != wanted:
-            if n == 4 and target.ndim == 3:
+            if n == 4 and target.dim() == 3:
                 raise RuntimeError(f"size mismatch (got input: {list(input.shape)} , target: {list(target.shape)}")
             raise RuntimeError(f"Expected target size {list(wanted)}, got {list(target.shape)}")
     classes = input.shape[dim]
@@ -229,7 +229,7 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
             f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of shape: {list(weight.shape)}"
         )
     if n == 1:
-        if target.ndim == 1 and target.shape[0] != 1:
+        if target.dim() == 1 and target.shape[0] != 1:
             raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {target.shape[0]}")
         target = target.reshape(())
     return nll.nll(input, target, weight, reduction, ignore_index, dim, "NllLossBackward0" if n <= 2 else "NllLoss2DBackward0")
@@ -246,7 +246,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     look_at("cross_entropy_loss", input, target, weight, 1, ignore_index, label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    dim = 0 if input.ndim == 1 else 1
+    dim = 0 if input.dim() == 1 else 1
     if input.shape == target.shape:
         if not target.dtype.is_floating_point:
             raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype.scalar_name}")
@@ -300,7 +300,7 @@ def _smoothed(logs, loss, target, weight, ignore_index, reduction, smoothing, di
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target (input1 - input2) + margin), reduced."""
     reduction = chosen_reduction(size_average, reduce, reduction)
-    if input1.ndim != input2.ndim or input1.ndim != target.ndim:
+    if input1.dim() != input2.dim() or input1.dim() != target.dim():
         raise RuntimeError(
             f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: {input2.shape}, "
             f"target: {target.shape} "
@@ -336,14 +336,14 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cos(input1, input2) where target is 1, max(0, cos - margin) where it is -1, reduced."""
     reduction = chosen_reduction(size_average, reduce, reduction)
-    if target.ndim not in (0, 1):
+    if target.dim() not in (0, 1):
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
-    if target.ndim == 1:
-        if input1.ndim != 2:
+    if target.dim() == 1:
+        if input1.dim() != 2:
             raise RuntimeError(f"1D target tensor expects 2D input tensors, but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}.")
-    elif input1.ndim != 1:
+    elif input1.dim() != 1:
         raise RuntimeError(f"0D target tensor expects 1D input tensors, but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}.")
-    dim, eps = target.ndim, 1e-12
+    dim, eps = target.dim(), 1e-12
     product = (input1 * input2).sum(dim)
     cosine = product / (((input1 * input1).sum(dim) + eps) * ((input2 * input2).sum(dim) + eps)).sqrt()
     zero = creation.zeros_like(cosine).detach()
@@ -369,10 +369,10 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
 
 
 def _triplet(anchor, positive, negative, distance, margin, swap, reduction):
-    if not anchor.ndim == positive.ndim == negative.ndim:
+    if not anchor.dim() == positive.dim() == negative.dim():
         raise RuntimeError(
-            f"The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor {anchor.ndim}D, positive "
-            f"{positive.ndim}D, and negative {negative.ndim}D inputs"
+            f"The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor {anchor.dim()}D, positive "
+            f"{positive.dim()}D, and negative {negative.dim()}D inputs"
         )
     near, apart = distance(anchor, positive), distance(anchor, negative)
     if swap:
@@ -382,7 +382,7 @@ def _triplet(anchor, positive, negative, distance, margin, swap, reduction):
 
 @composite("multi_margin_loss", "MultiMarginLoss")
 def _multi_margin(input, weight, *, target, p, margin, reduction):
-    rows = input if input.ndim == 2 else input.reshape(1, -1)
+    rows = input if input.dim() == 2 else input.reshape(1, -1)
     index = target.reshape(-1, 1)
     own = rows.gather(1, index)
     each = (margin - own + rows).clamp_min(0)
@@ -399,19 +399,19 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     reduction = chosen_reduction(size_average, reduce, reduction)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
-    if weight is not None and weight.ndim != 1:
+    if weight is not None and weight.dim() != 1:
         raise ValueError("weight must be one-dimensional")
-    if input.ndim > 2 or not input.numel() and input.ndim != 2:
+    if input.dim() > 2 or not input.numel() and input.dim() != 2:
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
-    rows = input.shape[0] if input.ndim == 2 else 1
-    if target.ndim > 1 or target.numel() != rows:
+    rows = input.shape[0] if input.dim() == 2 else 1
+    if target.dim() > 1 or target.numel() != rows:
         raise RuntimeError(f"inconsistent target size, expected {rows} but got {list(target.shape)}")
     return _multi_margin(input, weight, target=target, p=p, margin=margin, reduction=reduction)
 
 
 @composite("multilabel_margin_loss", "MultilabelMarginLoss")
 def _multilabel_margin(input, *, target, reduction):
-    rows = input.reshape(-1, input.shape[-1] if input.ndim else 1)
+    rows = input.reshape(-1, input.shape[-1] if input.dim() else 1)
     labels = target.reshape(rows.shape)
     listed = (labels < 0).long().cumsum(1) == 0  # the labels of a row end at its first -1
     wanted = creation.zeros(rows.shape, dtype=rows.dtype).scatter_add(1, labels.clamp_min(0), listed.to(rows.dtype)) > 0
@@ -424,7 +424,7 @@ def _multilabel_margin(input, *, target, reduction):
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """sum of max(0, 1 - (input[j] - input[i])) / C over labels j and other classes i, reduced; a row of `target` lists labels up to -1."""
     reduction = chosen_reduction(size_average, reduce, reduction)
-    if input.ndim > 2 or input.ndim and not input.shape[-1]:
+    if input.dim() > 2 or input.dim() and not input.shape[-1]:
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
     if target.shape != input.shape and not (input.numel() == target.numel() == 1):
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")

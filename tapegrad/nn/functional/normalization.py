@@ -31,7 +31,7 @@ def check_shape(normalized_shape, input, weight, bias) -> tuple:
             raise RuntimeError(
                 f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape {list(t.shape)} and normalized_shape = {list(shape)}"
             )
-    if input.ndim < len(shape) or tuple(input.shape[input.ndim - len(shape) :]) != shape:
+    if input.dim() < len(shape) or tuple(input.shape[input.dim() - len(shape) :]) != shape:
         wanted = ", ".join(map(str, ("*", *shape)))
         raise RuntimeError(f"Given normalized_shape={list(shape)}, expected input with shape [{wanted}], but got input of size{list(input.shape)}")
     return shape
@@ -42,15 +42,15 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     look_at("layer_norm", input, normalized_shape, weight, bias, eps)
     shape = check_shape(normalized_shape, input, weight, bias)
     floats_only("LayerNormKernelImpl", input)
-    dims = tuple(range(input.ndim - len(shape), input.ndim))
-    return normalise(input, weight, bias, tuple(input.shape), dims, (*[1] * (input.ndim - len(shape)), *shape), eps, "NativeLayerNormBackward0")[0]
+    dims = tuple(range(input.dim() - len(shape), input.dim()))
+    return normalise(input, weight, bias, tuple(input.shape), dims, (*[1] * (input.dim() - len(shape)), *shape), eps, "NativeLayerNormBackward0")[0]
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x^2) + eps) over the last dims, times weight."""
     look_at("rms_norm", input, normalized_shape, weight, eps)
     shape = check_shape(normalized_shape, input, weight, None)
-    dims = tuple(range(input.ndim - len(shape), input.ndim))
+    dims = tuple(range(input.dim() - len(shape), input.dim()))
     scale = (input.pow(2).mean(dims, True) + (float(np.finfo(input.dtype.numpy).eps) if eps is None else eps)).rsqrt()
     return input * scale if weight is None else input * scale * weight
 
@@ -77,7 +77,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 
 def per_channel(input, running_mean, running_var, weight, bias, training, momentum, eps):
     """`batch_norm` of any eps."""
-    axis = min(1, input.ndim - 1)
+    axis = min(1, input.dim() - 1)
     channels = input.shape[axis]
     for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         if t is None:
@@ -86,8 +86,8 @@ def per_channel(input, running_mean, running_var, weight, bias, training, moment
         elif t.numel() != channels:
             raise RuntimeError(f"{name} should contain {channels} elements not {t.numel()}")
     floats_only("batch_norm", input)
-    dims = tuple(d for d in range(input.ndim) if d != axis)
-    affine = tuple(channels if d == axis else 1 for d in range(input.ndim))
+    dims = tuple(d for d in range(input.dim()) if d != axis)
+    affine = tuple(channels if d == axis else 1 for d in range(input.dim()))
     if (running_mean is None) != (running_var is None):
         raise ValueError("running_mean and running_var must either both be None or neither be None")
     moments = None if training else (running_mean.detach().reshape(affine), running_var.detach().reshape(affine))
@@ -130,8 +130,8 @@ def follow(running, value, momentum) -> None:
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalisation of each of num_groups groups of channels (dim 1) of each sample."""
-    if input.ndim < 2:
-        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
+    if input.dim() < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.dim()}")
     n, channels, *sizes = input.shape
     check_spread((n * channels // num_groups, num_groups, *sizes), [n * channels // num_groups, num_groups, *sizes])
     look_at("group_norm", input, num_groups, weight, bias, eps)
@@ -171,12 +171,12 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
 
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """x / (k + alpha mean(x^2 over `size` neighbouring channels))^beta."""
-    if input.ndim < 3:
-        raise ValueError(f"Expected 3D or higher dimensionality                          input (got {input.ndim} dimensions)")
+    if input.dim() < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality                          input (got {input.dim()} dimensions)")
     if not input.numel():
         return input
     squares = input.mul(input)
-    if input.ndim == 3:
+    if input.dim() == 3:
         squares = avg_pool2d(pad(squares.unsqueeze(1), (0, 0, size // 2, (size - 1) // 2)), (size, 1), stride=1).squeeze(1)
     else:
         n, channels, rows = input.shape[:3]

@@ -62,15 +62,15 @@ def mirrored_pad_op(node, g):
 def mirrored(input, pads, mode):
     n = len(pads) // 2
     name = "reflection_pad" if mode == "reflect" else "replication_pad"
-    if input.ndim not in (n + 1, n + 2):
+    if input.dim() not in (n + 1, n + 2):
         raise NotImplementedError(
-            "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now" if n > 3 or input.ndim > 5 or input.ndim < 2 else
-            f"{name}{n}d: Expected {n + 1}D or {n + 2}D input, got {input.ndim}D"
+            "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now" if n > 3 or input.dim() > 5 or input.dim() < 2 else
+            f"{name}{n}d: Expected {n + 1}D or {n + 2}D input, got {input.dim()}D"
         )
     array = input.detach()._array()
     sources = []
     for k in range(n):
-        d, (before, after) = input.ndim - 1 - k, pads[2 * k : 2 * k + 2]
+        d, (before, after) = input.dim() - 1 - k, pads[2 * k : 2 * k + 2]
         size = array.shape[d]
         if mode == "reflect" and (before >= size or after >= size):
             raise RuntimeError(
@@ -93,7 +93,7 @@ def mirrored(input, pads, mode):
 
 def circular(input, pads):
     for k in range(len(pads) // 2):
-        d, (before, after) = input.ndim - 1 - k, pads[2 * k : 2 * k + 2]
+        d, (before, after) = input.dim() - 1 - k, pads[2 * k : 2 * k + 2]
         size = input.shape[d]
         if before > size or after > size:
             raise RuntimeError("Padding value causes wrapping around more than once.")
@@ -115,10 +115,10 @@ def pad(input, pad, mode="constant", value=None):
     pads = list(pad)
     if len(pads) % 2:
         raise RuntimeError("Padding length must be divisible by 2")
-    if len(pads) > 2 * input.ndim:
+    if len(pads) > 2 * input.dim():
         raise RuntimeError(
             f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pads)} and input of dimension "
-            f"{input.ndim}"
+            f"{input.dim()}"
         )
     if mode == "constant":
         return constant_pad(input, pads, 0 if value is None else value)

@@ -24,7 +24,7 @@ def window_of(input, n, kernel, stride, padding, dilation, ceil_mode, name):
             if n == 1 and name == "max_pool":
                 raise RuntimeError(f"max_pool1d() padding should be at most half of kernel size, but got padding={p} and kernel_size={k}")
             raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
-    sizes = input.shape[input.ndim - n :]
+    sizes = input.shape[input.dim() - n :]
     pads, counts = [], []
     for size, k, s, p, d in zip(sizes, kernel, stride, padding, dilation):
         room = size + 2 * p - d * (k - 1) - 1
@@ -35,7 +35,7 @@ def window_of(input, n, kernel, stride, padding, dilation, ceil_mode, name):
         pads.append((p, max((count - 1) * s + d * (k - 1) + 1 - size - p, -p) if ceil_mode else p))
     if any(c < 1 for c in counts):
         show = lambda values: "x".join(map(str, values))
-        channels = input.shape[input.ndim - n - 1] if input.ndim > n else 1
+        channels = input.shape[input.dim() - n - 1] if input.dim() > n else 1
         raise RuntimeError(
             f"Given input size: ({channels}x{show(sizes)}). Calculated output size: ({channels}x{show(max(c, 0) for c in counts)}). Output size is too small"
         )
@@ -43,7 +43,7 @@ def window_of(input, n, kernel, stride, padding, dilation, ceil_mode, name):
 
 
 def check_dims(input, n) -> None:
-    if input.ndim not in (n + 1, n + 2) or any(s == 0 for s in input.shape[input.ndim - n - 1 :]):
+    if input.dim() not in (n + 1, n + 2) or any(s == 0 for s in input.shape[input.dim() - n - 1 :]):
         raise RuntimeError(f"non-empty {n + 1}D or {n + 2}D (batch mode) tensor expected for input")
 
 
@@ -90,7 +90,7 @@ def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_p
         raise RuntimeError("divisor must be not zero")
     window = window_of(input, n, kernel_size, stride, padding, 1, ceil_mode, "avg_pool")
     pads = per_dim(padding, n)
-    sizes = tuple(input.shape[input.ndim - n :])
+    sizes = tuple(input.shape[input.dim() - n :])
     if divisor_override is not None:
         divisor = np.asarray(divisor_override, input.dtype.numpy)
     else:  # how many elements of a window count: those of the input, and of the padding that was asked for
@@ -128,7 +128,7 @@ def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
 # --- even shares ----------------------------------------------------------------------------------------------------
 def shares_of(input, n, output_size) -> tuple:
     sizes = per_dim(output_size, n)
-    return tuple(s if p is None else p for p, s in zip(sizes, input.shape[input.ndim - n :]))
+    return tuple(s if p is None else p for p, s in zip(sizes, input.shape[input.dim() - n :]))
 
 
 def sizes_or_input(output_size, input):
@@ -143,11 +143,11 @@ def sizes_or_input(output_size, input):
 
 def _adaptive_avg(n, input, output_size):
     parts = shares_of(input, n, output_size)
-    if input.ndim not in (n + 1, n + 2):
+    if input.dim() not in (n + 1, n + 2):
         raise RuntimeError(f"adaptive_avg_pool{n}d(): Expected {n + 1}D or {n + 2}D tensor, but got {list(input.shape)}")
     if all(p == 1 for p in parts) and n > 1:
-        return input.mean(tuple(range(input.ndim - n, input.ndim)), keepdim=True)
-    maps = [pooling.averaging(s, p, input.dtype.numpy.str) for s, p in zip(input.shape[input.ndim - n :], parts)]
+        return input.mean(tuple(range(input.dim() - n, input.dim())), keepdim=True)
+    maps = [pooling.averaging(s, p, input.dtype.numpy.str) for s, p in zip(input.shape[input.dim() - n :], parts)]
     return pooling.along_dims(input, maps, f"AdaptiveAvgPool{n}DBackward0")
 
 

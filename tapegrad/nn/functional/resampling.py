@@ -81,7 +81,7 @@ def resample(input, d: int, mode: str, out: int, scale, align_corners: bool, ant
     if antialias:
         matrix = creation.from_array(smoothing(mode, size, out, scale, align_corners, real), input.dtype)
         return (input.transpose(d, -1) @ matrix.mT).transpose(d, -1)
-    shape, total = [1] * d + [-1] + [1] * (input.ndim - 1 - d), None
+    shape, total = [1] * d + [-1] + [1] * (input.dim() - 1 - d), None
     for index, weights in taps(mode, size, out, scale, align_corners, real):
         part = input.index_select(d, creation.from_array(index, dtypes.int64))
         part = part if weights is None else part * creation.from_array(weights.astype(real), input.dtype).reshape(shape)
@@ -91,7 +91,7 @@ def resample(input, d: int, mode: str, out: int, scale, align_corners: bool, ant
 
 def sizes_of(input, size, scale_factor, recompute) -> tuple[list, list]:
     """(the sizes, the scale factors or None) of the spatial dims."""
-    spatial, n = list(input.shape[2:]), input.ndim - 2
+    spatial, n = list(input.shape[2:]), input.dim() - 2
     if size is not None and scale_factor is not None:
         raise ValueError("only one of size or scale_factor should be defined")
     if size is None and scale_factor is None:
@@ -132,14 +132,14 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
             raise ValueError(ALIGNED)
     align_corners = bool(align_corners)
     sizes, scales = sizes_of(input, size, scale_factor, recompute_scale_factor or (mode == "area" and size is None))
-    if antialias and not (mode in FILTERS and input.ndim == 4):
+    if antialias and not (mode in FILTERS and input.dim() == 4):
         raise ValueError("Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor as input")
-    if mode == "lanczos" and input.ndim == 4:
+    if mode == "lanczos" and input.dim() == 4:
         if align_corners:
             raise ValueError("Lanczos mode does not support align_corners=True")
         if not antialias:
             raise ValueError("Lanczos mode requires antialias=True")
-    n = input.ndim
+    n = input.dim()
     if mode in LINEAR and n in (3, 4, 5) and n != LINEAR[mode]:
         raise NotImplementedError(f"Got {n}D input, but {mode} mode needs {LINEAR[mode]}D input")
     known = mode in ("nearest", "nearest-exact", "area") and n in (3, 4, 5) or LINEAR.get(mode) == n or mode in ("bicubic", "lanczos") and n == 4

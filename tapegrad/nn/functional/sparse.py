@@ -27,9 +27,9 @@ def embedding_samples(level, f, input, weight, padding_idx=None, max_norm=None, 
         raise Unhandled
     if not level.follows(weight):
         return level.wrap(f(level.front(input), weight, padding_idx))
-    if padding_idx is not None or weight.ndim != 2:
+    if padding_idx is not None or weight.dim() != 2:
         raise Unhandled
-    rows = creation.arange(level.size).reshape((-1,) + (1,) * input.ndim) * weight.shape[0]
+    rows = creation.arange(level.size).reshape((-1,) + (1,) * input.dim()) * weight.shape[0]
     table = level.front(weight)
     return level.wrap(f(level.spread(input) + rows, table.reshape(-1, table.shape[-1])))
 
@@ -47,7 +47,7 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             raise AssertionError("Padding_idx must be within num_embeddings")
         padding_idx %= weight.shape[0]
-    if weight.ndim != 2:
+    if weight.dim() != 2:
         raise RuntimeError("'weight' must be 2-D")
     if input.dtype not in (dtypes.int64, dtypes.int32):
         raise RuntimeError(
@@ -90,16 +90,16 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
         raise ValueError(
             f"embedding_bag: If per_sample_weights ({per_sample_weights.shape}) is not None, then it must have the same shape as the input ({input.shape})"
         )
-    if weight.ndim != 2:
-        raise ValueError(f"weight has to be a 2D Tensor, but got Tensor of dimension {weight.ndim}")
-    if input.ndim not in (1, 2):
-        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}")
-    if input.ndim == 2 and offsets is not None:
+    if weight.dim() != 2:
+        raise ValueError(f"weight has to be a 2D Tensor, but got Tensor of dimension {weight.dim()}")
+    if input.dim() not in (1, 2):
+        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.dim()}")
+    if input.dim() == 2 and offsets is not None:
         raise ValueError(
             "if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length sequences. However, found offsets of "
             f"type {type(offsets)}"
         )
-    if input.ndim == 1 and (offsets is None or offsets.ndim != 1):
+    if input.dim() == 1 and (offsets is None or offsets.dim() != 1):
         raise ValueError("offsets has to be a 1D Tensor" + " but got None" * (offsets is None))
     if mode not in ("sum", "mean", "max"):
         raise ValueError("mode has to be one of sum, mean or max")

@@ -133,6 +133,8 @@ from tapegrad.nn.modules.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from tapegrad.nn.naming import named_apart
 
 if not TYPE_CHECKING:  # a type checker cannot follow it, and takes every name without it
+    named_apart(kind for name, kind in list(globals().items()) if name[0].isupper() and isinstance(kind, type) and kind.__module__.startswith(__name__))
     __all__ = [name for name in dir() if name[0].isupper() and name != "TYPE_CHECKING"]  # noqa: PLE0604 (the classes imported above)

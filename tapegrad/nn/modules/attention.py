@@ -65,7 +65,7 @@ class MultiheadAttention(Module):
         `key_padding_mask` (N, S) and `attn_mask` (L, S) or (N num_heads, L, S) are added to the scores, or leave out where they are True;
         `is_causal` only says that attn_mask is a causal one.
         """
-        turned = self.batch_first and query.ndim == 3
+        turned = self.batch_first and query.dim() == 3
         if turned:
             query, key, value = (t.transpose(0, 1) if t.ndim == 3 else t for t in (query, key, value))
         output, weights = F.multi_head_attention_forward(

@@ -104,12 +104,12 @@ class _ConvTranspose(_Conv):
 
     def _output_padding(self, input, output_size):
         n = self.dims
-        lead = 2 if input.ndim == n + 2 else 1
+        lead = 2 if input.dim() == n + 2 else 1
         if len(output_size) == lead + n:
             output_size = output_size[lead:]
         if len(output_size) != n:
             raise ValueError(
-                f"ConvTranspose{n}D: for {input.ndim}D input, output_size must have {n} or {lead + n} elements (got {len(output_size)})"
+                f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {lead + n} elements (got {len(output_size)})"
             )
         low = [(i - 1) * s - 2 * p + d * (k - 1) + 1
                for i, s, p, d, k in zip(input.shape[lead:], self.stride, self.padding, self.dilation, self.kernel_size)]

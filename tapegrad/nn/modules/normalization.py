@@ -43,9 +43,9 @@ class _Norm(Affine):
         super().reset_parameters()
 
     def _check_input_dim(self, input):
-        if input.ndim not in self.allowed:
+        if input.dim() not in self.allowed:
             wanted = " or ".join(f"{n}D" for n in self.allowed)
-            raise ValueError(f"expected {wanted} input (got {input.ndim}D input)")
+            raise ValueError(f"expected {wanted} input (got {input.dim()}D input)")
 
     def extra_repr(self):
         return (
@@ -78,7 +78,7 @@ class _InstanceNorm(_Norm):
     def forward(self, input):
         """Each sample normalised per channel."""
         self._check_input_dim(input)
-        alone = input.ndim == self.allowed[0]
+        alone = input.dim() == self.allowed[0]
         rows = input.unsqueeze(0) if alone else input
         of_input = self.training or not self.track_running_stats
         share = 0.0 if self.momentum is None else self.momentum

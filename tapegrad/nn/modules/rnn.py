@@ -229,7 +229,7 @@ class RNNCellBase(_Uniform):
         for name, t in [("input", input), *(state or ())]:
             if t.ndim not in (1, 2):
                 raise ValueError(f"{kind}: Expected {name} to be 1D or 2D, got {t.ndim}D instead")
-        batched = input.ndim == 2
+        batched = input.dim() == 2
         x = input if batched else input.unsqueeze(0)
         if x.shape[1] != self.input_size:
             raise RuntimeError(f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}")
