@@ -30,5 +30,8 @@ def is_warn_always_enabled() -> bool:
 def warn_once(text: str, about: str | None = None, stacklevel: int = 3) -> None:
     """Warn unless it has been done; `about` names the warning if its text varies."""
     if _always or (about or text) not in _given:
+        from tapegrad.ops import chains
+
         _given.add(about or text)
+        chains.leave()
         warnings.warn(text, UserWarning, stacklevel=stacklevel + 1)

@@ -89,6 +89,7 @@ def _start() -> None:
     install.start(engine)
     memory.start()
     _started = True
+    install.started()
 
 
 def slot_view():

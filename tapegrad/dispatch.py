@@ -16,7 +16,7 @@ from tapegrad import core, dtypes, geometry, modes, writing
 from tapegrad.cautions import warn_once
 from tapegrad.dtypes import FLOAT, INTEGER, OF_SLOT
 from tapegrad.engine import layout
-from tapegrad.ops import checks
+from tapegrad.ops import chains, checks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
@@ -99,7 +99,7 @@ def number_slot(value, d: dtypes.dtype) -> Any:
         raise OverflowError("int too big to convert")
     tensor = scalar(value, d)
     core.set_field(tensor._slot, core.FLAGS, layout.WRAPPED)
-    return tensor
+    return chains.constant(tensor)
 
 
 def operand_number(op: Elementwise, value, d: dtypes.dtype):
@@ -162,6 +162,7 @@ def finish(op: Elementwise, tensors):
     out = core.elementwise(op.code, slots[0], slots[1], slots[2], 0)
     if out > 0:
         result = core.wrap(out)
+        chains.step(op, tensors, result)
         word = modes.word()
         if word & modes.INFERENCE:
             core.set_field(result._slot, core.FLAGS, core.get_field(result._slot, core.FLAGS) | layout.INFERENCE)

@@ -210,6 +210,11 @@ def start(engine) -> None:
     vars(sys.modules["tapegrad"]).update(FUNCTIONS)
 
 
+def started() -> None:
+    """The engine runs: what was imported before it gets its compiled functions."""
+    planned.started()
+
+
 @functools.cache
 def method_names() -> set[str]:
     """The methods of Tensor that compiled code serves, known before it runs."""

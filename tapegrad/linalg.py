@@ -6,6 +6,7 @@ matrices and their norms in `ops/matrices.py`.
 
 from __future__ import annotations
 
+from tapegrad import planned as _planned
 from tapegrad.ops.determinants import det, slogdet
 from tapegrad.ops.factorizations import (
     cholesky,
@@ -50,3 +51,4 @@ __all__ = [
 for _name in __all__:  # each under its own name, which its errors say
     if _name != "LinAlgError":
         globals()[_name] = made_public(globals()[_name], "linalg." + _name, False, tensors=hasattr(globals()[_name], "public"))
+_planned.serve("linalg", globals())

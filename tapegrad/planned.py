@@ -10,15 +10,16 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
+from inspect import getattr_static
 
-from tapegrad import callables, core, geometry
+from tapegrad import callables, core, geometry, modes, overriding
 from tapegrad.engine import bind, layout
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
+from tapegrad.ops import chains, table
 from tapegrad.ops import plan as plans
-from tapegrad.ops import table
 from tapegrad.ops.public import FUNCTIONS, METHODS
 from tapegrad.ops.registry import BY_CODE, Elementwise
-from tapegrad.overriding import state
+from tapegrad.tensor import Tensor
 
 SERVED: dict[str, int] = dict.fromkeys(
     (
@@ -28,12 +29,37 @@ SERVED: dict[str, int] = dict.fromkeys(
         "cat", "stack", "unbind", "split", "chunk", "flip", "roll", "clone", "contiguous", "tril", "triu",
         "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "arange", "linspace", "tensor", "new_zeros", "new_ones",
         "new_full", "gather", "scatter", "scatter_add", "index_select", "index_add",
+        "hstack", "vstack", "dstack", "column_stack", "swapaxes", "movedim", "adjoint", "rot90", "fliplr", "flipud", "tile", "repeat",
+        "repeat_interleave", "broadcast_to", "expand_as", "view_as", "reshape_as", "unflatten", "ravel", "atleast_1d", "atleast_2d", "atleast_3d",
+        "unfold", "as_strided", "meshgrid", "tensor_split", "hsplit", "vsplit", "dsplit", "double", "float", "half", "bfloat16", "int",
+        "long", "short", "bool", "char", "byte", "trace", "diag", "diag_embed", "vdot", "inner", "outer", "addmv", "addr", "baddbmm",
+        "addbmm", "tensordot", "einsum", "kron", "chain_matmul", "matrix_power", "trapezoid", "cumulative_trapezoid", "diff", "cov", "cross",
+        "isclose", "std_mean", "var_mean", "nansum", "nanmean", "count_nonzero", "aminmax", "logcumsumexp", "cummax", "cummin", "renorm", "dist",
+        "nan_to_num", "clip", "addcmul", "addcdiv", "eye", "logspace", "tril_indices", "triu_indices", "scalar_tensor", "new_tensor", "index_fill",
+        "index_copy", "index_put", "select_scatter", "slice_scatter", "diagonal_scatter", "take", "take_along_dim", "sort", "argsort", "topk",
+        "msort", "median", "nanmedian", "kthvalue", "as_tensor", "block_diag", "combinations", "cartesian_prod", "vander",
+        "searchsorted", "bucketize", "isin", "view_as_real", "view_as_complex", "cdist",
+        "slogdet", "logdet", "det", "inverse", "cholesky", "cholesky_solve",
+        "masked_select", "nonzero", "argwhere", "new_empty", "allclose", "empty_like", "unsafe_chunk", "unsafe_split",
     ),
     0,
 ) | dict.fromkeys(("where", "clamp", "masked_fill", "lerp"), NUMBERS) | dict.fromkeys(("clamp_", "masked_fill_", "lerp_"), INPLACE | NUMBERS) | dict.fromkeys(
     ("scatter_", "scatter_add_", "index_add_", "cumsum_", "cumprod_", "tril_", "triu_", "copy_", "zero_"), INPLACE
 ) | {"fill_": INPLACE | NUMBERS, "__setitem__": INPLACE | NUMBER_LAST | VOID_RESULT}
 # name -> flags of its thunk
+
+ON_TENSOR = ("to", "type_as")  # methods that the class itself has
+IN_MODULES = {
+    "nn.functional": (
+        "linear bilinear softmax softmin log_softmax mse_loss l1_loss smooth_l1_loss huber_loss kl_div binary_cross_entropy "
+        "binary_cross_entropy_with_logits nll_loss cross_entropy poisson_nll_loss gaussian_nll_loss soft_margin_loss hinge_embedding_loss "
+        "margin_ranking_loss cosine_embedding_loss triplet_margin_loss cosine_similarity normalize pairwise_distance layer_norm group_norm rms_norm "
+        "embedding pad conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d "
+        "max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d interpolate glu softplus hardtanh softsign tanhshrink pixel_shuffle pixel_unshuffle one_hot"
+    ).split(),
+    "linalg": "norm vector_norm matrix_norm inv det slogdet cholesky solve solve_triangular multi_dot matrix_power cross vecdot matrix_exp diagonal vander".split(),
+}  # module -> functions
+_modules: dict[str, tuple[dict, dict]] = {}  # module -> (its namespace, the Python forms of the functions in it)
 
 _pins: dict[int, object] = {}  # row of the cache -> objects whose addresses stand in its key
 _kept: list = []  # Python callables whose addresses compiled code holds
@@ -47,6 +73,7 @@ def served() -> list[tuple[str, str, Callable, int]]:
     """(kind, name, Python callable, flags), a number of the cache each: "m" a method, "f" a function, "complete_..." a form of an elementwise op."""
     table.load()
     result: list[tuple] = []
+    result += [("m", name, getattr_static(Tensor, name), 0) for name in ON_TENSOR]
     for kind, found in (("m", METHODS), ("f", FUNCTIONS)):
         bodies: dict[object, list[str]] = {}  # of one function, the names
         for name, callable_ in found.items():
@@ -54,10 +81,45 @@ def served() -> list[tuple[str, str, Callable, int]]:
         for name, flags in SERVED.items():
             if name in found:
                 result += [(kind, alias, found[alias], flags) for alias in bodies[body_of(found[name])]]
+    result += [(module, name, functools.partial(late, module, name), 0) for module, names in IN_MODULES.items() for name in names]
     for op, kind, name in elementwise_forms():
         if op.name in SCALED and kind in "fmi":
             result.append(("complete_" + kind, name, callables.complete(op, kind, name), NUMBERS | INPLACE * (kind == "i")))
     return result
+
+
+def late(module: str, name: str, /, *args, **kwargs):
+    """Call a function of a module, which has been imported: who else could have had the compiled form?"""
+    namespace, forms = _modules[module]
+    if module == "nn.functional":  # those of linalg look themselves
+        found = overriding.met(args, kwargs)
+        if found is not None:
+            return overriding.handle(namespace[name], found, args, kwargs)
+    return forms[name](*args, **kwargs)
+
+
+def serve(module: str, namespace: dict) -> None:
+    """Called by a module of `IN_MODULES` when it has been imported: put the compiled forms of its functions in place."""
+    _modules[module] = namespace, {name: namespace[name] for name in IN_MODULES[module]}
+    if core.started():
+        hang(module)
+
+
+def hang(module: str) -> None:
+    namespace, found = _modules[module]
+    for name, python in found.items():
+        namespace[name] = core.engine.function(f"{module}_planned_{name}", name, description(name, python), keywords=True)
+
+
+def started() -> None:
+    """The engine runs."""
+    for module in _modules:
+        hang(module)
+
+
+def description(name: str, python, first: str = "$module") -> str:
+    """The docstring of a compiled function, in the form that tells its signature."""
+    return f"{name}({first}, *args, **kwargs)\n--\n\n{python.__doc__ or ''}"
 
 
 def body_of(callable_):
@@ -104,22 +166,39 @@ def strings_of(values) -> list:
     return found
 
 
+PATIENCE, RETRY = 8, 200  # how often a call is followed in vain, and how many calls pass until the next attempts
+
+
 def teaching(callable_, code: int):
     """The Python form of a served callable, which teaches the cache the plan that it ends up with."""
-    thread = bind.state_cell("teaching")
+
+    patience = PATIENCE
 
     def run(*args, **kwargs):
-        mine, outer = core.thread_id(), thread.value
+        nonlocal patience
+        if patience <= 0:  # not for ever: what is taught depends on the arguments
+            patience = PATIENCE - 1 if patience <= -RETRY else patience - 1
+            return callable_(*args, **kwargs)
+        outer = modes.word()
+        values = (*args, *kwargs.values())
+        operands = operands_of(values, code)
+        trail = None
         try:  # from here on: an interruption may come with any call
-            thread.value = mine
+            modes.set_bits(modes.TEACHING, True)
             plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
+            if not code & INPLACE and not outer & modes.SLOW and all(hasattr(v, "_slot") for v in operands):
+                trail = chains.begin(operands)
             result = callable_(*args, **kwargs)
         finally:
-            thread.value = outer if outer == mine else 0  # never another thread's, which may be through by now
-        values = (*args, *kwargs.values())
-        if state.modes:
+            chains.end(trail)
+            if not outer & modes.TEACHING:
+                modes.set_bits(modes.TEACHING, False)
+        if overriding.state.modes:
             return result  # of a mode, which another call may not ask
-        plan = plans.answered(args[0] if code & VOID_RESULT else result, operands_of(values, code))
+        plan = plans.answered(args[0] if code & VOID_RESULT else result, operands)
+        if plan is None and trail is not None:
+            plan = plans.chain_plan(trail, result)
+        patience = PATIENCE if plan is not None else patience - 1
         if plan is not None:
             names = tuple(kwargs)
             plans.remember(plan, lambda: pinned(core.remember_call(code, values, names, plan.address), (names, *strings_of(values))))
@@ -146,11 +225,10 @@ def start(engine, owner, functions: dict) -> None:
         python = teaching(callable_, number | flags)
         _kept.append(python)
         slow[number] = id(python)
-        doc = f"{name}({'$self' if kind == 'm' else '$module'}, *args, **kwargs)\n--\n\n{callable_.__doc__ or ''}"
         if kind == "m":
-            setattr(owner, name, engine.method(owner, f"m_planned_{name}", name, doc))
+            setattr(owner, name, engine.method(owner, f"m_planned_{name}", name, description(name, callable_, "$self")))
         elif kind == "f":
-            functions[name] = engine.function(f"f_planned_{name}", name, doc, keywords=True)
+            functions[name] = engine.function(f"f_planned_{name}", name, description(name, callable_), keywords=True)
     taught = thunks()
     for number, (op, kind, name) in enumerate(elementwise_forms()):
         symbol = f"complete_{kind}_planned_{name}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad.engine.bind import state_cell
+from tapegrad import modes
 from tapegrad.ops import plan as plans
 
 ROUNDS = range(3)  # the first call teaches, some only the second; the others are answered
@@ -191,7 +191,7 @@ def test_an_interruption_while_the_cache_is_taught_does_not_switch_it_off(monkey
     with pytest.raises(KeyboardInterrupt):
         x.logsumexp(1)
     monkeypatch.undo()
-    assert state_cell("teaching").value == 0
+    assert not modes.word() & modes.TEACHING
 
 
 def test_deprecated_forms_are_taken_with_a_warning():

@@ -11,6 +11,7 @@ import numpy as np
 from tapegrad import dtypes
 from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, from_array, made, room_for
 from tapegrad.creation.filling import check_options, made_in
+from tapegrad.ops import chains
 from tapegrad.ops.public import function
 
 
@@ -72,6 +73,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
             array[at : at + (1 << 20)] = builtins.int(start) + builtins.int(step) * index
     if out is not None:
         if out.numel() not in (0, count):
+            chains.leave()
             warnings.warn(
                 f"The number of elements in the out tensor of shape {list(out.shape)} is {out.numel()} which does not match the computed number of "
                 f"elements {count}. Note that this may occur as a result of rounding error. The out tensor will be resized to a tensor of shape ({count},).",
@@ -85,6 +87,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
 @function(name="range", tensors=False)
 def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """Values from `start` to `end` inclusive (deprecated, as in torch)."""
+    chains.leave()
     warnings.warn(
         "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range builtin. "
         "Instead, use tapegrad.arange, which produces values in [start, end).",

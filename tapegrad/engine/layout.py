@@ -209,6 +209,7 @@ PLAN = Struct(
     sources="i64",  # per input SOURCE_WORDS int64: rule, its target, a byte offset, the geometry in which the kernel reads it (below)
     operands="i64",  # which operands a rule's or an elementwise plan is applied to, a byte each from the lowest: 1 g, 2 input 0, 3 input 1 ...
     scale="f64",
+    chain="i64",  # address of the words of a plan that runs others one after the other (`run_chain` in native/calls.py)
     parts="i64",  # several plans applied to one input (split, unbind): address of their count and addresses
     result_type="i64",  # the tuple type of several outputs, 0 for tuple itself
 )
@@ -313,7 +314,6 @@ STATE = Struct(
     spent_count="i64",
     forms="i64",  # the Python callables that complete a call of an elementwise op, by the number of its form (function, method, operator ...)
     calls="i64",  # the cache of planned method calls
-    teaching="i64",  # the thread (0: none) in which a served callable runs in Python: what it calls must too, so that the plan that it ends up with is seen
     slice_type="i64",
     tuple_type="i64",
     list_type="i64",

@@ -13,7 +13,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry, modes
 from tapegrad.autograd.node import record
-from tapegrad.ops import picks
+from tapegrad.ops import chains, picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
@@ -73,6 +73,7 @@ def as_index(part):
 def warn_of_bytes(mask) -> None:
     if mask.dtype is dtypes.uint8:
         text = "indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead."
+        chains.leave()
         warnings.warn(text, UserWarning, stacklevel=5)
 
 
@@ -95,6 +96,7 @@ def treat_as_tuple(index) -> tuple:
         return index
     if isinstance(index, list) and len(index) < 32:
         if any(p is None or p is Ellipsis or isinstance(p, (list, tuple, slice)) or hasattr(p, "_slot") for p in index):
+            chains.leave()
             warnings.warn(NON_TUPLE, UserWarning, stacklevel=4)
             return tuple(index)
     return (index,)

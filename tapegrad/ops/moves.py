@@ -312,3 +312,4 @@ def note_made(t, like, filled: bool) -> None:
             how = {"kernel": kernel("constant"), "n": 1 if count else 0, "args": (len(content), kept.ctypes.data)}
         plan = plans.keep(place, plans.Plan(made_op, [(g, d.code)], cost=count // 4, differentiable=0, content=kept, **how), () if other is None else (other,))
     plans.note(plan, () if like is None else (like,), t)
+    plans.chains.step(plan, () if like is None else (like,), t)

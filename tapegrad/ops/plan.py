@@ -15,6 +15,7 @@ from tapegrad.dtypes import OF_SLOT
 from tapegrad.dtypes import PLAIN as PLAIN_CODE
 from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
+from tapegrad.ops import chains
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.transformable import ACTIVE, Unhandled
 
@@ -39,7 +40,7 @@ class Plan:
 
     def __init__(self, op, outputs, *, kernel=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0, reads=None,
                  graph_name=None, view_flags=VIEW, rules=(), packs=(), scale=1.0, operands=(), elementwise=False, writes=False, parts=(),
-                 result_type=None, **parameters):
+                 chain=(), result_type=None, **parameters):
         """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan[, byte offset]) for the compiled
         sweep.  `packs`: per input `layout.AS_IS`, or the geometry in which the kernel wants it, as a row-major copy.  `operands`: for a plan
         that a rule or an elementwise call applies, which operands (1: g or the first, 2 ...).  A plan that writes (with neither op nor
@@ -67,6 +68,9 @@ class Plan:
         if parts:
             self._parts = [parts, np.array([len(parts), *(part.address for part in parts)], np.int64)]
             fields["parts"] = address_of(self._parts[1])
+        if chain:
+            self._chain = np.array(chain, np.int64)
+            fields["chain"] = address_of(self._chain)
         if result_type is not None:
             fields["result_type"] = id(result_type)
         self._row = np.array([tuple([fields.get(name, 0) for name in FIELDS])], layout.PLAN.dtype)
@@ -152,6 +156,7 @@ def view(op, x, key, make, multi=False, fresh=False):
     flags, word = core.get_field(s, FLAGS), modes.word()
     out = _apply_view(plan, x, flags)
     note(plan, (x,), out)
+    chains.step(plan, (x,), out)
     return _shown(out, plan, x, flags, word, fresh)
 
 
@@ -160,6 +165,7 @@ def views(plan, x) -> tuple:
     flags, word = core.get_field(x._slot, FLAGS), modes.word()
     found = _apply_view(plan, x, flags)
     note(plan, (x,), found)
+    chains.step(plan, (x,), tuple(found))
     return tuple([_shown(out, part, x, flags, word, False) for out, part in zip(found, plan._parts[0], strict=True)])
 
 
@@ -295,6 +301,32 @@ def elementwise_plan(op, inputs, named):
     return plan if plan is not None else keep(place, Plan(op, [], elementwise=True, operands=order), ())
 
 
+def chain_plan(trail, result):
+    """The plan of the steps by which the call that `trail` has followed came to `result`, or None."""
+    results = result if isinstance(result, tuple) else (result,)
+    if not results or any(type(t) not in PLAIN for t in (*trail.operands, *results)):
+        return None
+    if any(core.get_field(r._slot, FLAGS) & layout.LEAF_GRAD and not any(r is t for t in trail.operands) for r in results):
+        return None
+    found = trail.found(result)
+    if found is None:
+        return None
+    steps, references, constants = found
+    parts = [what if isinstance(what, Plan) else step_plan(what, len(inputs)) for what, inputs in steps]
+    words = [len(parts), len(references), 1 + (len(references) if isinstance(result, tuple) else 0)]
+    for part, (_, inputs) in zip(parts, steps, strict=True):
+        words += [part.address, len(inputs), *inputs]
+    kind = type(result) if isinstance(result, tuple) else None
+    place = ("chain", kind, *words, *references)
+    return kept(place) or keep(place, Plan(None, [], chain=[*words, *references], result_type=kind, steps=parts, constants=constants), ())
+
+
+def step_plan(op, count: int):
+    """The plan of an elementwise op on `count` operands in order."""
+    place = (op.code, "elementwise", tuple(range(1, count + 1)))
+    return kept(place) or keep(place, Plan(op, [], elementwise=True, operands=place[2]), ())
+
+
 LIMIT = 50_000  # plans kept; a program with ever new shapes starts over
 _retired: dict[tuple, Plan] = {}  # the generation before: a call under way may still hold the address of one
 
@@ -348,6 +380,8 @@ def run(op, tensors, key, make, refused=None):
         assert refused is not None
         refused()
     note(plan, tensors, out)
+    if not plan.writes:
+        chains.step(plan, tensors, out)
     word = modes.word()
     if word & modes.INFERENCE and not plan.writes:
         for t in out if isinstance(out, tuple) else (out,):

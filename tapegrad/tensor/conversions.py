@@ -10,6 +10,7 @@ from tapegrad import core, dtypes, formats, geometry, modes
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
 from tapegrad.dtypes import BY_CODE, OF_SLOT, PLAIN
 from tapegrad.engine.bind import Handle
+from tapegrad.ops import chains
 
 
 class _Exporter:
@@ -32,6 +33,7 @@ class Conversions(Handle):
 
     def _array(self) -> np.ndarray:
         """The elements as a NumPy array over the same memory, whatever the grad state; over a copy if that holds their conjugates or negatives."""
+        chains.looked(self)
         if core.get_field(self._slot, DTYPE) > PLAIN:
             return self._carried_out()
         g = core.get_field(self._slot, GEOMETRY)
@@ -115,6 +117,7 @@ class Conversions(Handle):
         if geometry.numels[core.get_field(self._slot, GEOMETRY)] != 1:
             raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
         if core.get_field(self._slot, DTYPE) in (0, 1, 2, 7):
+            chains.looked(self)
             return core.item(self._slot)
         return self._values().item()
 
@@ -146,6 +149,7 @@ class Conversions(Handle):
             "typestr": d.numpy.str,
             "version": 3,
         }
+        chains.looked(self)
         # A second handle holds the memory: this Tensor object may move to another slot.
         return np.asarray(_Exporter(self.detach(), interface))
 

@@ -286,17 +286,6 @@ def call_data_ptr(code, self, args, count, names):
     return py_long_from_i64(slot.data if geometry_row(the_state().geometries, slot.geometry).numel else 0)
 
 
-@native("iiiiii")
-def call_to(code, self, args, count, names):
-    """The tensor itself if it is of the dtype asked for."""
-    st = the_state()
-    row = row_of(self)
-    if names or count != 1 or load_i64(args) != load_i64(st.dtypes + Slot(row).dtype * 8) or unsettled(row):
-        return complete(code, self, args, count, names)
-    py_incref(self)
-    return self
-
-
 @native("ii")
 def listed(dtype):
     """Whether `number_at` knows a dtype."""
@@ -306,7 +295,8 @@ def listed(dtype):
 @native("iiiiii")
 def call_item(code, self, args, count, names):
     slot = Slot(row_of(self))
-    if names or count or geometry_row(the_state().geometries, slot.geometry).numel != 1 or listed(slot.dtype) == 0:
+    st = the_state()
+    if names or count or geometry_row(st.geometries, slot.geometry).numel != 1 or listed(slot.dtype) == 0 or not modes_ready(st):
         return complete(code, self, args, count, names)
     return item(load_i64(self + HANDLE_SLOT))
 
@@ -346,7 +336,7 @@ def nested(address, dtype, itemsize, sizes, dims, ndim):
 def call_tolist(code, self, args, count, names):
     st = the_state()
     slot = Slot(row_of(self))
-    if names or count or listed(slot.dtype) == 0:
+    if names or count or listed(slot.dtype) == 0 or not modes_ready(st):
         return complete(code, self, args, count, names)
     g = geometry_row(st.geometries, slot.geometry)
     return nested(slot.data, slot.dtype, load_i64(st.itemsize + slot.dtype * 8), g.sizes, g.ndim, g.ndim)

@@ -7,10 +7,19 @@ Python, which teaches the cache what it came to (`remember_call`, see `tapegrad/
 
 from tapegrad.engine import layout
 from tapegrad.engine.layout import BOOL, CALL_ROWS, FLOAT32, FUNCTION, GRAD, REQUIRES_GRAD, VIEW
-from tapegrad.engine.native.capi import py_decref, py_error_clear, py_error_occurred, py_incref, py_long_as_i64, raw_free, raw_malloc
+from tapegrad.engine.native.capi import (
+    py_decref,
+    py_error_clear,
+    py_error_occurred,
+    py_incref,
+    py_long_as_i64,
+    py_type_alloc,
+    raw_free,
+    raw_malloc,
+)
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, scalar_slot, slot_of
-from tapegrad.engine.native.planned import REFUSED, produce
+from tapegrad.engine.native.planned import REFUSED, produce, py_tuple_set
 from tapegrad.engine.native.pointers import (
     Call,
     Plan,
@@ -29,15 +38,19 @@ from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RES
 CALL_SIZE = layout.CALL.size
 FLOAT32_MAX = 3.4028235677973366e38  # what still rounds to a float32
 key_words = stack_words(100)
-operand_words = stack_words(40)
+operand_words = stack_words(72)
+chain_words = stack_words(32)
+input_words = stack_words(32)
 
 # A key is: how many words, their hash, the words.  Operands are: how many slots, which of them are temporary (a bit each), the object of the
-# first tensor, the dtype that numbers take, the slots.
+# first tensor, the dtype that numbers take, the slots, and as many words further the objects of the tensors.
 KEY_ROOM = 96
 SLOT_ROOM = 32
 FIRST_SLOT = 32  # byte offset of the slots
+OBJECTS = FIRST_SLOT + (SLOT_ROOM - 1) * 8  # where the objects lie, counted from 1
 # What a word begins with; an object that is its own word has 0 in its lowest bits.
 A_TENSOR, AN_INT, A_FLOAT, A_NUMBER, A_SLICE, A_TUPLE, A_LIST = 1, 2, 3, 4, 5, 6, 7
+AN_OPERAND, A_CONSTANT, WHOLE = 0, 1, 255  # references of a chain (`ops/chains.py`)
 TUPLE_ITEMS, LIST_ITEMS, SIZE_OF, FLOAT_VALUE, SLICE_PARTS = 24, 24, 16, 16, 16  # byte offsets in CPython's objects
 
 
@@ -65,6 +78,15 @@ def append_slot(operands, s):
     return 1
 
 
+@native("iii")
+def same_as(value, operands):
+    """The number, from 1 on, of an earlier operand that is the same tensor as the last, `value`; 0 if there is none."""
+    for k in range(1, load_i64(operands)):
+        if load_i64(operands + OBJECTS + k * 8) == value:
+            return k
+    return 0
+
+
 @native("iiiii")
 def encode_value(value, key, operands, number):
     """Append what stands for one argument; 0 if nothing does.  With `number`, ints and floats are operands rather than part of the key."""
@@ -74,12 +96,13 @@ def encode_value(value, key, operands, number):
         s = slot_of(st, value)
         if append_slot(operands, s) == 0:
             return 0
+        store_i64(operands + OBJECTS + load_i64(operands) * 8, value)
         slot = slot_row(st.slots, s)
         if load_i64(operands) == 1:
             store_i64(operands + 16, value)
         if slot.dtype != BOOL and load_i64(operands + 24) < 0:
             store_i64(operands + 24, slot.dtype)
-        return append(key, A_TENSOR | slot.geometry << 8 | slot.dtype << 40)
+        return append(key, A_TENSOR | slot.geometry << 8 | slot.dtype << 40 | same_as(value, operands) << 48)
     if kind == st.int_type or kind == st.float_type:
         if number:
             dtype = load_i64(operands + 24)
@@ -218,12 +241,75 @@ def may_write(address, operands):
     return 1
 
 
+@native("iiii")
+def referred(reference, operands, made):
+    """The tensor object that a reference in a chain means; 0 for a constant, which has none."""
+    kind = reference & 255
+    k = (reference >> 8) & 0xFFFFFF
+    if kind == AN_OPERAND:
+        return load_i64(operands + OBJECTS + 8 + k * 8)
+    if kind == A_CONSTANT:
+        return 0
+    result = load_i64(made + k * 8)
+    item = reference >> 32
+    return result if item == WHOLE else load_i64(result + TUPLE_ITEMS + item * 8)
+
+
+@native("iii")
+def run_chain(address, operands):
+    """Run the steps of a chain: a new reference to its result, 0 with an exception, or REFUSED."""
+    plan = Plan(address)
+    steps = load_i64(plan.chain)
+    results = load_i64(plan.chain + 8)
+    at = plan.chain + 24
+    made = chain_words()
+    slots = input_words()
+    result = REFUSED
+    done = 0
+    for number in range(steps):
+        step = load_i64(at)
+        inputs = load_i64(at + 8)
+        parent = 0
+        for k in range(inputs):
+            reference = load_i64(at + 16 + k * 8)
+            tensor = referred(reference, operands, made)
+            store_i64(slots + k * 8, load_i64(tensor + HANDLE_SLOT) if tensor else reference >> 8)
+            if k == 0 and (Plan(step).view_flags != 0 or Plan(step).parts != 0):
+                parent = tensor
+        at = at + 16 + inputs * 8
+        result = produce(step, slots, inputs, parent, 0)
+        if result == 0 or result == REFUSED:
+            break
+        store_i64(made + number * 8, result)
+        done = number + 1
+    if done == steps:
+        result = collected(at, results, load_i64(plan.chain + 16), plan.result_type, operands, made)
+    for number in range(done):
+        py_decref(load_i64(made + number * 8))
+    return result
+
+
+@native("iiiiiii")
+def collected(references, count, several, kind, operands, made):
+    """The result of a chain: one tensor, or with `several` a tuple of type `kind`."""
+    if several == 1:
+        result = referred(load_i64(references), operands, made)
+        py_incref(result)
+        return result
+    result = py_type_alloc(kind, count)
+    for k in range(count):
+        tensor = referred(load_i64(references + k * 8), operands, made)
+        py_incref(tensor)
+        py_tuple_set(result, k, tensor)
+    return result
+
+
 @native("iiiiii")
 def planned(code, self, args, count, names):
     """A call that the cache may know."""
     st = the_state()
     slow = load_i64(st.calls + CALL_ROWS * CALL_SIZE + (code & 0xFFFF) * 8)
-    if not modes_ready(st) or st.teaching == st.thread:
+    if not modes_ready(st):
         return go_slow(slow, code, self, args, count, names)
     key = key_words()
     operands = operand_words()
@@ -231,8 +317,11 @@ def planned(code, self, args, count, names):
     if encode(code, self, args, count, names, key, operands):
         plan = find_plan(key)
         if plan != 0 and (code & INPLACE == 0 or may_write(plan, operands) != 0):
-            parent = load_i64(operands + 16)
-            result = produce(plan, operands + FIRST_SLOT, load_i64(operands), parent, code & INPLACE)
+            if Plan(plan).chain:
+                result = run_chain(plan, operands)
+            else:
+                parent = load_i64(operands + 16)
+                result = produce(plan, operands + FIRST_SLOT, load_i64(operands), parent, code & INPLACE)
     if load_i64(operands + 8):
         release_numbers(operands)
     if result == REFUSED:

@@ -1,6 +1,7 @@
 """Functions of neural networks, as `torch.nn.functional` has them."""
 
 from tapegrad import overriding as _overriding
+from tapegrad import planned as _planned
 from tapegrad.nn.functional.activation import (
     celu,
     celu_,
@@ -90,3 +91,4 @@ from tapegrad.nn.functional.resampling import interpolate, upsample, upsample_bi
 from tapegrad.nn.functional.sparse import embedding, embedding_bag, one_hot
 
 _overriding.space(globals())
+_planned.serve(__name__.removeprefix("tapegrad."), globals())
