@@ -91,10 +91,11 @@ def served() -> list[tuple[str, str, Callable, int]]:
 def late(module: str, name: str, /, *args, **kwargs):
     """Call a function of a module, which has been imported: who else could have had the compiled form?"""
     namespace, forms = _modules[module]
-    if module == "nn.functional":  # those of linalg look themselves
-        found = overriding.met(args, kwargs)
-        if found is not None:
-            return overriding.handle(namespace[name], found, args, kwargs)
+    skip = overriding.state.skip
+    found = overriding.met(args, kwargs)
+    if found is not None:
+        return overriding.handle(namespace[name], found, args, kwargs)
+    overriding.state.skip = skip and module == "linalg"  # whose functions look once more
     return forms[name](*args, **kwargs)
 
 
