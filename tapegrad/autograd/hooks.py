@@ -39,6 +39,18 @@ def flag(slot: int) -> None:
     core.set_field(slot, core.FLAGS, core.get_field(slot, core.FLAGS) | layout.HOOKED)
 
 
+class LeafHooks(dict):
+    """The hooks of a leaf: id -> hook.  `node` keeps its AccumulateGrad, if that has hooks of its own."""
+
+    node = None
+
+
+def of_leaf(leaf) -> LeafHooks:
+    if leaf._hooks is None:
+        leaf._hooks = LeafHooks()
+    return leaf._hooks
+
+
 def register(tensor, hook) -> RemovableHandle:
     """Tensor.register_hook."""
     if not tensor.requires_grad:
@@ -46,9 +58,7 @@ def register(tensor, hook) -> RemovableHandle:
     flag(tensor._settle())
     e = core.get_field(tensor._slot, core.ENTRY)
     if e < 0:
-        if tensor._hooks is None:
-            tensor._hooks = {}
-        return RemovableHandle(tensor._hooks, hook)
+        return RemovableHandle(of_leaf(tensor), hook)
     own = nodes.own_payload(e)
     return RemovableHandle(own.hooks.setdefault(core.get_field(tensor._slot, core.OUTPUT_NR), {}), hook)
 

@@ -74,7 +74,7 @@ def own_payload(e: int) -> Payload:
 class SlotReference(Handle):
     """Keeps a slot, and with it the entry that made it, alive."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)  # an object without slots would be none of the garbage collector's
 
     def __init__(self, slot: int):
         core.hold(slot)
@@ -343,16 +343,14 @@ class AccumulateGrad:
         slot = self._reference._slot
         hooking.flag(slot)
         leaf = _leaves.get(slot)
-        if leaf is not None and slot not in _hooked:  # the node stays while the leaf does
-            _hooked[slot] = self
-            weakref.finalize(leaf, _hooked.pop, slot, None)
+        if leaf is not None:  # the node stays while the leaf does
+            hooking.of_leaf(leaf).node = self
         return hooking.RemovableHandle(hooks, hook)
 
     def __repr__(self):
         return f"<AccumulateGrad object at {id(self):#x}>"
 
 
-_hooked: dict[int, AccumulateGrad] = {}  # those that have hooks
 _accumulators: weakref.WeakValueDictionary[int, AccumulateGrad] = weakref.WeakValueDictionary()
 
 
@@ -378,8 +376,8 @@ def gradient_node(slot: int):
 
 
 def hooked_leaf(slot: int) -> AccumulateGrad | None:
-    """The AccumulateGrad node of a leaf, if it has hooks."""
-    return _hooked.get(slot)
+    """The AccumulateGrad node of a leaf, if it is kept because it has (or had) hooks."""
+    return _accumulators.get(slot)
 
 
 def register_leaf(tensor) -> None:

@@ -3,7 +3,7 @@
 Compiled code reaches Python without ctypes in between: an LLVM thunk per function in CPython's METH_FASTCALL convention, made into
 a builtin function or a method descriptor by the C API.  A call of `a * b` thus runs no Python frame: 55 ns against 170 ns through
 a numba dispatcher (measured; see docs/design/001-native-methods.md).  `Handle` is the base of Tensor: an object whose only
-content is a slot number, which its deallocator releases.
+content is a slot number, which its deallocator releases; to the garbage collector it shows what it alone keeps on the tape.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tapegrad.engine import build, layout
 
 api = ctypes.pythonapi
 METH_FASTCALL, METH_KEYWORDS = 0x80, 0x02
-TP_DEALLOC, TP_FREE = 48, 320  # byte offsets in PyTypeObject
+TP_DEALLOC, TP_TRAVERSE, TP_CLEAR, TP_FREE = 48, 184, 192, 320  # byte offsets in PyTypeObject
 HANDLE_SLOT = 16
 
 
@@ -68,7 +68,7 @@ _new_function.restype, _new_function.argtypes = ctypes.py_object, [ctypes.c_void
 _raw_malloc = api.PyMem_RawMalloc
 _raw_malloc.restype, _raw_malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 
-_PY_TP_DEALLOC, _PY_TP_MEMBERS, _PY_TP_FREE = 52, 72, 74  # slot ids of CPython's typeslots.h
+_PY_TP_CLEAR, _PY_TP_DEALLOC, _PY_TP_TRAVERSE, _PY_TP_MEMBERS, _PY_TP_FREE = 51, 52, 71, 72, 74  # slot ids of CPython's typeslots.h
 _T_LONGLONG = 17
 _TPFLAGS_BASETYPE = 1 << 10
 
@@ -85,10 +85,10 @@ Handle: Any = _make_type("tapegrad.Handle", [(_PY_TP_MEMBERS, ctypes.addressof(_
 
 
 def _check_type_layout() -> None:
-    """The deallocator is patched into Handle at a byte offset: make sure that it is where CPython keeps it."""
-    probe = _make_type("tapegrad.Probe", [(_PY_TP_DEALLOC, 0x1230), (_PY_TP_FREE, 0x4560)])
-    at = lambda offset: ctypes.c_void_p.from_address(id(probe) + offset).value
-    if at(TP_DEALLOC) != 0x1230 or at(TP_FREE) != 0x4560:
+    """Compiled functions are patched into Handle at byte offsets: make sure that these are where CPython keeps them."""
+    slots = {TP_CLEAR: _PY_TP_CLEAR, TP_DEALLOC: _PY_TP_DEALLOC, TP_TRAVERSE: _PY_TP_TRAVERSE, TP_FREE: _PY_TP_FREE}
+    probe = _make_type("tapegrad.Probe", [(slot, 0x1000 + offset) for offset, slot in slots.items()])
+    if any(ctypes.c_void_p.from_address(id(probe) + offset).value != 0x1000 + offset for offset in slots):
         raise ImportError("tapegrad does not know the type layout of this Python interpreter")
 
 
@@ -163,7 +163,7 @@ def _native_sources() -> str:
     folder = Path(__file__).parent
     files = [folder / "layout.py", folder / "build.py", *sorted((folder / "native").glob("*.py"))]
     codes = repr([layout.PLAIN, layout.FLOAT32, layout.FLOAT64, layout.INT64, layout.BOOL])
-    return "\n".join([codes, *(f.read_text() for f in files)])
+    return "\n".join([codes, repr(VISIBLE), *(f.read_text() for f in files)])
 
 
 def _compile_engine() -> bytes:
@@ -249,7 +249,8 @@ GETTERS = ("shape", "ndim", "dtype", "requires_grad", "is_leaf", "grad", "data")
 SETTERS = {"requires_grad": "set_python", "grad": "set_grad", "data": "set_python"}
 CALLS = ("size", "stride", "dim", "numel", "len", "is_contiguous", "data_ptr", "item", "tolist")  # methods, `call_<name>`
 ENTRIES = ("binary", "unary", "apply", "planned", "backward", *("call_" + name for name in CALLS))  # in the convention of METH_FASTCALL
-VISIBLE = (*ENTRIES, *("get_" + name for name in GETTERS), "set_python", "set_grad", "dealloc", "run_blocks", "run_deferred", "worker_main", "start_pool", *EXPORTS)
+VISIBLE = (*ENTRIES, *("get_" + name for name in GETTERS), "set_python", "set_grad", "dealloc", "traverse", "clear", "run_blocks",
+           "run_deferred", "worker_main", "start_pool", *EXPORTS)  # fmt: skip
 
 
 def _export_ir(name: str, kinds: str) -> str:
@@ -317,7 +318,8 @@ class Engine:
         for symbol in VISIBLE:
             llvm.add_symbol("tg_" + symbol, self.address("tg_" + symbol))
         self.thunk = build.load(_object("methods-" + build.key(source), lambda: build.compile_ir(source)))
-        ctypes.c_void_p.from_address(id(Handle) + TP_DEALLOC).value = self.address("tg_dealloc")
+        for offset, function in ((TP_DEALLOC, "dealloc"), (TP_TRAVERSE, "traverse"), (TP_CLEAR, "clear")):
+            ctypes.c_void_p.from_address(id(Handle) + offset).value = self.address("tg_" + function)
         pool = allocate(2048)
         ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.address("tg_start_pool"))(pool)
         os.register_at_fork(after_in_child=lambda: state_cell("pool").__setattr__("value", 0))

@@ -1,4 +1,4 @@
-"""Tensor objects and slots: wrapping a slot, letting one go, reading the operands of a call, handing a call over to Python."""
+"""Tensor objects and slots: wrapping one, letting it go, what the garbage collector sees, reading a call's operands, handing it to Python."""
 
 from tapegrad.engine.layout import FLOAT64, INFERENCE, INT64, SLOW, SUBCLASS, TRACKED, VIEW, WRAPPED
 from tapegrad.engine.native.capi import (
@@ -21,6 +21,7 @@ from tapegrad.engine.native.pointers import (
     VOID,
     buffer_row,
     call_pointer,
+    entry_row,
     load_i64,
     slot_row,
     stack_words,
@@ -36,6 +37,7 @@ HANDLE_SLOT = 16  # byte offset of the slot number in a Tensor object
 TYPE_FREE = 320  # byte offset of tp_free in a PyTypeObject, verified when the engine starts
 ODD = VIEW | INFERENCE | SUBCLASS | TRACKED
 call_free = call_pointer(VOID, I64)
+call_visit = call_pointer(I64, I64, I64)  # visitproc(object, argument), an int in the lower half
 argument_words = stack_words(24)
 pair_words = stack_words(4)
 
@@ -67,6 +69,46 @@ def dealloc(tensor):
     py_decref(kind)
     if st.graveyard_count:
         flush_graveyard()
+
+
+# What an entry refers to (a hook, the context of a custom Function) may refer to a tensor or a node that keeps the entry alive.  The
+# collector finds such a cycle if the object that alone keeps the entry alive shows it the entry's payload as its own.
+@native("ii")
+def owned_entry(tensor):
+    """The entry that nothing but the object `tensor` keeps alive, -1 if there is none."""
+    st = the_state()
+    s = load_i64(tensor + HANDLE_SLOT)
+    if s <= 0:
+        return -1
+    slot = slot_row(st.slots, s)
+    if slot.handles != 1 or slot.edges != 0 or slot.entry < 0:
+        return -1
+    return slot.entry if entry_row(st.entries, slot.entry).outputs == 1 else -1
+
+
+@native("iiii")
+def traverse(tensor, visit, argument):
+    """tp_traverse of the handle type."""
+    status = call_visit(visit, load_i64(tensor + 8), argument) & 0xFFFFFFFF
+    e = owned_entry(tensor)
+    if status == 0 and e >= 0:
+        payload = entry_row(the_state().entries, e).payload
+        if payload:
+            status = call_visit(visit, payload, argument) & 0xFFFFFFFF
+    return status
+
+
+@native("ii")
+def clear(tensor):
+    """tp_clear of the handle type: the object is in a cycle that nobody can reach, so its entry has no use for the payload."""
+    e = owned_entry(tensor)
+    if e >= 0:
+        entry = entry_row(the_state().entries, e)
+        payload = entry.payload
+        if payload:
+            entry.payload = 0
+            py_decref(payload)
+    return 0
 
 
 @native("vi")
