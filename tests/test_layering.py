@@ -26,7 +26,7 @@ LAYERS = [
     "random_tensors",
     "nn",
     "optim",
-    "tapegrad demo __main__",
+    "tapegrad demo return_types __main__",
 ]
 LEVEL = {unit: k for k, layer in enumerate(LAYERS) for unit in layer.split()}
 

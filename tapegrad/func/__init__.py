@@ -5,11 +5,11 @@
     per_sample = vmap(grad(loss), in_dims=(None, 0, 0))(weights, xs, ys)
 """
 
-from tapegrad.func.batched import vmap
+from tapegrad.func.batched import debug_unwrap, vmap
 from tapegrad.func.forward import hessian, jacfwd, jvp, linearize
 from tapegrad.func.modules import functional_call, stack_module_state
 from tapegrad.func.reverse import grad, grad_and_value, jacrev, vjp
 
 __all__ = [
-    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "stack_module_state", "vjp", "vmap",
+    "debug_unwrap", "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "stack_module_state", "vjp", "vmap",
 ]

@@ -20,6 +20,23 @@ def name_of(func: Callable) -> str:
     return repr(func)
 
 
+def debug_unwrap(tensor: Tensor, *, recurse: bool = True) -> Tensor:
+    """What `tensor`, seen in a function that is being transformed, is outside: the whole batch, the values alone.
+
+    To look at in a debugger; what is computed from it there has no meaning for the transform.
+    recurse: through all transforms around, not only the innermost that follows the tensor.
+
+    >>> import tapegrad as tg
+    >>> seen = []
+    >>> out = tg.vmap(lambda x: seen.append(tg.func.debug_unwrap(x)) or x)(tg.ones(2))
+    >>> seen
+    [tensor([1., 1.])]
+    """
+    from tapegrad.transforms import showing
+
+    return showing.unwrap(tensor, recurse)
+
+
 def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *, chunk_size: int | None = None) -> Callable:
     """`func` of one sample as a function of a batch of samples, computed at once.
 

@@ -155,8 +155,9 @@ def linearize(func: Callable, *primals: Any) -> tuple:
     points, spec = tree_flatten(primals)
     inside = reverse.vmap_levels()
     connected = modes.is_grad_enabled()
-    with GradLevel().given(primals), modes.enable_grad():
+    with GradLevel().given(primals) as level, modes.enable_grad():
         aliases = [reverse.alias(x, inside, connected) for x in points]
+        level.points.extend(aliases)
         leaves, shape = tree_flatten(func(*tree_unflatten(aliases, spec)))
         check_outputs(leaves, "linearize(f, *primals)")
         warnings.warn(

@@ -11,6 +11,7 @@ from typing import Any
 
 from tapegrad import modes
 from tapegrad.func.batched import chunk_sizes, vmap
+from tapegrad.ops.transformable import plain
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import reverse
 from tapegrad.transforms.wrappers import GradLevel
@@ -55,7 +56,8 @@ class Differentiation:
     def __init__(self):
         self.connected = modes.is_grad_enabled()  # whether the result may be part of a graph around the transform
         self.inside = reverse.vmap_levels()
-        self.points: list = []
+        self.level = GradLevel()
+        self.points = self.level.points
         self.outer = False
 
     def alias(self, tree: Any) -> Any:
@@ -85,6 +87,14 @@ class Differentiation:
             return t if kept else reverse.detached(t)
 
         return tree_map(one, tree)
+
+    def end(self) -> None:
+        """Nothing is recorded of inputs that the function has kept."""
+        from tapegrad.autograd import leaves
+
+        for point in self.points:
+            if point.is_leaf:
+                leaves.switch_off(plain(point))
 
     def gradients(self, outputs: list, cotangents: list, create: bool) -> list:
         found = reverse.pull(outputs, self.points, cotangents, create)
@@ -133,7 +143,7 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
     def wrapper(*args, **kwargs):
         work = Differentiation()
         aux = None
-        with GradLevel().given((args, kwargs)), modes.enable_grad():
+        with work.level.given((args, kwargs)), modes.enable_grad():
             picked = work.alias(chosen(args, argnums))
             result = func(*replaced(work.others(args), picked, argnums), **work.others(kwargs))
             if has_aux:
@@ -152,6 +162,8 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
             create = work.connected and (work.outer or result.requires_grad and reverse.depends_on_others([result], work.points))
             leaves, spec = tree_flatten(picked if isinstance(argnums, tuple) else picked[0])
             gradients = tree_unflatten(work.gradients([result], [reverse.ones_of(result)], create), spec)
+        if not create:
+            work.end()
         return (gradients, (value, aux)) if has_aux else (gradients, value)
 
     return wrapper
@@ -196,7 +208,7 @@ def vjp_of(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple
     """`vjp` by some of the arguments."""
     work = Differentiation()
     aux = None
-    with GradLevel().given(primals), modes.enable_grad():
+    with work.level.given(primals), modes.enable_grad():
         picked = work.alias(primals if argnums is None else chosen(primals, argnums))
         result = func(*(picked if argnums is None else replaced(work.others(primals), picked, argnums)))
         if has_aux:

@@ -65,8 +65,11 @@ def dtype_with(out, dtype):
     return out.dtype
 
 
+RETURN_TYPES: dict[str, type] = {}
+
+
 def return_type(name, *fields):
-    """A named tuple that prints as torch's return types do."""
+    """A named tuple that prints as torch's return types do; `tapegrad.return_types` has it under its name."""
     kind = collections.namedtuple(name, fields)
 
     class Result(kind):
@@ -76,4 +79,6 @@ def return_type(name, *fields):
             return f"tapegrad.return_types.{name}(\n" + ",\n".join(f"{f}={v!r}" for f, v in zip(fields, self, strict=True)) + ")"
 
     Result.__name__ = Result.__qualname__ = name
+    Result.__module__ = "tapegrad.return_types"
+    RETURN_TYPES[name] = Result
     return Result

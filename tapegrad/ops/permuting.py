@@ -84,6 +84,8 @@ def movedim(input, source, destination):
     for name, dims, given in (("source", source, given_source), ("destination", destination, given_destination)):
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(given)})")
+    if not input.ndim:
+        return permuted(input, (), "AliasBackward0")
     order: list[int] = [-1] * input.ndim
     for s, d in zip(source, destination, strict=True):
         order[d] = s

@@ -139,6 +139,7 @@ def chunk(input, chunks, dim=0):
 def unbind(input, dim=0):
     """The slices along `dim`, without that dim, as a tuple."""
     if input.ndim == 0:
+        wrap_dim(dim, 0)
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     dim = wrap_dim(dim, input.ndim)
     return _pieces(unbind_op, input, dim, None, "UnbindBackward0")

@@ -228,7 +228,15 @@ def squeeze_op(node, g):
     return reshape_gradient(node, g)
 
 
-@function(method=True)
+def squeeze_samples(level, f, input, dim=None):
+    """The batch rule of squeeze: dims of a number are refused in other words."""
+    wrong = () if input.ndim or dim is None else [d for d in (dim if isinstance(dim, (tuple, list)) else (dim,)) if d]
+    if wrong:
+        raise RuntimeError(f"Dimension is out of range (expected to be in range of [-1, 0], but got [{wrong[0]}]")
+    return f.__wrapped__(input, dim)
+
+
+@function(method=True, batch=squeeze_samples)
 def squeeze(input, dim=None):
     """Without the dims of size 1 (all, or those named)."""
     name = f"SqueezeBackward{0 if dim is None else 2 if isinstance(dim, (tuple, list)) else 1}"

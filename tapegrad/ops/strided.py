@@ -38,7 +38,32 @@ def as_strided_op(node, g):
     return gather_from(g, a.own_shape, places(a.target, a.steps, a.offset), places(a.own_shape, a.own_steps))
 
 
-@function(method=True)
+def as_strided_samples(level, f, input, size, stride, storage_offset=None):
+    """The batch rule of as_strided: every sample's view begins as far from the sample's first element, and stays in its memory."""
+    size, stride = ints("as_strided", (tuple(size),)), ints("as_strided", (tuple(stride),), "stride")
+    if len(size) != len(stride):
+        raise RuntimeError(
+            f"Tensor.as_strided(size, stride, ...): size and stride must have the same length! Got size {list(size)} and stride {list(stride)}"
+        )
+    value = level.front(input)
+    first = value.storage_offset()
+    start = first if storage_offset is None else int(storage_offset)
+    if 0 not in size:
+        own, ends = tuple(input.shape), start + sized(size, stride, 1)
+        call = f"result = tensor.as_strided({list(size)}, {list(stride)}, {start}) can access memory outside of `tensor`. "
+        remedy = "This is not supported inside of vmap, please try to rewrite the `as_strided` call as a sequence of PyTorch view operations"
+        if 0 in own:
+            raise RuntimeError(f"{call}`tensor` has no storage but the passed-in (size, stride, storage_offset) imply a result with some storage. {remedy}")
+        last = first + sized(own, value.stride()[1:], 1)
+        if ends > last or start < first:
+            raise RuntimeError(
+                f"{call}`result` can access some memory in range [{start}, {ends}], but `tensor` can only access some memory in range "
+                f"[{first}, {last}]. {remedy}"
+            )
+    return level.wrap(f(value, (level.size, *size), (value.stride(0), *stride), start))
+
+
+@function(method=True, batch=as_strided_samples)
 def as_strided(input, size, stride, storage_offset=None):
     """A view of the memory of `input` with any sizes and strides, from element `storage_offset` of the storage."""
     size, stride = ints("as_strided", (tuple(size),)), ints("as_strided", (tuple(stride),), "stride")

@@ -26,7 +26,18 @@ def clone_op(node, g):
     return g
 
 
-@function(method=True, batch="leading", linear="input")
+def clone_samples(level, f, input, *, memory_format=None):
+    """The batch rule of clone."""
+    if memory_format is not None and memory_format.name not in ("preserve_format", "contiguous_format"):
+        kind = "".join(part.capitalize() for part in memory_format.name.split("_"))
+        raise RuntimeError(
+            "NYI: Tensor.clone(memory_format) inside vmap is only supported with memory_format torch.preserve_format or torch.contiguous_format "
+            f"(got {kind})"
+        )
+    return level.wrap(f(level.front(input), memory_format=memory_format))
+
+
+@function(method=True, batch=clone_samples, linear="input")
 def clone(input, *, memory_format=None):
     """A copy in a memory format; the order of the dims in memory is kept if none is given."""
     plans.settled(input)
@@ -218,7 +229,13 @@ _new("new_ones", lambda x, size, d, r: creation.filled("ones", size, 1, d, None,
 _new("new_empty", lambda x, size, d, r: creation.filled("empty", size, None, d, None, r, like=x))
 
 
-@method()
+def new_strided_samples(level, f, self, size, stride, *args, **named):
+    """The batch rule of new_empty_strided: the samples' memories one after the other."""
+    span = 0 if 0 in size else 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    return level.wrap(f(level.front(self), (level.size, *size), (span, *stride), *args, **named))
+
+
+@method(batch=new_strided_samples)
 def new_empty_strided(self, size, stride, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     """`tapegrad.empty_strided` in this tensor's dtype."""
     return creation.empty_strided(size, stride, dtype=dtype or self.dtype, requires_grad=requires_grad)

@@ -11,6 +11,7 @@ import numbers
 
 from tapegrad import core, dtypes, overriding
 from tapegrad.engine.bind import Handle
+from tapegrad.ops.transformable import ACTIVE
 from tapegrad.tensor.attributes import Attributes, close
 from tapegrad.tensor.conversions import Conversions
 from tapegrad.tensor.graph import InGraph
@@ -83,6 +84,13 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
 
     # --- the Python protocol --------------------------------------------------------------------------------------------
     def __repr__(self, *, tensor_contents=None):
+        if ACTIVE:
+            from tapegrad.transforms import showing
+
+            return showing.text(self)
+        return self._text(tensor_contents)
+
+    def _text(self, tensor_contents=None):
         from tapegrad import printing
 
         try:

@@ -23,6 +23,13 @@ UNBATCHED_TARGET = (
     "operators instead of inplace arithmetic. If said operator is being called inside the PyTorch framework, please file a bug report instead."
 )
 
+ESCAPED = (
+    "Either your tensor may have escaped from inside a function being vmapped and this is a user error (see "
+    "https://pytorch.org/functorch/stable/ux_limitations.html), or there is an internal functorch error in `{}` Please file an issue if it looks "
+    "like the latter"
+)
+REDUCTIONS = frozenset("all amax amin any argmax argmin count_nonzero mean nansum prod std std_mean sum var var_mean logsumexp".split())
+
 _logical: dict[tuple[int, int], int] = {}  # (geometry, batch dim) -> the geometry without that dim
 
 
@@ -52,11 +59,16 @@ class Batched(Wrapper):
     def data(self):
         raise RuntimeError("accessing `data` under vmap transform is not allowed")
 
-    def __repr__(self, *, tensor_contents=None):
-        inner = "\n".join("    " + line for line in repr(self._value).split("\n"))
-        return f"BatchedTensor(lvl={self._level.depth}, bdim={self._bdim}, value=\n{inner}\n)"
+    @data.setter
+    def data(self, value):
+        raise RuntimeError("mutating directly with `.data` under vmap transform is not allowed.")
+
+    def storage_offset(self):
+        return self._value.storage_offset()
 
     def detach(self):
+        if not self._level.alive:
+            self._level.escaped(self)
         return self._level.wrap(self._value.detach(), self._bdim)
 
     def is_contiguous(self, memory_format=None):
@@ -129,12 +141,20 @@ class VmapLevel(Level):
         """A rule, by name or as it is."""
         return RULES[given] if isinstance(given, str) else given
 
+    def escaped(self, values, name=""):
+        where = "gen_vmap_inplace_plumbing" if name.endswith("_") else "boxed_reduction_batch_rule" if name in REDUCTIONS else "gen_vmap_plumbing"
+        raise RuntimeError(ESCAPED.format(where))
+
     # --- families ---------------------------------------------------------------------------------------------------
     def elementwise(self, op, tensors):
+        if not self.alive:
+            self.escaped(tensors)
         rank = max(t.ndim for t in tensors)
         return self.wrap(dispatch.finish(op, [self.aligned(t, rank) for t in tensors]))
 
     def view(self, op, x, key, make_view, multi):
+        if not self.alive:
+            self.escaped(x)
         value = x.movedim_physical()
         if op.sweep == "expand":  # the sizes of an expanded shape, and so its derivative, count from the last dim
             grown = make_view(tuple(x.shape), x.stride())[0]
@@ -355,6 +375,8 @@ def sequence(level, f, tensors, dim=0, *, extra=0, **kwargs):
     from tapegrad.ops.views import wrap_dim
 
     tensors = list(tensors)
+    if f.__name__ == "cat":  # empty vectors join whatever the others are
+        tensors = [t for t in tensors if tuple(t.shape) != (0,)] or tensors
     ndim = max(t.ndim for t in tensors) + (f.__name__ == "stack")
     return level.wrap(f([level.spread(t) for t in tensors], wrap_dim(kwargs.pop("axis", None) or dim, ndim) + 1, **kwargs))
 

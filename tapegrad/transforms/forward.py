@@ -78,7 +78,7 @@ class Dual(Wrapper):
     def _stored(self):
         """The value, whose memory the user may see if forward mode was entered by hand."""
         value = self._seen_value()
-        if self._level.public:
+        if self._level.public and self._level.alive:
             raise RuntimeError(NO_STORAGE)
         return value
 
@@ -117,6 +117,8 @@ class Dual(Wrapper):
         raise Unhandled
 
     def __repr__(self, *, tensor_contents=None):
+        if self._level.public:
+            return super().__repr__()
         text = repr(self._value)
         return text if not self._level.alive else f"{text[:-1]}, tangent={self._tangent!r})"
 
@@ -167,7 +169,12 @@ class DualLevel(Level):
     def tangent(self, t):
         return t._tangent if self.follows(t) else None
 
+    def escaped(self, values, name=""):
+        return self._values(values)
+
     def elementwise(self, op, tensors):
+        if not self.alive:
+            return dispatch.finish(op, self.escaped(tensors))
         values = [self.value(t) for t in tensors]
         if op.result == "complex" or any(v.dtype.is_complex for v in values):  # the formulas are of gradients, which are conjugate
             return self.transpose(_run_elementwise, (op, *tensors), {})
@@ -179,6 +186,8 @@ class DualLevel(Level):
         return self.wrap(out, found.clone() if found is not None and any(found is t for t in tangents) else found)
 
     def view(self, op, x, key, make_view, multi):
+        if not self.alive:
+            return plans.view(op, x._value, key, make_view, multi)
         value = plans.view(op, x._value, key, make_view, multi)
         result = make(Dual, self, core.share_slot(value))
         result._value = value

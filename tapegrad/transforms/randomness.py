@@ -33,6 +33,12 @@ def refuse_out() -> None:
         )
 
 
+def refuse(name: str) -> None:
+    """Raise in a vmap for a random operation that has no batching rule."""
+    if ACTIVE and any(level.kind == "vmap" for level in levels()):
+        raise RuntimeError(f"vmap: we do not yet support aten::{name}. Please file an issue")
+
+
 def innermost():
     """The vmap level that decides about a draw, None if there is none (left); its refusal."""
     level = next((level for level in reversed(levels()) if level.kind == "vmap" and level not in _done), None)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+import weakref
 from typing import Any
 
-from tapegrad import core, modes, overriding
+from tapegrad import core, dispatch, modes, overriding
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle, state_cell
 from tapegrad.ops import plan as plans
@@ -84,14 +85,18 @@ def refuse_inside(text: str) -> None:
         raise RuntimeError(text)
 
 
+def born(t) -> int:
+    """How many function transforms had begun when the memory of `t`, which no level follows, was made."""
+    row = state_cell("buffers").value + core.get_field(t._slot, core.BUFFER) * layout.BUFFER.size
+    return ctypes.c_int32.from_address(row + layout.BUFFER.offset["born"]).value
+
+
 def refuse_captured(target, name: str) -> None:
     """Refuse to change a tensor that was there before a derivative's function began, unless it was given as an argument."""
     level = next((level for level in reversed(_stack.levels) if level.public and level.kind != "vmap"), None)
     if level is None:
         return
-    buffer = core.get_field(target._slot, core.BUFFER)
-    row = state_cell("buffers").value + buffer * layout.BUFFER.size
-    if ctypes.c_int32.from_address(row + layout.BUFFER.offset["born"]).value < level.serial and buffer not in level.arguments:
+    if born(target) < level.serial and core.get_field(target._slot, core.BUFFER) not in level.arguments:
         raise RuntimeError(
             f"During a grad (vjp, jvp, grad, etc) transform, the function provided attempted to call in-place operation (aten::{name}) that would "
             "mutate a captured Tensor. This is not supported; please rewrite the function being transformed to explicitly accept the mutated "
@@ -109,6 +114,17 @@ def own_writes():
         modes.set_bits(modes.FUNCTION, bool(before))
 
 
+class Ended:
+    """Stands in `ACTIVE` for a level that has ended for as long as anything refers to it: its tensors may have escaped."""
+
+    def __init__(self, level: Level):
+        self.level = weakref.ref(level, self.forget)
+        ACTIVE.append(self)
+
+    def forget(self, reference):
+        ACTIVE.remove(self)
+
+
 class Level:
     """One transform under way; a context manager."""
 
@@ -120,6 +136,7 @@ class Level:
         self.alive = False
         self.serial = 0  # which of all function transforms it is
         self.arguments: set[int] = set()  # the buffers of what its function was given
+        self.originals: set[int] = set()  # the ids of those tensors
         self._mode = 0
 
     def given(self, tree):
@@ -127,6 +144,7 @@ class Level:
         for leaf in tree_leaves(tree):
             if isinstance(leaf, Tensor):
                 self.arguments.add(core.get_field(plain(leaf)._slot, core.BUFFER))
+                self.originals.add(id(plain(leaf)))
         return self
 
     def __enter__(self):
@@ -148,6 +166,12 @@ class Level:
         ACTIVE.remove(self)
         if self.public:
             modes.set_bits(modes.FUNCTION, bool(self._mode))
+            if self.kind != "grad":
+                Ended(self)
+
+    def escaped(self, values, name: str = ""):
+        """The operands of the operation `name` as they count after the level has ended; raises if they must not be used."""
+        raise NotImplementedError
 
     def follows(self, value) -> bool:
         """Whether `value` is a tensor of this level."""
@@ -156,6 +180,9 @@ class Level:
 
     def call(self, f, args, kwargs):
         """The transformable function `f` on operands of this level."""
+        if not self.alive:
+            args, kwargs = self.escaped((args, kwargs), f.__name__)
+            return f(*args, **kwargs)
         if kwargs.get("out") is not None:
             self.refuse_out(f.__name__)
         if f.writes:
@@ -168,6 +195,8 @@ class Level:
         """The in-place form of an elementwise op."""
         from tapegrad.transforms import writes
 
+        if not self.alive:
+            return dispatch.call_inplace(op, *self.escaped((target, *values), op.name + "_"))
         return writes.elementwise(self, op, target, values)
 
     def compute(self, f, args, kwargs):
@@ -194,6 +223,10 @@ class GradLevel(Level):
 
     kind = "grad"
     _hooks_refused: str | None = None  # the refusal of saved-tensor hooks around it
+
+    def __init__(self):
+        super().__init__()
+        self.points: list = []  # the names of its arguments by which it differentiates
 
     def __enter__(self):
         from tapegrad.autograd import saved
@@ -243,6 +276,11 @@ class Wrapper(Tensor):
     @property
     def grad(self):
         return None
+
+    def __repr__(self, *, tensor_contents=None):
+        from tapegrad.transforms import showing
+
+        return showing.text(self)
 
     def _refuse_grad(self, value=True):
         raise RuntimeError(NO_REQUIRES_GRAD)

@@ -17,6 +17,7 @@ from tapegrad.ops.registry import BY_NAME, structural
 from tapegrad.ops.transformable import checked, look_at, transformable
 from tapegrad.ops.views import tensor_argument, wrap_dim
 from tapegrad.tensor import Tensor
+from tapegrad.transforms import randomness
 
 
 @functools.lru_cache(4096)
@@ -255,6 +256,7 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
         record(rrelu_op, [x], [out], plans.Parameters(rrelu_op, noise=from_array(slopes, d)))
         return out
 
+    randomness.refuse("rrelu")
     d = tensor_argument("rrelu", input).dtype
     if not d.is_floating_point or training and d is dtypes.float16:
         raise NotImplementedError(f'"rrelu_with_noise_out_cpu" not implemented for \'{input.dtype.scalar_name}\'')

@@ -1,0 +1,165 @@
+"""Owns how tensors look inside a transform, and what becomes of those that leave it."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import tapegrad as tg
+from tapegrad.autograd import forward_ad, functional
+from tapegrad.func import debug_unwrap, grad, hessian, jvp, vjp, vmap
+
+X = tg.tensor([1.0, 2.0])
+
+
+def shown(transform, *args) -> list[str]:
+    """The reprs, without spaces, that `look` was given in the function that `transform(look)` makes."""
+    seen: list[str] = []
+
+    def look(*tensors):
+        seen.extend("".join(repr(t).split()) for t in tensors)
+        return tensors[0]
+
+    transform(look)(*args)
+    return seen
+
+
+# --- printing -------------------------------------------------------------------------------------------------------
+def test_arguments_and_results_print_the_levels_that_follow_them():
+    value = lambda text, level=1: f"GradTrackingTensor(lvl={level},value={text})"
+    assert shown(lambda look: grad(lambda x: look(x.sum(), x, x > 1, x.detach(), tg.ones(2))), X) == [
+        value("tensor(3.)"), value("tensor([1.,2.])"), value("tensor([False,True])"), value("tensor([1.,2.])"), value("tensor([1.,1.])"),
+    ]
+    assert shown(lambda look: lambda x: jvp(look, (x,), (x,)), X) == [value("tensor([1.,2.])")]
+    assert shown(lambda look: lambda x: vjp(look, x), X) == [value("tensor([1.,2.])")]
+    assert shown(lambda look: vmap(look), X) == ["BatchedTensor(lvl=1,bdim=0,value=tensor([1.,2.]))"]
+    assert shown(lambda look: vmap(grad(look)), X) == [value("BatchedTensor(lvl=1,bdim=0,value=tensor([1.,2.]))", 2)]
+    assert shown(lambda look: grad(lambda x: vmap(look)(x).sum()), X) == [f"BatchedTensor(lvl=2,bdim=0,value={value('tensor([1.,2.])')})"]
+    assert shown(lambda look: grad(grad(lambda x: look(x * 2))), X[0]) == [value(value("tensor(2.)"), 2)]
+
+
+def test_what_the_function_has_captured_prints_as_it_is():
+    captured = tg.tensor([5.0], requires_grad=True)
+    assert shown(lambda look: grad(lambda x: look(x.sum(), captured)), X)[1] == "tensor([5.],requires_grad=True)"
+    inner = shown(lambda look: grad(lambda x: grad(lambda y: look(x * y, x))(tg.tensor(3.0))), X[0])
+    assert inner == ["GradTrackingTensor(lvl=2,value=GradTrackingTensor(lvl=1,value=tensor(3.)))", "GradTrackingTensor(lvl=1,value=tensor(1.))"]
+
+
+def test_the_graph_around_a_transform_shows_in_the_value():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    assert shown(lambda look: grad(lambda x: look(x.sum(), x)), x) == [
+        "GradTrackingTensor(lvl=1,value=tensor(3.,grad_fn=<SumBackward0>))", "GradTrackingTensor(lvl=1,value=tensor([1.,2.],requires_grad=True))",
+    ]
+
+
+def test_debug_unwrap_gives_the_tensor_outside():
+    seen = []
+    x = tg.randn(2, 3)
+    vmap(vmap(lambda x: seen.extend([debug_unwrap(x), debug_unwrap(x, recurse=False)]) or x))(x)
+    assert seen[0] is x and tuple(seen[1].shape) == (3,)
+    grad(lambda x: seen.append(debug_unwrap(x)) or x.sum())(X)
+    assert seen[2].tolist() == X.tolist() and not seen[2].requires_grad
+    assert debug_unwrap(X) is X
+
+
+# --- tensors that leave their transform -----------------------------------------------------------------------------
+def kept(transform):
+    """The argument of a function under `transform`, after it."""
+    found = []
+    transform(lambda x: found.append(x) or x.sum())
+    return found[0]
+
+
+@pytest.mark.parametrize(("use", "where"), [
+    (lambda e: e.sin(), "gen_vmap_plumbing"), (lambda e: e + 1, "gen_vmap_plumbing"), (lambda e: e.sum(), "boxed_reduction_batch_rule"),
+    (lambda e: e.mul_(2), "gen_vmap_inplace_plumbing"), (lambda e: e.view(-1), "gen_vmap_plumbing"), (lambda e: tg.stack([e, e]), "gen_vmap_plumbing"),
+    (lambda e: e.detach(), "gen_vmap_plumbing"), (lambda e: vmap(lambda x: x + e)(X), "gen_vmap_plumbing"),
+])
+def test_a_sample_that_has_left_its_vmap_is_refused(use, where):
+    e = kept(lambda f: vmap(f)(X))
+    with pytest.raises(RuntimeError, match=f"your tensor may have escaped from inside a function being vmapped.*{where}"):
+        use(e)
+    assert repr(e).startswith("BatchedTensor(lvl=1")
+
+
+def test_a_dual_that_has_left_its_level_is_its_value():
+    x = X.clone()
+    e = kept(lambda f: jvp(f, (x,), (x,)))
+    assert e.sin().tolist() == X.sin().tolist() and e.numpy().tolist() == [1.0, 2.0] and tg.stack([e, e]).tolist() == [[1.0, 2.0]] * 2
+    assert e[1].item() == 2.0 and e.view(-1).tolist() == [1.0, 2.0] and (e.clone() + e).sum().item() == 6.0
+    assert "".join(repr(e).split()) == "GradTrackingTensor(lvl=-2,value=tensor([1.,2.]))"
+    assert e.mul_(2).tolist() == [2.0, 4.0]
+
+
+def test_an_argument_that_has_left_grad_is_not_recorded():
+    e = kept(lambda f: grad(f)(X))
+    assert not e.sin().requires_grad
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        e.sum().backward()
+    assert kept(lambda f: vmap(grad(f))(tg.ones(2, 3))) is not None
+
+
+def test_nothing_is_left_when_the_wrappers_are_gone():
+    from tapegrad.ops.transformable import ACTIVE
+
+    vmap(lambda x: x.sin())(X), jvp(tg.sin, (X,), (X,)), hessian(lambda x: (x**3).sum())(X)
+    e = kept(lambda f: vmap(f)(X))
+    assert len(ACTIVE) == 1
+    del e
+    assert not ACTIVE
+
+
+# --- rules of vmap --------------------------------------------------------------------------------------------------
+def test_as_strided_of_samples():
+    x = tg.arange(12.0).view(3, 4)
+    assert vmap(lambda x: x.as_strided((2,), (1,), 1))(x).tolist() == [[1.0, 2.0], [5.0, 6.0], [9.0, 10.0]]
+    assert vmap(lambda x: x.as_strided((2,), (4,), 1), 1)(x).tolist() == [[1.0, 5.0], [2.0, 6.0], [3.0, 7.0], [4.0, 8.0]]
+    assert vmap(lambda x: x.as_strided((2,), (1,)))(x[:, 1:]).tolist() == [[1.0, 2.0], [5.0, 6.0], [9.0, 10.0]]
+    assert vmap(vmap(lambda x: x.as_strided((2,), (1,), 5)))(tg.arange(24.0).view(2, 3, 4)[:, 1:]).tolist() == [
+        [[5.0, 6.0], [9.0, 10.0]], [[17.0, 18.0], [21.0, 22.0]],
+    ]
+    with pytest.raises(RuntimeError, match=r"memory in range \[3, 5\], but `tensor` can only access some memory in range \[0, 4\]"):
+        vmap(lambda x: x.as_strided((2,), (1,), 3))(x)
+    with pytest.raises(RuntimeError, match="size and stride must have the same length"):
+        vmap(lambda x: x.as_strided((2,), (1, 1)))(x)
+    assert vmap(grad(lambda x: (x.as_strided((2, 2), (1, 1)) ** 2).sum()))(x)[1].tolist() == [8.0, 20.0, 12.0, 0.0]
+
+
+def test_storage_and_strides_of_samples():
+    seen = []
+    vmap(lambda x: seen.append(x.storage_offset()) or x)(tg.arange(24.0).view(2, 12)[:, 4:])
+    assert seen == [4]
+    assert vmap(lambda x: x.new_empty_strided((2, 3), (10, 2)))(X).stride() == (15, 10, 2)
+    with pytest.raises(RuntimeError, match="only supported with memory_format torch.preserve_format or torch.contiguous_format"):
+        vmap(lambda x: x.clone(memory_format=tg.channels_last))(tg.ones(3))
+    assert tuple(vmap(lambda a: tg.cat([a, tg.ones(0)]))(tg.ones(3, 2, 3)).shape) == (3, 2, 3)
+
+
+def test_refusals_of_vmap():
+    with pytest.raises(RuntimeError, match="we do not yet support aten::rrelu"):
+        vmap(lambda x: tg.rrelu(x), randomness="different")(X)
+    with pytest.raises(RuntimeError, match="mutating directly with `.data` under vmap"):
+        vmap(lambda x: setattr(x, "data", tg.ones(())))(X)
+    with pytest.raises(RuntimeError, match="Batching rule not implemented for aten::_make_dual"):
+        vmap(lambda x: functional.jacobian(tg.sin, x, strategy="forward-mode", vectorize=True))(tg.ones(3, 3))
+    with pytest.raises(RuntimeError, match=r"Dimension is out of range \(expected to be in range of \[-1, 0\], but got \[1\]"):
+        vmap(lambda x: x.squeeze(1))(X)
+    with forward_ad.dual_level():  # a batch inside the level is well
+        assert vmap(lambda t: forward_ad.unpack_dual(forward_ad.make_dual(X[0], t) * 2).tangent)(X).tolist() == [2.0, 4.0]
+
+
+def test_numbers_have_dims_of_their_own():
+    assert vmap(lambda x: x.movedim(0, -1))(X).tolist() == tg.tensor(X.tolist()).tolist() and tg.tensor(1.0).movedim(-1, 0).item() == 1.0
+    with pytest.raises(IndexError, match="Dimension out of range"):
+        tg.tensor(1.0).flatten(3)
+    with pytest.raises(IndexError, match="Dimension out of range"):
+        tg.tensor(1.0).unbind(3)
+
+
+def test_return_types_are_public():
+    found = tg.ones(2, 3).max(0)
+    assert isinstance(found, tg.return_types.max) and isinstance(vmap(tg.max, (0, None))(tg.ones(2, 3), 0), tg.return_types.max)
+    assert pickle.loads(pickle.dumps(found)).values.tolist() == [1.0] * 3 and "topk" in dir(tg.return_types)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tg.return_types.nothing  # noqa: B018
