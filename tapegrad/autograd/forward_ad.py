@@ -67,7 +67,7 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
         raise RuntimeError("Trying to create a dual Tensor for forward AD but no level exists, make sure to enter_dual_level() first.")
     check_dual(tensor, tangent)
     own = _entered[-1]
-    if any(level is not None and level.kind == "vmap" and level.depth < own.depth for level in (tensor._level, tangent._level)):
+    if any(level is not None and level.kind == "vmap" and level.public and level.depth < own.depth for level in (tensor._level, tangent._level)):
         raise RuntimeError("Batching rule not implemented for aten::_make_dual; the fallback path doesn't work on out= or view ops.")
     if own.follows(tensor):
         raise RuntimeError(f"Making a dual Tensor based on a Tensor that already has a forward gradient at the same level {number} is not supported.")

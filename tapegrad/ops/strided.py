@@ -60,7 +60,14 @@ def as_strided_samples(level, f, input, size, stride, storage_offset=None):
                 f"{call}`result` can access some memory in range [{start}, {ends}], but `tensor` can only access some memory in range "
                 f"[{first}, {last}]. {remedy}"
             )
-    return level.wrap(f(value, (level.size, *size), (value.stride(0), *stride), start))
+    return level.view(as_strided_op, input, (size, stride, start - first), _strided_make(size, stride, start - first), False)
+
+
+def _strided_make(size, stride, offset):
+    def make(shape, steps):
+        return size, stride, offset, {"own_shape": shape, "own_steps": steps, "target": size, "steps": stride, "offset": offset}
+
+    return make
 
 
 @function(method=True, batch=as_strided_samples)
@@ -72,23 +79,21 @@ def as_strided(input, size, stride, storage_offset=None):
     check_sizes(size)
     if any(s < 0 for s in stride):
         raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
-    slot = plans.settled(input)
     start = input.storage_offset() if storage_offset is None else int(storage_offset)
     if start < 0:
         raise RuntimeError(f"Tensor: invalid storage offset {start}")
-    nbytes, itemsize = storage_of(slot)[1], input.dtype.itemsize
-    needed = sized(size, stride, itemsize, start)
-    if needed > nbytes:
-        raise RuntimeError(
-            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start}, and itemsize {itemsize} requiring a storage size of "
-            f"{needed} are out of bounds for storage of size {nbytes}"
-        )
+    if input._level is None:
+        nbytes, itemsize = storage_of(plans.settled(input))[1], input.dtype.itemsize
+        needed = sized(size, stride, itemsize, start)
+        if needed > nbytes:
+            raise RuntimeError(
+                f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start}, and itemsize {itemsize} requiring a storage size "
+                f"of {needed} are out of bounds for storage of size {nbytes}"
+            )
+    else:
+        as_strided(input._value, size, stride, start)  # raises if the memory is too small
     offset = start - input.storage_offset()
-
-    def make(shape, steps):
-        return size, stride, offset, {"own_shape": shape, "own_steps": steps, "target": size, "steps": stride, "offset": offset}
-
-    return plans.view(as_strided_op, input, (size, stride, offset), make)
+    return plans.view(as_strided_op, input, (size, stride, offset), _strided_make(size, stride, offset))
 
 
 @structural("unfold_op", "Unfold")

@@ -258,14 +258,9 @@ def batched_view(op, make_view, d=None):
         parameters = dict(parameters)
         if "order" in parameters:
             parameters["order"] = (0, *(d + 1 for d in parameters["order"]))
-        if "own_shape" in parameters:  # windows: their places are counted in a row-major tensor, or in the memory itself
-            own = tuple(parameters["own_shape"])
-            if parameters["own_steps"] == geometry.contiguous_strides(own):
-                count = 1
-                for size in own:
-                    count *= size
-            else:
-                count = steps[0]
+        if "own_shape" in parameters:  # windows: the places in memory, counted apart for every sample, even if the samples share memory
+            own, reach = tuple(parameters["own_shape"]), lambda sizes, moves: sum((n - 1) * s for n, s in zip(sizes, moves, strict=True))
+            count = 1 + max(0, reach(own, parameters["own_steps"]), parameters.get("offset", 0) + reach(parameters["target"], parameters["steps"]))
             parameters.update(
                 own_shape=(shape[0], *own), own_steps=(count, *parameters["own_steps"]), target=(shape[0], *parameters["target"]),
                 steps=(count, *parameters["steps"]),
