@@ -17,6 +17,14 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tapegrad import cautions as _cautions, core, dtypes
 from tapegrad.cautions import is_warn_always_enabled, set_warn_always
+from tapegrad.assertions import CHECKS as _CHECKS
+from tapegrad.determinism import (
+    are_deterministic_algorithms_enabled,
+    get_deterministic_debug_mode,
+    is_deterministic_algorithms_warn_only_enabled,
+    set_deterministic_debug_mode,
+    use_deterministic_algorithms,
+)
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
 from tapegrad.formats import channels_last, channels_last_3d, contiguous_format, layout, memory_format, preserve_format, strided
@@ -26,6 +34,13 @@ from tapegrad.modes import enable_grad, inference_mode, is_grad_enabled, is_infe
 from tapegrad.ops import plan as _plan
 from tapegrad.ops import table as _table
 from tapegrad.printing import get_printoptions, printoptions, set_printoptions
+from tapegrad.settings import (
+    get_float32_matmul_precision,
+    get_num_interop_threads,
+    set_float32_matmul_precision,
+    set_flush_denormal,
+    set_num_interop_threads,
+)
 from tapegrad.tensor import Tensor
 
 _table.load()
@@ -50,6 +65,7 @@ for _name, _target in dtypes.ALIASES.items():
     globals()[_name] = dtypes.BY_NAME[_target]
 globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.function_names() or n in globals()})  # `tensor` is a module's name too
 globals().update(_TYPES)
+globals().update(_CHECKS)
 for _name, _value in _METHODS.items():
     setattr(Tensor, _name, _value)
 
@@ -126,8 +142,8 @@ for _name in ("is_grad_enabled", "is_inference_mode_enabled", "is_anomaly_enable
     globals()[_name] = _checked(_name)(globals()[_name])
 
 # What many programs never use is imported at its first use.
-_MODULES = ("_C", "cuda", "func", "linalg", "nn", "optim", "overrides", "return_types", "serialization", "special")
-_NAMES = {"load": "serialization", "save": "serialization", "vmap": "func"}
+_MODULES = ("_C", "backends", "cuda", "func", "linalg", "nn", "optim", "overrides", "return_types", "serialization", "special")
+_NAMES = {"load": "serialization", "save": "serialization", "typename": "nn.naming", "vmap": "func"}
 _OF_NN = (
     "adaptive_avg_pool1d avg_pool1d bilinear celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity "
     "hardshrink layer_norm group_norm max_pool1d max_pool2d max_pool3d pairwise_distance prelu rms_norm rrelu selu threshold"
@@ -135,7 +151,7 @@ _OF_NN = (
 _NAMES |= dict.fromkeys(_OF_NN.split(), "nn.functional")
 if _TYPE_CHECKING:
     from tapegrad.creation import tensor
-    from tapegrad import cuda, func, linalg, nn, optim, overrides, return_types, serialization, special
+    from tapegrad import backends, cuda, func, linalg, nn, optim, overrides, return_types, serialization, special
     from tapegrad.func import vmap
     from tapegrad.serialization import load, save
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import creation, dtypes
+from tapegrad.determinism import uninitialised
 from tapegrad.device import check as check_device
 from tapegrad.engine.bind import Handle
 from tapegrad.geometry import Size
@@ -29,7 +30,7 @@ def of_dtype(d, args, kwargs, strict=True):
         return creation.empty_of((0,), d)
     given = kwargs[meant] if meant in kwargs else args[0]
     if meant == "size":
-        return creation.empty_of(creation.size_of("empty", (given,) if meant in kwargs else args), d)
+        return uninitialised(creation.empty_of(creation.size_of("empty", (given,) if meant in kwargs else args), d))
     if meant == "storage":
         return creation.empty_of((0,), d).set_(given)
     if meant == "other":

@@ -18,7 +18,7 @@ def get_num_threads() -> int:
 def set_num_threads(count: int) -> None:
     """Let large operations use `count` threads; BLAS follows."""
     if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"set_num_threads expects an int, but got {type(count).__name__}")
+        raise RuntimeError(f"set_num_threads expects an int, but got {type(count).__name__}")
     if count < 1:
         raise RuntimeError("set_num_threads expects a positive integer")
     core.start()

@@ -10,9 +10,9 @@ import tapegrad
 ROOT = Path(tapegrad.__file__).parent
 # From the ground up.  A unit (a folder, a file, or one of the files of `ops` that others build on) imports at its top only what is below it.
 LAYERS = [
-    "cautions device samples dtypes maths overriding printing restricted ops.registry",
+    "cautions determinism device dtypes maths overriding printing restricted samples ops.registry",
     "engine generator limits ops.arguments ops.transformable",
-    "geometry kernels ops.checks ops.public",
+    "assertions geometry kernels settings ops.checks ops.public",
     "core formats ops.formulas ops.loops",
     "memory modes serialization",
     "ops.chains",
@@ -22,7 +22,7 @@ LAYERS = [
     "autograd callables numpy_protocol",
     "ops tape utils",
     "planned special transforms",
-    "_C func install linalg overrides random",
+    "_C backends func install linalg overrides random",
     "random_tensors",
     "nn",
     "optim",

@@ -9,6 +9,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, formats, geometry
 from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, made, scalar, stored_number
+from tapegrad.determinism import uninitialised
 from tapegrad.ops.public import function
 
 
@@ -97,7 +98,7 @@ def filled(name, size, value, dtype, device, requires_grad, out=None, like=None,
     t = empty_of(shape, d, memory_format and formats.strides(shape, memory_format))
     if value is not None:
         fill(t, value)
-    return made(t, requires_grad, filled=True, like=like) if value is not None else finish(t, requires_grad)
+    return made(t, requires_grad, filled=True, like=like) if value is not None else uninitialised(finish(t, requires_grad))
 
 
 def fill(t, value) -> None:
@@ -166,7 +167,7 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_mem
     d = check_dtype(dtype, "empty_strided") or dtypes.default_dtype()
     span = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) if 0 not in shape else 0
     memory = empty_of((span,), d)
-    return finish(core.wrap(core.view_slot(memory._slot, geometry.geometry(shape, steps), 0)), requires_grad)
+    return uninitialised(finish(core.wrap(core.view_slot(memory._slot, geometry.geometry(shape, steps), 0)), requires_grad))
 
 
 def like(name, value):
@@ -178,7 +179,7 @@ def like(name, value):
         t = empty_of(tuple(input.shape), check_dtype(dtype, name) or input.dtype, like_strides(name, input, memory_format))
         if value is not None:
             fill(t, value)
-        return made(t, requires_grad, filled=True, like=input) if value is not None else finish(t, requires_grad)
+        return made(t, requires_grad, filled=True, like=input) if value is not None else uninitialised(finish(t, requires_grad))
 
     make.__doc__ = f"A tensor of the shape, dtype and stride order of `input`, {'uninitialised' if value is None else f'filled with {value}'}."
     make.__name__ = make.__qualname__ = name

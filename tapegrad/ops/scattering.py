@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import creation, dispatch, dtypes
+from tapegrad import creation, determinism, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
@@ -156,6 +156,8 @@ def put_op(node, g):
 @function(method=True)
 def put(input, index, source, accumulate=False):
     """A copy of `input` with the elements of `source` written (or added) at flat positions."""
+    if not accumulate:
+        determinism.alert("put_")
     if index.dtype is not dtypes.int64:
         raise RuntimeError("put_(): Expected a long tensor for index, but got " + index.dtype.scalar_name)
     if input.dtype is not source.dtype:

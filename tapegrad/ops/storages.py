@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from tapegrad import core, creation, dtypes, formats, geometry, modes
+from tapegrad import core, creation, determinism, dtypes, formats, geometry, modes
 from tapegrad.autograd import inplace
 from tapegrad.engine.bind import Handle
 from tapegrad.ops import plan as plans
@@ -263,7 +263,7 @@ def resize_(self, *sizes, memory_format=None):
     ctypes.memmove(core.data_of(fresh._slot), address + start * self.dtype.itemsize, max(nbytes - start * self.dtype.itemsize, 0))
     core.set_field(fresh._slot, core.DTYPE, core.get_field(slot, core.DTYPE))
     version = core.version_of(slot)
-    inplace.become_view(self, fresh)
+    inplace.become_view(self, determinism.uninitialised(fresh, max(nbytes // self.dtype.itemsize - start, 0)))
     core.bump_version(self._slot, version)
     return self
 

@@ -1,3 +1,3 @@
 """Helpers: checkpointing, DLPack."""
 
-from tapegrad.utils import checkpoint, dlpack  # noqa: F401
+from tapegrad.utils import checkpoint, deterministic, dlpack  # noqa: F401
