@@ -51,8 +51,9 @@ from tapegrad import install as _install  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
 from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
-from tapegrad.ops.storages import TypedStorage, UntypedStorage  # noqa: E402
 from tapegrad.ops.transformable import checked as _checked  # noqa: E402
+from tapegrad import storage as _storages  # noqa: E402
+from tapegrad.storage import TypedStorage, UntypedStorage, is_storage  # noqa: E402
 from tapegrad.tape import Tape  # noqa: E402
 from tapegrad.ops.public import METHODS as _METHODS  # noqa: E402
 from tapegrad.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state  # noqa: E402
@@ -66,6 +67,8 @@ for _name, _target in dtypes.ALIASES.items():
 globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.function_names() or n in globals()})  # `tensor` is a module's name too
 globals().update(_TYPES)
 globals().update(_CHECKS)
+globals().update(_storages.LEGACY)
+_storage_classes = {UntypedStorage, TypedStorage, *_storages.LEGACY.values()}
 for _name, _value in _METHODS.items():
     setattr(Tensor, _name, _value)
 

@@ -15,6 +15,7 @@ descriptors that do (`hang`).
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import warnings
 from inspect import getattr_static
@@ -40,8 +41,11 @@ def disabled(func, types, args=(), kwargs=None):
 
 
 def overrides(kind: type) -> bool:
-    """Whether arguments of a type are asked."""
-    return kind not in QUIET and getattr(kind, "__torch_function__", disabled) is not disabled
+    """Whether arguments of a type are asked.  PyTorch's own tensors, which override its functions, are not."""
+    if kind in QUIET or getattr(kind, "__torch_function__", disabled) is disabled:
+        return False
+    torch = sys.modules.get("torch")
+    return torch is None or not issubclass(kind, getattr(torch, "Tensor", ()))
 
 
 def met(args, kwargs=None):
@@ -56,7 +60,7 @@ def met(args, kwargs=None):
                 for item in value:
                     if overrides(type(item)):
                         add(found, item)
-        elif getattr(kind, "__torch_function__", disabled) is not disabled:
+        elif overrides(kind):
             add(found, value)
     if kwargs:
         inner = met(kwargs.values())

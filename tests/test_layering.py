@@ -17,7 +17,7 @@ LAYERS = [
     "memory modes serialization",
     "ops.chains",
     "creation ops.plan tensor",
-    "copying cuda legacy nn_parameter ops.rows sampling writing",
+    "copying cuda storage legacy nn_parameter ops.rows sampling writing",
     "dispatch",
     "autograd callables numpy_protocol",
     "ops tape utils",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+import sys
 
+import numpy as np
 import pytest
 
 import tapegrad as tg
 
+pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 IMAGE = (2, 3, 4, 5)
 LAST = (60, 1, 15, 3)
 
@@ -154,3 +158,76 @@ def test_copies_of_views_into_given_tensors():
     assert tg.split_copy(tg.arange(4.0), 2, out=(a, b)) is None and (a.tolist(), b.tolist()) == ([0, 1], [2, 3])
     assert tg.diagonal_copy(tg.ones(2, 2), out=a) is a and a.tolist() == [1, 1]
     assert tg.tensor(3.0).flip(0).item() == 3 and tg.ones(2, 3).swapaxes(axis0=0, axis1=1).shape == (3, 2)
+
+
+def test_storages_ask_the_engine_how_much_there_is():
+    x = tg.arange(6.0).reshape(2, 3)
+    row, u, s = x[1], x.untyped_storage(), x.storage()
+    assert u == x.untyped_storage() and u._cdata == s._cdata and u != tg.ones(6).untyped_storage() and s.resizable() and len(u) == 24
+    u.resize_(4096)  # moves the memory: every tensor follows
+    assert u.nbytes() == x.untyped_storage().nbytes() == 4096 and s.size() == 1024
+    assert x.data_ptr() == u.data_ptr() == row.data_ptr() - 12 and x.tolist() == [[0, 1, 2], [3, 4, 5]]
+    x.add_(1)
+    row.mul_(2)
+    assert x.tolist() == [[1, 2, 3], [8, 10, 12]] and s[5] == 12 and x.resize_(1000)[:6].tolist() == [1, 2, 3, 8, 10, 12]
+    u.resize_(8)
+    assert u.nbytes() == 8 and len(x.storage()) == 2 and row.tolist() == [8, 10, 12]
+    with pytest.raises(RuntimeError, match="out of bounds for storage of size 8"):
+        row.as_strided((3,), (1,), 0)
+    assert u.resize_(16).nbytes() == 16 and u.resize_(0).tolist() == []
+    a = tg.ones(2, requires_grad=True)
+    y = a * 3
+    y.untyped_storage().resize_(400)
+    (y * y).sum().backward()
+    assert a.grad.tolist() == [18, 18]
+    for t in (tg.from_numpy(np.ones(3)), x.data):
+        assert not t.untyped_storage().resizable() or t is x
+        with pytest.raises(RuntimeError, match="Trying to resize storage that is not resizable"):
+            t.untyped_storage().resize_(10**4)
+
+
+def test_typed_storages():
+    s = tg.IntStorage([-1, 0, 2])
+    assert type(s) is tg.TypedStorage and isinstance(s, tg.IntStorage) and not isinstance(s, tg.FloatStorage) and s.dtype is tg.int32 and tg.is_storage(s)
+    for name, d in (("double", "float64"), ("half", "float16"), ("bool", "bool"), ("byte", "uint8"), ("complex_float", "complex64"), ("bfloat16", "bfloat16")):
+        made = getattr(s, name)()
+        assert made.dtype is getattr(tg, d) and made.tolist() == tg.tensor([-1, 0, 2], dtype=tg.int32).to(made.dtype).tolist()
+    assert s.type() == "tapegrad.IntStorage" and s.type("tapegrad.LongStorage").dtype is tg.int64 and tg.ones(2).storage_type() is tg.FloatStorage
+    s[0], s[1:] = 5, 7
+    assert s.tolist() == [5, 7, 7] and s.fill_(3).tolist() == [3, 3, 3] and s.copy_(tg.IntStorage([1, 2, 3]))[-1] == 3
+    assert tg.Tensor(tg.FloatStorage([1, 2])).tolist() == [1, 2] and tg.tensor(s).tolist() == [1, 2, 3]
+    assert tg.TypedStorage(wrap_storage=tg.UntypedStorage(8), dtype=tg.float64).size() == 1 and sum(s) == 6
+    for call, error, words in [
+        (lambda: s[9], IndexError, "index 9 out of range for storage of size 3"), (lambda: s[0:1], RuntimeError, "slices are only supported in UntypedStorage"),
+        (lambda: s["a"], RuntimeError, "can't index a"), (lambda: s.__setitem__(slice(0, 1), [1]), TypeError, "can't assign a list"),
+        (lambda: s.fill_(s), RuntimeError, "cannot set item"), (lambda: s.copy_(tg.IntStorage(1)), RuntimeError, "self was 12 bytes but src was 4 bytes"),
+        (lambda: tg.storage._LegacyStorage(), RuntimeError, "Only child classes"), (lambda: tg.IntStorage(device="cpu"), RuntimeError, "'device' cannot be specified"),
+        (lambda: tg.IntStorage(1, 2), RuntimeError, "Too many positional"), (lambda: tg.IntStorage("x"), TypeError, "invalid data type"),
+        (lambda: tg.IntStorage(tg.ones(1)), TypeError, "Argument type not recognized"), (lambda: tg.IntStorage(x=1), TypeError, "unexpected keyword"),
+        (lambda: tg.IntStorage(0, wrap_storage=s.untyped()), RuntimeError, "No positional arguments"), (lambda: tg.IntStorage(wrap_storage=s), TypeError, "must be UntypedStorage"),
+        (lambda: tg.TypedStorage(wrap_storage=s.untyped()), RuntimeError, "'dtype' must be specified"), (lambda: tg.UntypedStorage("x"), RuntimeError, "of type str instead of int"),
+        (lambda: tg.TypedStorage(wrap_storage=s.untyped(), dtype=0), TypeError, "'dtype' must be torch.dtype"), (lambda: tg.UntypedStorage(1, 2), TypeError, "invalid combination"),
+    ]:  # fmt: skip
+        with pytest.raises(error, match=words):
+            call()
+
+
+def test_storages_of_buffers_and_copies():
+    raw = bytearray([1, 2, 3, 4])
+    for kind, order, found in ((tg.ByteStorage, "native", [1, 2, 3, 4]), (tg.ShortStorage, "big", [258, 772]), (tg.ShortStorage, "little", [513, 1027])):
+        assert kind.from_buffer(raw, order).tolist() == found
+    assert tg.BoolStorage.from_buffer(bytearray([0, 7]), "big").tolist() == [False, True]
+    assert tg.IntStorage.from_buffer(raw * 2, "native", offset=4, count=1).size() == 1
+    for call, error in ((lambda: tg.IntStorage.from_buffer(raw), RuntimeError), (lambda: tg.IntStorage.from_buffer(raw, "mid"), ValueError),
+                        (lambda: tg.LongStorage.from_buffer(raw, "big"), ValueError), (lambda: tg.IntStorage.from_buffer(3, "big"), TypeError)):  # fmt: skip
+        with pytest.raises(error):
+            call()
+    x = tg.arange(4.0)
+    u = x.untyped_storage()
+    both = copy.deepcopy([x, u, x.storage()])
+    assert both[0].data_ptr() == both[1].data_ptr() == both[2].data_ptr() != x.data_ptr() and copy.copy(u) != u and bytes(copy.copy(u)) == bytes(u)
+    assert pickle.loads(pickle.dumps(x.storage())).tolist() == [0, 1, 2, 3] and bytes(pickle.loads(pickle.dumps(u))) == bytes(u)
+    before = x.tolist()
+    u.byteswap(tg.float32)
+    u.byteswap(tg.float32)
+    assert x.tolist() == before and u[2:4].tolist() == list(bytes(u))[2:4] and sys.getsizeof(u) > 16

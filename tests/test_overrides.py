@@ -246,6 +246,13 @@ def test_tools():
     assert type(tg.ones(2).as_subclass(Skips) + 1) is tg.Tensor
 
 
+def test_tensors_of_torch_override_nothing():
+    torch = pytest.importorskip("torch")
+    assert tg.from_dlpack(torch.ones(2)).tolist() == tg.as_tensor(torch.ones(2)).tolist() == [1, 1]
+    with pytest.raises(TypeError, match="must be Tensor, not Tensor"):
+        tg.exp(torch.ones(2))
+
+
 def test_as_torch():
     torch = pytest.importorskip("torch")
     told = {}

@@ -105,6 +105,7 @@ BUFFER = Struct(
     version="i32",
     size_class="i32",
     guard="i32",  # bytes of known content behind the memory, in checking mode
+    hidden="i64",  # bytes at the end that a storage made smaller no longer has
     born="i32",  # how many function transforms had begun when it was made
 )
 

@@ -1,152 +1,44 @@
-"""What a tensor's memory is: storages, and the tensor told to look elsewhere in memory (set_, resize_)."""
+"""A tensor's storage, and the tensor told to look elsewhere in memory (set_, resize_)."""
 
 from __future__ import annotations
 
 import ctypes
 
-from tapegrad import core, creation, determinism, dtypes, formats, geometry, modes
+from tapegrad import core, creation, determinism, formats, geometry, modes
 from tapegrad.autograd import inplace
+from tapegrad.cautions import warn_once
 from tapegrad.engine.bind import Handle
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import FUNCTIONS, METHODS, method
 from tapegrad.ops.views import ints
-
-NOT_RESIZABLE = "Trying to resize storage that is not resizable"
-
-
-def storage_of(slot: int) -> tuple[int, int]:
-    """(address, bytes) of the memory that a slot looks into."""
-    row = core.buffer_view()[core.get_field(slot, core.BUFFER)]
-    return int(row["memory"]), int(row["nbytes"])
-
-
-def looking_at(tensor, d, g: int, offset: int):
-    """A tensor of dtype `d` and geometry `g` over the memory of `tensor`, from byte `offset` of the storage on."""
-    slot = core.view_slot(tensor._slot, g, storage_of(tensor._slot)[0] + offset - core.data_of(tensor._slot))
-    core.set_field(slot, core.DTYPE, d.code)
-    return core.wrap(slot)
-
-
-# --- storages -------------------------------------------------------------------------------------------------------
-class _Storage:
-    """The whole memory of a tensor as a vector; tensors that are views of one another have the same."""
-
-    _memory: object  # the vector
-
-    def data_ptr(self) -> int:
-        """The address of the first byte."""
-        return storage_of(self._memory._slot)[0] if self.nbytes() else 0
-
-    def nbytes(self) -> int:
-        """How many bytes there are."""
-        return storage_of(self._memory._slot)[1]
-
-    def size(self) -> int:
-        """How many elements there are."""
-        return self._memory.shape[0]
-
-    __len__ = size
-
-    def element_size(self) -> int:
-        """Bytes of an element."""
-        return self._memory.dtype.itemsize
-
-    device = property(lambda self: self._memory.device)
-    is_cuda = False
-
-    def is_shared(self) -> bool:
-        """Whether other processes see the memory: never."""
-        return False
-
-    def cpu(self):
-        """The storage itself."""
-        return self
-
-    def tolist(self) -> list:
-        """The elements as Python numbers."""
-        return self._memory.tolist()
-
-    def fill_(self, value):
-        """Every element replaced by a number."""
-        self._memory.fill_(value)
-        return self
-
-    def clone(self):
-        """A storage with a copy of the memory."""
-        return type(self)._over(self._memory.clone())
-
-    def __getitem__(self, k):
-        found = self._memory[k]
-        return type(self)._over(found) if isinstance(k, slice) else found.item()
-
-    def __setitem__(self, k, value):
-        self._memory[k] = value
-
-    def __iter__(self):
-        return iter(self.tolist())
-
-    def __repr__(self):
-        kind = f"dtype={self._memory.dtype}, " if isinstance(self, TypedStorage) else ""
-        return "\n".join(f" {v}" for v in self.tolist()) + f"\n[tapegrad.storage.{type(self).__name__}({kind}device=cpu) of size {self.size()}]"
-
-    @classmethod
-    def _over(cls, memory):
-        self = object.__new__(cls)
-        self._memory = memory
-        return self
-
-
-class UntypedStorage(_Storage):
-    """The memory of a tensor as bytes: `t.untyped_storage()`, or `UntypedStorage(size)`, or of a sequence of bytes."""
-
-    def __init__(self, data=0):
-        self._memory = creation.empty_of((data,), dtypes.uint8) if isinstance(data, int) else creation.tensor(data, dtype=dtypes.uint8)
-
-    def untyped(self):
-        """The storage itself."""
-        return self
-
-    def __bytes__(self):
-        return ctypes.string_at(self.data_ptr(), self.nbytes()) if self.nbytes() else b""
-
-    def __eq__(self, other):
-        return isinstance(other, UntypedStorage) and bytes(self) == bytes(other)
-
-    __hash__ = object.__hash__
-
-
-class TypedStorage(_Storage):
-    """The memory of a tensor as a vector of its dtype: `t.storage()`, or `TypedStorage(data, dtype=...)`."""
-
-    def __init__(self, data=0, *, dtype=None):
-        d = dtype or dtypes.default_dtype()
-        self._memory = creation.empty_of((data,), d) if isinstance(data, int) else creation.tensor(data, dtype=d)
-
-    dtype = property(lambda self: self._memory.dtype)
-
-    def untyped(self):
-        """The same memory as bytes."""
-        return self._memory.untyped_storage()
-
-
-def whole(tensor, d):
-    """All the memory of a tensor, as a vector of `d`."""
-    tensor = tensor.detach()
-    return looking_at(tensor, d, geometry.geometry((storage_of(tensor._slot)[1] // d.itemsize,)), 0)
+from tapegrad.storage import DEPRECATED, LEGACY, NOT_RESIZABLE, OF_DTYPE, TypedStorage, UntypedStorage, is_storage, looking_at, memory_of
 
 
 @method()
 def untyped_storage(self):
     """The memory behind the tensor, as bytes."""
     plans.settled(self)
-    return UntypedStorage._over(whole(self, dtypes.uint8))
+    return UntypedStorage._over(self)
 
 
 @method()
 def storage(self):
     """The memory behind the tensor, as a vector of its dtype."""
+    warn_once(DEPRECATED)
+    return self._typed_storage()
+
+
+@method()
+def _typed_storage(self):
+    """`storage`, without its warning."""
     plans.settled(self)
-    return TypedStorage._over(whole(self, self.dtype))
+    return TypedStorage._over(self, self.dtype)
+
+
+@method()
+def storage_type(self):
+    """The old constructor of storages like this tensor's."""
+    return LEGACY[OF_DTYPE[self.dtype.name]]
 
 
 @method()
@@ -184,7 +76,7 @@ def sized(sizes: tuple, steps: tuple, itemsize: int, offset: int = 0) -> int:
 
 
 def is_source(x) -> bool:
-    return hasattr(x, "_slot") or isinstance(x, _Storage)
+    return hasattr(x, "_slot") or is_storage(x)
 
 
 @method()
@@ -210,7 +102,7 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
             raise RuntimeError("passed in tensor to be used as storage must be contiguous")
         memory = source.detach()
     else:
-        memory, first = source._memory, 0
+        memory, first = source._holder, 0
         if isinstance(source, TypedStorage) and source.dtype is not self.dtype:
             raise RuntimeError(
                 f"Expected a Storage of type {self.dtype.short} or an UntypedStorage, but got type {source.dtype.scalar_name} for argument 1 'storage'"
@@ -225,7 +117,7 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
         raise RuntimeError(f"unequal size length ({len(size)}) and stride length ({len(stride)})")
     check_sizes(size)
     steps = geometry.contiguous_strides(size) if stride is None else ints("set_", (tuple(stride),), "stride")
-    if sized(size, steps, self.dtype.itemsize, first) > storage_of(memory._slot)[1]:
+    if sized(size, steps, self.dtype.itemsize, first) > memory_of(memory._slot)[1]:
         raise RuntimeError(NOT_RESIZABLE)
     seen = looking_at(memory, self.dtype, geometry.geometry(size, steps), first * self.dtype.itemsize)
     core.set_field(seen._slot, core.DTYPE, core.get_field(self._slot, core.DTYPE))  # with what is postponed
@@ -249,7 +141,7 @@ def resize_(self, *sizes, memory_format=None):
         return self
     if self.is_inference() and not modes.is_inference_mode_enabled():
         raise RuntimeError(inplace.INFERENCE)
-    start, (address, nbytes) = self.storage_offset(), storage_of(slot)
+    start, (address, nbytes) = self.storage_offset(), memory_of(slot)
     steps = formats.strides(size, memory_format)
     needed = sized(size, steps, self.dtype.itemsize, start)
     target = geometry.geometry(size, steps)

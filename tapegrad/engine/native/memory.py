@@ -126,6 +126,7 @@ def new_buffer(nbytes):
     row.size_class = k
     row.guard = guard
     row.born = st.transforms
+    row.hidden = 0
     if guard:
         poison(address, nbytes, POISON)
         poison(address + nbytes, guard, GUARD)
@@ -168,6 +169,7 @@ def foreign_buffer(address, nbytes, owner):
     row.size_class = -1
     row.guard = 0
     row.born = st.transforms
+    row.hidden = 0
     return b
 
 
