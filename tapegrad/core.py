@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 
-from tapegrad import dtypes, geometry
+from tapegrad import dtypes, geometry, locks
 from tapegrad.engine import bind, layout
 from tapegrad.engine.bind import EXPORTS, state_cell
 
@@ -45,7 +44,6 @@ ENTRY_INPUTS = layout.ENTRY.offset["inputs"]
 ENTRY_NOUT = layout.ENTRY.offset["nout"]
 
 _started = False
-_starting = threading.RLock()  # a second thread waits until the engine is whole; the first may ask again while it starts
 _inside: list[bool] = []
 
 
@@ -65,7 +63,7 @@ def started() -> bool:
 def start() -> None:
     """Load the compiled engine and hang the fast paths on Tensor."""
     if not _started:
-        with _starting:
+        with locks.starting:
             if not _started and not _inside:
                 _inside.append(True)
                 _start()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
-import threading
 from collections import deque
 
 import numpy as np
 
+from tapegrad import locks
 from tapegrad.engine import bind, layout
 from tapegrad.engine.layout import CONTIGUOUS, DENSE, DIRECT, OVERLAPS, SCALAR, STRIDED
 
@@ -28,8 +27,7 @@ numels: list[int] = [0]
 _memory: list = [None]  # keeps sizes alive
 _room = 0
 _rows: np.ndarray
-lock = threading.RLock()  # held by whoever adds to a table that compiled code reads
-os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+lock = locks.tables
 
 
 class Size(tuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tapegrad import dtypes
+from tapegrad import dtypes, locks
 from tapegrad.engine import build
 from tapegrad.maths import library
 from tapegrad.ops.registry import Elementwise, names_in
@@ -129,6 +129,7 @@ def machine_code(op: Elementwise, dtype, which: int) -> bytes:
     return body
 
 
+@locks.holding(locks.compiler)
 def compile_kernel(text: str, dtype, reassociate: bool = False, result=None, extra=()) -> bytes:
     """Compile the text of `kernel` with the elements and maths of a dtype in scope."""
     from tapegrad.engine.native import elements

@@ -1,15 +1,18 @@
 """Owns what several threads do at once: first calls on the same new shapes race for the caches that all threads share."""
 
 import ctypes
+import os
 import sys
 import threading
 
 import numba
 import numba.extending
 import pytest
+from llvmlite.binding import ffi
 
 import tapegrad as tg
-from tapegrad import core, geometry
+from tapegrad import core, geometry, locks
+from tapegrad.engine import build
 from tapegrad.ops import plan as plans
 from tapegrad.ops.reshaping import view_op
 
@@ -123,3 +126,35 @@ def address_as_void_pointer(typing_context, address):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
     return numba.types.voidptr(address), generate
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("lock", ["starting", "tables", "compiler", "llvm"])
+def test_a_fork_waits_for_a_thread_that_holds_a_lock(lock):
+    """The child's copy of a lock that another thread holds would never open: what it guards could not be used again."""
+    tg.ones(2).sum()
+    held = getattr(locks, lock) if lock != "llvm" else ffi.lib._lock
+    holding, done = threading.Event(), threading.Event()
+
+    def hold():
+        with held:
+            holding.set()
+            done.wait(0.1)  # nobody sets it: the time that the fork has to be early
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait()
+    child = os.fork()
+    if child == 0:
+        inner = getattr(held, "_lock", held)
+        os._exit(0 if inner.acquire(timeout=10) else 1)
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_kernels_are_loaded_and_compiled_under_the_lock(monkeypatch):
+    seen = []
+    create = build.llvm.create_mcjit_compiler
+    monkeypatch.setattr(build.llvm, "create_mcjit_compiler", lambda *a: seen.append(locks.compiler._is_owned()) or create(*a))
+    build.load()
+    assert seen == [True]

@@ -17,7 +17,11 @@ from importlib import metadata
 from pathlib import Path
 
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
 
+from tapegrad import locks
+
+locks.order.append(ffi.lib._lock)
 SUFFIX = ".o"
 MAGIC = b"tapegrad-object-1\n"
 
@@ -107,6 +111,7 @@ def store_cached(name: str, body: bytes) -> None:
 _engines: list = []  # loaded code must stay
 
 
+@locks.holding(locks.compiler)
 def load(*bodies: bytes):
     """Load objects, which may refer to each other; returns a function from symbol name to address."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
@@ -223,16 +228,19 @@ def _finish(module, exports) -> bytes:
     return target_machine().emit_object(module)
 
 
+@locks.holding(locks.compiler)
 def compile_functions(functions: dict[str, tuple]) -> bytes:
     """Compile {symbol: (function, result, argument types)} into one object that exports the symbols."""
     return _finish(_lower(functions), set(functions))
 
 
+@locks.holding(locks.compiler)
 def compile_module(text: str, exports) -> bytes:
     """Compile a module in LLVM's text form, of which only `exports` stay visible."""
     return _finish(llvm.parse_assembly(text), exports)
 
 
+@locks.holding(locks.compiler)
 def compile_ir(source: str) -> bytes:
     """The object of a module in LLVM's text form."""
     return target_machine().emit_object(llvm.parse_assembly(source))
