@@ -294,7 +294,7 @@ def call(op: Elementwise, *operands, out=None):
             d = dtypes.bool_ if d is dtypes.int64 else d
     tensors = promoted(op, values, d)
     if out is not None:
-        writing.check_out(op.name, values, out)
+        writing.check_out(PUBLIC.get(op.name, op.name), values, out)
         return store_out(op, tensors, out)
     result = finish(op, tensors)
     note(op, values, tensors, result)
@@ -320,6 +320,9 @@ def special_power(values, d):
     if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT and exponent in POWERS:
         return OPS[POWERS[exponent]]
     return None
+
+
+PUBLIC = {"add_scaled": "add", "sub_scaled": "sub", "trunc_divide": "div", "round_divide": "div"}  # of ops that no function is named after
 
 
 def store_out(op: Elementwise, tensors, out):

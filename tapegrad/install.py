@@ -18,7 +18,7 @@ from tapegrad.nn_parameter import Parameter
 from tapegrad.ops import checks, postponed, table
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise
-from tapegrad.ops.transformable import under_name
+from tapegrad.ops.transformable import checked, under_name
 from tapegrad.tensor import Tensor
 
 _kept: list = []  # Python callables whose addresses compiled code holds
@@ -157,8 +157,9 @@ def hang_attributes(engine) -> None:
     for k, name in enumerate(bind.CALLS):
         name = "__len__" if name == "len" else name
         python = getattr_static(Tensor, name)
-        _kept.append(python)
-        slow[layout.METHODS - 1 - k] = id(python)
+        complete = checked(name, method=True)(python)
+        _kept.append(complete)
+        slow[layout.METHODS - 1 - k] = id(complete)
         code = python.__code__
         arguments = [n + "=None" for n in code.co_varnames[1 : code.co_argcount]] + ["*args", "**kwargs"] * bool(code.co_kwonlyargcount)
         for alias in [n for part in Tensor.__mro__ for n, f in vars(part).items() if f is python]:

@@ -58,6 +58,21 @@ REFUSED = [
     ("tg.nn.ReLU()(v, v)", TypeError, "ReLU.forward() takes 2 positional arguments but 3 were given"),
     ("tg.nn.Conv2d(1, 1, 1)(v, v)", TypeError, "Conv2d.forward() takes 2 positional arguments but 3 were given"),
     ("tg.nn.ConstantPad2d(1, 2, value=3)", TypeError, "ConstantPad2d.__init__() got multiple values for argument 'value'"),
+    ("tg.nn.ReflectionPad1d(1)(v, v)", TypeError, "_ReflectionPadNd.forward() takes 2 positional arguments but 3 were given"),
+    ("tg.nn.BatchNorm1d(foo=1)", TypeError, "_BatchNorm.__init__() got an unexpected keyword argument 'foo'"),
+    ("F.adaptive_max_pool2d()", TypeError, "_adaptive_max_pool2d() missing 2 required positional arguments"),
+    ("v.item(1)", TypeError, "Tensor.item() takes no arguments (1 given)"),
+    ("F.mse_loss(v, 1)", AttributeError, "'int' object has no attribute 'size'"),
+    ("F.soft_margin_loss(v, [])", TypeError, "soft_margin_loss(): argument 'target' (position 2) must be Tensor, not list"),
+    ("tg.norm(v, [], 0)", TypeError, "linalg_vector_norm(): argument 'ord' (position 2) must be Number, not list"),
+    ("v.norm(2, 0, 1)", TypeError, "linalg_vector_norm(): argument 'keepdim' (position 4) must be bool, not int"),
+    ("tg.norm(v, 'a')", RuntimeError, "linalg.matrix_norm: Order a not supported."),
+    ("tg.gcd(v, tg.ones(2, 2))", RuntimeError, "The size of tensor a (3) must match the size of tensor b (2)"),
+    ("tg.baddbmm(m, v, v)", IndexError, "Dimension out of range (expected to be in range of [-1, 0], but got 1)"),
+    ("tg.geqrf(v)", RuntimeError, "torch.geqrf: input must have at least 2 dimensions."),
+    ("tg.div(v.clone().requires_grad_(), 2, rounding_mode='trunc', out=tg.zeros(3))", RuntimeError, "div(): functions with out=... arguments"),
+    ("v.new_zeros(2, pin_memory=True)", RuntimeError, "pin_memory=True requires"),
+    ("tg.histc(v, 0)", RuntimeError, "torch.histogram(): bins must be > 0, but got 0 for dimension 0"),
     ("tg.nn.MaxPool2d(foo=1)", TypeError, "_MaxPoolNd.__init__() got an unexpected keyword argument 'foo'"),
 ]  # fmt: skip
 
@@ -70,6 +85,39 @@ def test_refused_in_these_words(call, kind, words):
         eval(call, globals() | {"np": np})
     assert type(caught.value) is kind and words in str(caught.value)
     assert [(t.tolist(), t._version) for t in (m, v, i)] == before
+
+
+NO_KERNEL = {
+    "lu_cpu": "tg.linalg.lu(X), tg.linalg.lu_factor(X), tg.linalg.det(X), tg.linalg.solve(X, X)", "cholesky_cpu": "tg.cholesky(X), tg.linalg.cholesky(X)",
+    "geqrf_cpu": "tg.geqrf(X), tg.linalg.qr(X)", "linalg_svd_cpu": "tg.svd(X), tg.linalg.svdvals(X), tg.linalg.cond(X)",
+    "cholesky_inverse_out_cpu": "tg.cholesky_inverse(X)", "cholesky_solve_cpu": "tg.cholesky_solve(X, X)", "triangular_solve_cpu": "tg.triangular_solve(X, X)",
+    "ldl_factor_kernel_cpu": "tg.linalg.ldl_factor(X)", "bessel_j0_cpu": "tg.special.bessel_j0(X)", "ndtri_cpu": "tg.special.ndtri(X)", "cdist": "tg.cdist(X, X)",
+    "zeta_cpu": "tg.special.zeta(X, X)", "erfcx_cpu": "tg.special.erfcx(X)", "histogram_cpu": "tg.histc(X)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", NO_KERNEL)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_kernels_without_half_precision(kernel, dtype):
+    scalar = {"float16": "Half", "bfloat16": "BFloat16"}[dtype]
+    for call in NO_KERNEL[kernel].replace("), ", ");").split(";"):
+        with pytest.raises(NotImplementedError, match=f"\"{kernel}\" not implemented for '{scalar}'"):
+            eval(call, globals() | {"X": tg.ones(2, 2, dtype=getattr(tg, dtype))})
+
+
+@pytest.mark.parametrize(("call", "kernel"), [
+    ("tg.digamma(c)", "digamma"), ("tg.i0(c)", "i0_vml_cpu"), ("tg.lgamma(c)", "lgamma_vml_cpu"), ("tg.erfinv(c)", "erfinv_vml_cpu"), ("tg.selu(c)", "elu_cpu"),
+    ("F.softplus(c)", "softplus_cpu"), ("F.mse_loss(c, c)", "mse_cpu"), ("tg.nanmedian(c)", "median_cpu"), ("tg.aminmax(c)", "aminmax_cpu"), ("tg.unique(c)", "unique"),
+    ("tg.unique_consecutive(c)", "unique"), ("tg.searchsorted(c, c)", "searchsorted_out_cpu"), ("tg.clamp(b, b, b)", "clamp_cpu"), ("tg.trace(b)", "trace"),
+    ("tg.round(b)", "round_vml_cpu"), ("tg.addcmul(b, b, b)", "addcmul_cpu_out"), ("tg.cholesky(i2)", "cholesky_cpu"), ("F.rrelu(i2)", "leaky_relu_cpu"),
+    ("F.softshrink(i2)", "softshrink_check"), ("tg.repeat_interleave(c[0])", "repeat_interleave_cpu"), ("tg.cholesky_inverse(i2)", "cholesky_inverse_out_cpu"),
+])  # fmt: skip
+def test_kernels_for_some_dtypes(call, kernel):
+    names = {"c": tg.ones(2, 2, dtype=tg.complex64), "b": tg.ones(2, 2) > 0, "i2": tg.ones(2, 2, dtype=tg.int64)}
+    with warnings.catch_warnings(), pytest.raises(NotImplementedError) as caught:
+        warnings.simplefilter("ignore")
+        eval(call, globals() | names)
+    assert str(caught.value).startswith(f'"{kernel}" not implemented for ')
 
 
 @pytest.mark.parametrize("name", "H T mH mT _version device dtype grad_fn is_cpu is_cuda is_leaf is_sparse itemsize layout name nbytes ndim output_nr shape".split())

@@ -201,7 +201,7 @@ def before_write(target) -> None:
 
 
 # --- hooks on several tensors -----------------------------------------------------------------------------------------
-class _Handles(RemovableHandle):
+class _MultiHandle(RemovableHandle):
     """Several handles as one."""
 
     def __init__(self, handles):
@@ -241,7 +241,7 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
 
         return collect
 
-    return _Handles(t.register_hook(hook_of(k)) for k, t in enumerate(tensors))
+    return _MultiHandle(t.register_hook(hook_of(k)) for k, t in enumerate(tensors))
 
 
 class _Pass:

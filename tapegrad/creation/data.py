@@ -19,6 +19,7 @@ from tapegrad.creation.elements import (
     finish,
     from_array,
     made,
+    refuse_pinned,
     unsupported,
     zero_dim,
 )
@@ -136,6 +137,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     from tapegrad.device import check as check_device
 
     check_device(device)
+    refuse_pinned(pin_memory)
     d = check_dtype(dtype, "tensor")
     if hasattr(data, "_slot"):
         warnings.warn(COPY_CONSTRUCTED.format("tapegrad.tensor"), UserWarning, stacklevel=2)

@@ -142,3 +142,8 @@ def check_dtype(d, name: str) -> Dtype | None:
     if d in (builtins.float, builtins.int, builtins.bool, builtins.complex):
         return {builtins.float: dtypes.float64, builtins.int: dtypes.int64, builtins.bool: dtypes.bool_, builtins.complex: dtypes.complex128}[d]
     raise TypeError(f"{name}(): argument 'dtype' must be tapegrad.dtype, not {type(d).__name__}")
+
+
+def refuse_pinned(pin_memory) -> None:
+    if pin_memory:
+        raise RuntimeError("pin_memory=True requires a CUDA or other accelerator backend; no pinned memory allocator is available on this system.")

@@ -8,7 +8,7 @@ from types import NoneType
 import numpy as np
 
 from tapegrad import core, dtypes, formats, geometry
-from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, made, scalar, stored_number
+from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, made, refuse_pinned, scalar, stored_number
 from tapegrad.determinism import uninitialised
 from tapegrad.ops.public import function
 
@@ -64,8 +64,7 @@ def check_options(name, device, layout=None, pin_memory=False, dtype=None, out=N
         raise TypeError(f"{name}(): argument 'layout' must be torch.layout, not {type(layout).__name__}")
     if not isinstance(pin_memory, (builtins.bool, NoneType)):
         raise TypeError(f"{name}(): argument 'pin_memory' must be bool, not {type(pin_memory).__name__}")
-    if pin_memory:
-        raise RuntimeError("pin_memory=True requires a CUDA or other accelerator backend; no pinned memory allocator is available on this system.")
+    refuse_pinned(pin_memory)
     wanted = check_dtype(dtype, name) if out is not None and hasattr(out, "_slot") else None
     if wanted is not None and wanted is not out.dtype:
         raise RuntimeError(f"dtype {wanted.scalar_name} does not match dtype of out parameter ({out.dtype.scalar_name})")
@@ -176,6 +175,7 @@ def like(name, value):
         from tapegrad.device import check as check_device
 
         check_device(device)
+        refuse_pinned(pin_memory)
         t = empty_of(tuple(input.shape), check_dtype(dtype, name) or input.dtype, like_strides(name, input, memory_format))
         if value is not None:
             fill(t, value)

@@ -17,7 +17,7 @@ def activation(name, forward, *grads, kernel=None, inputs=("x",), kinds="F", cos
     """A record of this family: neither method nor function of the package."""
     grads = (*grads, *(None,) * (len(inputs) - len(grads)))
     others.setdefault("numbers", len(inputs) - 1)
-    return Elementwise(name, inputs=inputs, forward=forward, grads=grads, kinds=kinds, cost=cost, method=False, function="nn", inplace=False,
+    return Elementwise(name, inputs=inputs, forward=forward, grads=grads, kinds=kinds, kernel=kernel or "", cost=cost, method=False, function="nn", inplace=False,
                        check=floats_only(kernel or f"{name}_cpu") if "I" not in kinds else None, **others)
 
 
@@ -43,7 +43,7 @@ activation("hardtanh", "where(x < y, y, where(x > z, z, x))", "where((x > y) & (
 activation("threshold", "where(x <= y, z, x)", "where(x <= y, 0.0, g)", inputs=XYZ, kinds="FI", forward_int="where(x <= y, z, x)", cost=6,
            domain=((-3, 3), (-1, 1), (-1, 1)))
 activation("hardshrink", "where((x >= -y) & (x <= y), 0.0, x)", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6, domain=((-3, 3), (0.2, 1)))
-activation("softshrink", "where(x > y, x - y, where(x < -y, x + y, x * 0.0))", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6,
+activation("softshrink", "where(x > y, x - y, where(x < -y, x + y, x * 0.0))", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6, kernel="softshrink_check",
            domain=((-3, 3), (0.2, 1)))
 activation("prelu_kernel", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", "where(x > 0, 0.0, g * x)", inputs=XY, numbers=0, cost=6)
 

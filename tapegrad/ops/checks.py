@@ -70,6 +70,11 @@ def parts(op, operands):
         raise RuntimeError(f"Expected object of scalar type {first.scalar_name} but got scalar type {second.scalar_name} for second argument")
 
 
+def no_kernel(name: str, d) -> NotImplementedError:
+    """The error for a dtype that the kernel of that name (torch's) has no code for."""
+    return NotImplementedError(f'"{name}" not implemented for \'{d.scalar_name}\'')
+
+
 def floats_only(kernel: str):
     """The refusal of an op that has floating-point kernels only; `kernel` is the name that torch's message gives."""
 

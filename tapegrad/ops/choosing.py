@@ -138,7 +138,16 @@ def clamp(input, min=None, max=None, *, out=None):
         return dispatch.call(BY_NAME["clamp_max"], input, max, out=out)
     if max is None:
         return dispatch.call(BY_NAME["clamp_min"], input, min, out=out)
+    refuse_bools(input, min, max)
     return dispatch.call(BY_NAME["clamp_both"], input, min, max, out=out)
+
+
+def refuse_bools(*operands) -> None:
+    """Between two limits there is no kernel for bools."""
+    from tapegrad.dispatch import result_dtype
+
+    if result_dtype(operands) is dtypes.bool_:
+        raise checks.no_kernel("clamp_cpu", dtypes.bool_)
 
 
 @method(aliases=("clip_",))
@@ -154,4 +163,5 @@ def clamp_(self, min=None, max=None):
         return dispatch.call_inplace(BY_NAME["clamp_max"], self, max)
     if max is None:
         return dispatch.call_inplace(BY_NAME["clamp_min"], self, min)
+    refuse_bools(self, min, max)
     return dispatch.call_inplace(BY_NAME["clamp_both"], self, min, max)

@@ -13,7 +13,7 @@ from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
 from tapegrad.ops import lapack
 from tapegrad.ops import plan as plans
-from tapegrad.ops.matrix_checks import check_info, column_major, floating, matrix, square, values, with_out
+from tapegrad.ops.matrix_checks import check_info, column_major, floating, matrix, square, values, with_kernel, with_out
 from tapegrad.ops.outputs import return_type
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
@@ -103,9 +103,7 @@ LuUnpackResult = return_type("lu_unpack", "P", "L", "U")
 def check_lu(name, A):
     if A.ndim < 2:
         raise RuntimeError(f"{name}: Expected tensor with 2 or more dimensions. Got size: {list(A.shape)} instead")
-    if A.dtype.category <= dtypes.INTEGER:
-        raise NotImplementedError(f"\"lu_cpu\" not implemented for '{A.dtype.scalar_name}'")
-    return A
+    return with_kernel("lu_cpu", A)
 
 
 def factored(A, pivot):
@@ -268,7 +266,7 @@ def cholesky_legacy(input, upper=False):
     )
     if input.ndim < 2:
         raise RuntimeError("cholesky: The input tensor input must have at least 2 dimensions.")
-    square("cholesky", input)
+    with_kernel("cholesky_cpu", square("cholesky", input))
     return factor_positive("cholesky", input, upper, True, "CholeskyBackward0").L
 
 

@@ -53,7 +53,7 @@ class PointwiseLoss:
     def __init__(self, name, graph_name, forward, grads, numbers=0, kernel=None, domain=(), doc=""):
         inputs = ("x", "y", "z")[: 2 + numbers]
         self.elementwise = Elementwise(name, graph_name, doc, inputs=inputs, forward=forward, grads=(*grads, *(None,) * numbers), numbers=numbers,
-                                       method=False, function="nn", inplace=False, check=floats_only(kernel or f"{name}_cpu"), cost=20,
+                                       method=False, function="nn", inplace=False, check=floats_only(kernel or f"{name}_cpu"), kernel=kernel or "", cost=20,
                                        domain=domain, parameters=("input", "target", "beta")[: 2 + numbers])
         self.reduced = Structural(name + "_reduced", graph_name, doc, derivative=self.derivative)
 

@@ -10,6 +10,7 @@ from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.least_squares import tolerances
 from tapegrad.ops.matrix_checks import broadcast_batches, floating, matrix, square, values, with_out
 from tapegrad.ops.norms import vector_norm
@@ -18,7 +19,7 @@ from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.solves import inv, solve
 from tapegrad.ops.spectra import eigvalsh, svdvals
-from tapegrad.ops.transformable import transformable
+from tapegrad.ops.transformable import look_at, transformable
 from tapegrad.ops.views import wrap_dim
 
 INF = float("inf")
@@ -82,8 +83,9 @@ def norm_legacy(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
         if p == "nuc":
             return matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim, dtype=dtype, out=out)
         if p != "fro":
-            raise RuntimeError(f"only valid string values are 'fro' and 'nuc', found {p}")
+            raise RuntimeError(f"linalg.matrix_norm: Order {p} not supported.")
         p = 2
+    look_at("linalg.vector_norm", input, 2 if p is None else p, dim, keepdim, dtype=dtype)
     return vector_norm(input, 2 if p is None else p, dim, keepdim, dtype=dtype, out=out)
 
 
@@ -338,6 +340,8 @@ def trace(input):
     """The sum of the diagonal of a matrix."""
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
+    if input.dtype is dtypes.bool_:
+        raise no_kernel("trace", input.dtype)
     d = input.dtype if input.dtype.category > dtypes.INTEGER else dtypes.int64
     array = input.detach()._values()  # in a dtype that NumPy has
     result = creation.from_array(np.asarray(np.trace(array, dtype=array.dtype if d.foreign else d.numpy)), d)

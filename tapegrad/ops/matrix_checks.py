@@ -10,6 +10,7 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.transformable import transformable
 from tapegrad.overriding import handle, met
 
@@ -44,7 +45,7 @@ def matrix(name, x, who="A"):
 
     tensor_argument(name, x, 1, who)
     if x.ndim < 2:
-        raise RuntimeError(f"{name}: The input tensor {who} must have at least 2 dimensions.")
+        raise RuntimeError(f"{name}: {'The input tensor ' if who in ('A', 'B') else ''}{who} must have at least 2 dimensions.")
     return x
 
 
@@ -55,10 +56,24 @@ def square(name, x, who="A"):
     return x
 
 
+# Functions that leave it to the kernel of that name to refuse half precision.
+KERNELS = {"linalg.cholesky": "cholesky_cpu", "linalg.det": "lu_cpu", "linalg.qr": "geqrf_cpu", "linalg.solve": "lu_cpu", "linalg.svd": "linalg_svd_cpu",
+           "torch.linalg.ldl_factor_ex": "ldl_factor_kernel_cpu"}  # fmt: skip
+
+
+def with_kernel(kernel, x):
+    """Refuse what LAPACK has no routine for as torch's kernel of that name does."""
+    if x.dtype.numpy.char not in "fdFD" or x.dtype.foreign:
+        raise no_kernel(kernel, x.dtype)
+    return x
+
+
 def floating(name, x):
     if not (x.dtype.is_floating_point or x.dtype.is_complex):
         raise RuntimeError(f"{name}: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
     if x.dtype.numpy.char not in "fdFD":
+        if name in KERNELS:
+            raise no_kernel(KERNELS[name], x.dtype)
         raise RuntimeError(f"{name}: Low precision dtypes not supported. Got {x.dtype.scalar_name}")
     return x
 

@@ -8,6 +8,7 @@ from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.choosing import dynamic_shape
 from tapegrad.ops.extrema import pick_along
 from tapegrad.ops.outputs import into, return_type, store
@@ -83,7 +84,7 @@ def middle(array, dim, ignore_nan):
 def median_of(name, result, input, dim, keepdim, ignore_nan, out):
     tensor_argument(name, input)
     if not (input.dtype.is_floating_point or input.dtype.category == dtypes.INTEGER):
-        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel("median_cpu", input.dtype)
     graph_name = name.capitalize()
     array = input.detach()._values()
     if dim is None:
@@ -223,7 +224,7 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
         look_at("_unique2", input, sorted=sorted, return_inverse=return_inverse, return_counts=return_counts)
     else:
         look_at("unique_dim", input, dim, sorted=sorted, return_inverse=return_inverse, return_counts=return_counts)
-    array = input.detach()._values()
+    array = real_values(input)
     if dim is not None:
         dim = wrap_dim(dim, input.ndim)
         if 0 in array.shape and array.shape[dim]:
@@ -234,6 +235,12 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
         values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim)
     inverse = inverse.reshape(array.shape if dim is None else -1)
     return outcome(input, values, inverse, counts, return_inverse, return_counts)
+
+
+def real_values(input):
+    if input.dtype.is_complex:
+        raise no_kernel("unique", input.dtype)
+    return input.detach()._values()
 
 
 def outcome(input, values, inverse, counts, return_inverse, return_counts):
@@ -248,7 +255,7 @@ def outcome(input, values, inverse, counts, return_inverse, return_counts):
 @function(method=True, batch=dynamic_shape("unique_consecutive"))
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
     """The elements (slices of `dim`) that differ from the one before."""
-    array = input.detach()._values()
+    array = real_values(input)
     if dim is not None:
         dim = wrap_dim(dim, input.ndim)
     length = array.size if dim is None else array.shape[dim]
@@ -289,6 +296,8 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value tensor "
             f"must match, but we got boundaries tensor {list(keys.shape)} and input value tensor {list(values.shape)}"
         )
+    if sorted_sequence.dtype.is_complex or sorted_sequence.dtype is dtypes.bool_:
+        raise no_kernel("searchsorted_out_cpu", sorted_sequence.dtype)
     if sorter is not None:
         if tuple(sorter.shape) != keys.shape:
             raise RuntimeError(

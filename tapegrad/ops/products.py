@@ -10,6 +10,7 @@ from tapegrad import creation, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.linear import matmul, out_of
 from tapegrad.ops.outputs import return_type, store
 from tapegrad.ops.public import METHODS, function, method
@@ -69,6 +70,7 @@ def conj(x):
 @function(method=True)
 def addmv(input, mat, vec, *, beta=1, alpha=1, out=None):
     """beta * input + alpha * (mat @ vec)."""
+    mat.size(0)
     if mat.ndim != 2 or vec.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got {input.ndim}, {mat.ndim}, {vec.ndim}")
     m, n = mat.shape
@@ -84,7 +86,10 @@ def baddbmm_op(node, g):
     return added_back(node, g, lambda g: g.bmm(y.mH), lambda g: x.mH.bmm(g))
 
 
-def check_batches(batch1, batch2):
+def check_batches(batch1, batch2, dims=(0, 1)):
+    for d in dims:  # before all else, as torch finds the shape that the input is expanded to
+        batch1.size(d)
+    batch2.size(2)
     if batch1.ndim != 3:
         raise RuntimeError("batch1 must be a 3D tensor")
     if batch2.ndim != 3:
@@ -113,7 +118,7 @@ def addbmm_op(node, g):
 @function(method=True)
 def addbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
     """beta * input + alpha * the sum of batch1 @ batch2 over the batch."""
-    _, m, n = check_batches(batch1, batch2)
+    _, m, n = check_batches(batch1, batch2, (1,))
     return added(addbmm_op, "addbmm", input, batch1, batch2, lambda x, y: x.bmm(y).sum(0).to(x.dtype), (m, n), beta, alpha, out)
 
 
@@ -331,6 +336,8 @@ def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
         raise RuntimeError("cdist only supports non-negative p values")
     if compute_mode not in ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist"):
         raise ValueError(f"{compute_mode} is not a valid value for compute_mode")
+    if x1.dtype.reduced and x1.dtype is x2.dtype:
+        raise no_kernel("cdist", x1.dtype)
     return vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
 
 

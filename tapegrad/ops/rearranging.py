@@ -13,6 +13,7 @@ from tapegrad.formats import contiguous_format
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops import strided  # noqa: F401 (registers views that are copied below)
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.diagonals import diag_embed
 from tapegrad.ops.joining import cat, meshgrid, sequence, stack
 from tapegrad.ops.outputs import store
@@ -160,9 +161,12 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     """Every element (slice of `dim`) repeated, all as often or each as `repeats` says; of one tensor of counts, the index that does it."""
     if repeats is None:
         input, repeats = None, input
-    counts = repeats.numpy() if hasattr(repeats, "_slot") else np.asarray(repeats)
     if hasattr(repeats, "_slot") and repeats.dtype not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError("repeats has to be Long or Int tensor")
+        if input is None and repeats.ndim == 1:
+            raise no_kernel("repeat_interleave_cpu", repeats.dtype)
+        if input is not None:
+            raise RuntimeError("repeats has to be Long or Int tensor")
+    counts = repeats.detach()._values() if hasattr(repeats, "_slot") else np.asarray(repeats)
     if counts.ndim > 1 or input is None and counts.ndim != 1:
         raise RuntimeError("repeat_interleave only accept 1D vector as repeat" if input is None else "repeats must be 0-dim or 1-dim tensor")
     if counts.size and counts.min() < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.ops import lapack
-from tapegrad.ops.matrix_checks import column_major, floating, matrix, values, with_out
+from tapegrad.ops.matrix_checks import column_major, matrix, values, with_kernel, with_out
 from tapegrad.ops.outputs import return_type
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
@@ -19,7 +19,7 @@ def geqrf(input):
     """(a, tau): R on and above the diagonal, Householder vectors below it with their factors; not differentiable."""
     from tapegrad import modes
 
-    floating("geqrf", matrix("torch.geqrf", input, "input"))
+    with_kernel("geqrf_cpu", matrix("torch.geqrf", input, "input"))
     if input.requires_grad and modes.is_grad_enabled():
         raise NotImplementedError("the derivative for 'geqrf' is not implemented.")
     packed, tau = lapack.geqrf(values(input))

@@ -12,7 +12,18 @@ from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
 from tapegrad.ops import lapack
 from tapegrad.ops import plan as plans
-from tapegrad.ops.matrix_checks import broadcast_batches, check_info, column_major, floating, matrix, same_dtype, square, values, with_out
+from tapegrad.ops.matrix_checks import (
+    broadcast_batches,
+    check_info,
+    column_major,
+    floating,
+    matrix,
+    same_dtype,
+    square,
+    values,
+    with_kernel,
+    with_out,
+)
 from tapegrad.ops.outputs import return_type
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
@@ -211,6 +222,7 @@ def triangular_solve(b, A, upper=True, transpose=False, unitriangular=False):
         raise RuntimeError(
             f"torch.triangular_solve: Expected {name} to have at least 2 dimensions, but it has {which.ndim} dimensions instead"
         )
+    with_kernel("triangular_solve_cpu", A)
     coefficient = A.mT if transpose else A
     x = solve_triangular(coefficient, b, upper=upper != transpose, unitriangular=unitriangular)
     return TriangularSolveResult(x, A.expand(*x.shape[:-2], *A.shape[-2:]).clone())
@@ -293,7 +305,9 @@ def cholesky_solve(B, L, upper=False):
             f"Incompatible matrix sizes for cholesky_solve: each A matrix is {L.shape[-1]} by {L.shape[-1]} but each b matrix is "
             f"{B.shape[-2]} by {B.shape[-1]}"
         )
-    L, B = broadcast_batches(L, B)
+    if L.dtype is not B.dtype:
+        raise RuntimeError(f"Expected b and A to have the same dtype, but found b of type {B.dtype.scalar_name} and A of type {L.dtype.scalar_name} instead.")
+    L, B = broadcast_batches(L, with_kernel("cholesky_solve_cpu", B))
     lower, b = values(L), values(B)
     lower = lower.swapaxes(-1, -2).conj() if upper else lower
     x = lapack.triangular(lower.swapaxes(-1, -2).conj(), lapack.triangular(lower, b, False, True, False), True, True, False)
@@ -319,7 +333,7 @@ def cholesky_inverse_op(node, g):
 @with_out
 def cholesky_inverse(L, upper=False):
     """The inverse of L L^H, or of L^H L with `upper`."""
-    square("cholesky_inverse", L)
+    with_kernel("cholesky_inverse_out_cpu", square("cholesky_inverse", L))
     lower = values(L)
     lower = lower.swapaxes(-1, -2).conj() if upper else lower
     unit = np.broadcast_to(np.eye(L.shape[-1], dtype=lower.dtype), lower.shape)

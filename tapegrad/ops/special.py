@@ -16,6 +16,7 @@ from tapegrad import creation, dispatch, dtypes, writing
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, made_public
 from tapegrad.ops.registry import Structural
 from tapegrad.ops.transformable import transformable
@@ -99,6 +100,14 @@ def kernel(value):
     return getattr(scipy.special, value)
 
 
+# Names of kernels in refusals of a dtype, where they are not <name>_cpu; ops whose kernels have no half precision.
+KERNELS = {"digamma": "digamma", "erfinv": "erfinv_vml_cpu", "i0": "i0_vml_cpu", "lgamma": "lgamma_vml_cpu", "ndtr": "erf_vml_cpu", "polygamma": "polygamma"}
+NOT_REDUCED = (
+    "airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 erfcx log_ndtr modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 ndtri "
+    "scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0 zeta"
+).split()
+
+
 def call(op: Special, *values, number=None, out=None):
     """The op on tensors and numbers, promoted as elementwise ops are; `number` is its parameter."""
     from tapegrad.geometry import broadcast_shapes
@@ -109,10 +118,10 @@ def call(op: Special, *values, number=None, out=None):
     d = dispatch.result_dtype(values)
     if op.kinds == "F" and op.promotes and d.category < dtypes.FLOAT:
         d = dtypes.default_dtype()
-    if d.kind not in op.kinds:
-        raise NotImplementedError(f"\"{op.name}_cpu\" not implemented for '{d.scalar_name}'")
+    shape = broadcast_shapes(*(() if isinstance(v, dispatch.NUMBERS) else tuple(v.shape) for v in values))
+    if d.kind not in op.kinds or d.reduced and op.name in NOT_REDUCED:
+        raise no_kernel(KERNELS.get(op.name, op.name + "_cpu"), d)
     tensors = [dispatch.number_slot(v, d) if isinstance(v, dispatch.NUMBERS) else dispatch.convert(v, d) for v in values]
-    shape = broadcast_shapes(*(tuple(t.shape) for t in tensors))
     tensors = [t if tuple(t.shape) == shape else t.expand(shape) for t in tensors]
     result = run_row(op, tensors, number, d)
     if out is not None and d.is_floating_point:

@@ -11,6 +11,7 @@ from tapegrad import creation, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.choosing import where
 from tapegrad.ops.extrema import extremum
 from tapegrad.ops.norms import vector_norm
@@ -106,6 +107,8 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
 
     if dim is None and not input.numel():
         raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
+    if input.dtype.is_complex:
+        raise no_kernel("aminmax_cpu", input.dtype)
     dims = dims_of(dim, input.ndim)
     with modes.no_grad():
         x = input.detach()
@@ -239,7 +242,9 @@ def edges_of(name, array, low, high):
 def histc(input, bins=100, min=0, max=0, *, out=None):
     """How many elements fall into each of `bins` equal bins from min to max (those of the data if both are 0)."""
     if bins <= 0:
-        raise RuntimeError("torch.histc(): bins must be > 0")
+        raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
+    if not input.dtype.is_floating_point or input.dtype.reduced:
+        raise no_kernel("aminmax_cpu" if input.dtype.is_complex else "linspace_cpu" if input.dtype is dtypes.bool_ else "histogram_cpu", input.dtype)
     array = input.detach()._values().reshape(-1)
     low, high = edges_of("torch.histc", array, min, max)
     counts, _ = np.histogram(array[np.isfinite(array)] if array.dtype.kind == "f" else array, bins, (low, high))

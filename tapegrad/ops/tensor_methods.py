@@ -13,6 +13,7 @@ from tapegrad.creation.data import COPY_CONSTRUCTED
 from tapegrad.engine import layout
 from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.reductions import widened
@@ -217,6 +218,7 @@ def new_samples(level, f, self, *size, **named):
 
 def _new(name, make):
     def run(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
+        creation.refuse_pinned(pin_memory)
         return make(self, named.get("size", size), dtype or self.dtype, requires_grad)
 
     run.__name__ = run.__qualname__ = name
@@ -319,6 +321,8 @@ def round(input, *, decimals=0, out=None):
     from tapegrad import dispatch
     from tapegrad.ops.registry import BY_NAME
 
+    if input.dtype is dtypes.bool_:
+        raise no_kernel("round_vml_cpu", input.dtype)
     if decimals == 0:
         return dispatch.call(BY_NAME["round"], input, out=out)
     scale = 10.0**abs(decimals)
@@ -336,6 +340,8 @@ def round_(self, *, decimals=0):
 @function(method=True)
 def addcmul(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 * tensor2."""
+    if all(x.dtype is dtypes.bool_ for x in (input, tensor1, tensor2)):
+        raise no_kernel("addcmul_cpu_out", dtypes.bool_)
     term = tensor1 * tensor2
     return into(out, input + (term * value if value != 1 else term), "addcmul")
 

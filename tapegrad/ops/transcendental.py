@@ -52,7 +52,7 @@ Elementwise("copysign", inputs=XY, scalars="y", forward="copysign(x, y)", cost=8
             grads=("where(x == 0, 0.0, g * (out / x))", "0"))
 Elementwise("softplus_scaled", graph_name="Softplus", inputs=XYZ, function=False, method=False, inplace=False, cost=30,
             forward="where(x * y > z, x, softplus(x * y) / y)",
-            grads=("where(x * y > z, g, g * sigmoid(x * y))", None, None), domain=((-3, 3), (1, 2), (20, 20)), numbers=2, check=floats_only("softplus_cpu"))
+            grads=("where(x * y > z, g, g * sigmoid(x * y))", None, None), domain=((-3, 3), (1, 2), (20, 20)), numbers=2, check=floats_only("softplus_cpu"), kernel="softplus_cpu")
 Elementwise("logit", forward="log(x / (1 - x))", grads=("where((x < 0) | (x > 1), nan, g / (x * (1 - x)))",), domain=((0.1, 0.9),), cost=20,
             function=False, method=False)
 Elementwise("sinc", forward="where(x == 0, 1.0, sin(pi * x) / (pi * x))", cost=30, aliases=("special.sinc",),

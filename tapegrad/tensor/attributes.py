@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 from tapegrad import core, formats, geometry
 from tapegrad.cautions import warn_once
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
@@ -35,10 +37,12 @@ def read_only(name: str, get) -> property:
 
 
 def close(owner: type) -> None:
-    """Make the attributes of a part of Tensor that have no setter read-only."""
+    """Make the attributes of a part of Tensor that have no setter read-only, and its methods Tensor's by name."""
     for name, value in list(vars(owner).items()):
         if isinstance(value, property) and value.fset is None:
             setattr(owner, name, read_only(name, value.fget))
+        elif isinstance(value, types.FunctionType):
+            value.__qualname__ = f"Tensor.{value.__name__}"  # as Python's errors have it
 
 
 def _constant(name: str, value) -> property:

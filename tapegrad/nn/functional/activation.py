@@ -12,6 +12,7 @@ from tapegrad import dispatch, dtypes, modes
 from tapegrad.install import NN
 from tapegrad.ops import chains, joining, tensor_methods
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.registry import BY_NAME, structural
 from tapegrad.ops.transformable import checked, look_at, transformable
@@ -259,7 +260,7 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     randomness.refuse("rrelu")
     d = tensor_argument("rrelu", input).dtype
     if not d.is_floating_point or training and d is dtypes.float16:
-        raise NotImplementedError(f'"rrelu_with_noise_out_cpu" not implemented for \'{input.dtype.scalar_name}\'')
+        raise no_kernel("rrelu_with_noise_out_cpu" if training else "leaky_relu_cpu", d)
     return writing.by_function(run)(input) if inplace else run(input)
 
 

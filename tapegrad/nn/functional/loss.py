@@ -36,7 +36,7 @@ def reduced(loss, reduction):
 
 
 def check_sizes(input, target) -> None:
-    if target.shape != input.shape:
+    if target.size() != input.size():
         chains.leave()
         warnings.warn(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to incorrect results due "
@@ -45,7 +45,7 @@ def check_sizes(input, target) -> None:
 
 
 def weighted(errors, input, weight, reduction, divisor=None):
-    if weight.shape != input.shape:
+    if weight.size() != input.size():
         raise ValueError("Weights and input must have the same size.")
     total = errors * weight
     if reduction == "mean":
@@ -55,7 +55,7 @@ def weighted(errors, input, weight, reduction, divisor=None):
 
 # --- regression -----------------------------------------------------------------------------------------------------
 def broadcast(input, target):
-    if input.shape == target.shape:
+    if input.size() == target.size():
         return input, target
     shape = geometry.broadcast_shapes(tuple(input.shape), tuple(target.shape))
     return input.expand(shape), target.expand(shape)
@@ -172,7 +172,7 @@ def _weighted_bce(input, target, weight, *, reduction):
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """-(target log(input) + (1 - target) log(1 - input)), reduced; input in [0, 1]."""
     reduction = chosen_reduction(size_average, reduce, reduction)
-    if target.shape != input.shape:
+    if target.size() != input.size():
         raise ValueError(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they have the same "
             "size."
@@ -199,7 +199,7 @@ def _weighted_bce_with_logits(input, target, weight, pos_weight, *, reduction):
 def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
     """Binary cross entropy of sigmoid(input), computed without overflow; pos_weight weighs the positive targets."""
     reduction = chosen_reduction(size_average, reduce, reduction)
-    if target.shape != input.shape:
+    if target.size() != input.size():
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
     look_at("binary_cross_entropy_with_logits", input, target, weight, pos_weight, 1)
     if weight is None and pos_weight is None:
@@ -251,7 +251,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     dim = 0 if input.dim() == 1 else 1
-    if input.shape == target.shape:
+    if input.size() == target.size():
         if not target.dtype.is_floating_point:
             raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype.scalar_name}")
         if ignore_index >= 0:
@@ -309,12 +309,14 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
             f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: {input2.shape}, "
             f"target: {target.shape} "
         )
+    look_at("margin_ranking_loss", input1, input2, target, margin, 1)
     return reduced((-target * (input1 - input2) + margin).clamp_min(0), reduction)
 
 
 def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """input where target is 1, max(0, margin - input) where it is -1, reduced."""
     reduction = chosen_reduction(size_average, reduce, reduction)
+    look_at("hinge_embedding_loss", input, target, margin, 1)
     zero = creation.zeros_like(input).detach()
     apart, near = where(target != 1, (margin - input).clamp_min(0), zero), where(target != -1, input, zero)
     return reduced(apart + near, reduction)
@@ -322,7 +324,9 @@ def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=No
 
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target input)), reduced."""
-    return losses.soft_margin_loss(*broadcast(input, target), chosen_reduction(size_average, reduce, reduction))
+    reduction = chosen_reduction(size_average, reduce, reduction)
+    look_at("soft_margin_loss", input, target, 1)
+    return losses.soft_margin_loss(*broadcast(input, target), reduction)
 
 
 def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
@@ -340,6 +344,7 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cos(input1, input2) where target is 1, max(0, cos - margin) where it is -1, reduced."""
     reduction = chosen_reduction(size_average, reduce, reduction)
+    look_at("cosine_embedding_loss", input1, input2, target, margin, 1)
     if target.dim() not in (0, 1):
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     if target.dim() == 1:
@@ -357,6 +362,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
 
 def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"):
     """max(0, |anchor - positive|_p - |anchor - negative|_p + margin), reduced."""
+    look_at("triplet_margin_loss", anchor, positive, negative, margin, p, eps, swap, 1)
     reduction = chosen_reduction(size_average, reduce, reduction)
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
@@ -400,6 +406,7 @@ def _multi_margin(input, weight, *, target, p, margin, reduction):
 
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
     """sum_j max(0, margin - input[target] + input[j])^p / C over the other classes j, reduced."""
+    look_at("multi_margin_loss", input, target, p, margin, weight, 1)
     reduction = chosen_reduction(size_average, reduce, reduction)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
@@ -427,9 +434,10 @@ def _multilabel_margin(input, *, target, reduction):
 
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """sum of max(0, 1 - (input[j] - input[i])) / C over labels j and other classes i, reduced; a row of `target` lists labels up to -1."""
+    look_at("multilabel_margin_loss", input, target, 1)
     reduction = chosen_reduction(size_average, reduce, reduction)
     if input.dim() > 2 or input.dim() and not input.shape[-1]:
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
-    if target.shape != input.shape and not (input.numel() == target.numel() == 1):
+    if target.size() != input.size() and not (input.numel() == target.numel() == 1):
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
     return _multilabel_margin(input, target=target, reduction=reduction)

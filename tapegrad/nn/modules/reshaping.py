@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tapegrad.nn import functional as F
 from tapegrad.nn.modules.module import Module
 
@@ -13,7 +15,7 @@ class _Pad(Module):
 
     def __init__(self, padding):
         super().__init__()
-        self.padding = (padding,) * (2 * self.dims) if isinstance(padding, int) else tuple(padding)
+        self.padding = tuple(padding) if isinstance(padding, Iterable) else (padding,) * (2 * self.dims)
 
     def forward(self, input):
         """The input with elements around it."""
