@@ -24,7 +24,7 @@ LAYERS = [
     "planned special transforms",
     "_C backends func install linalg overrides random",
     "random_tensors",
-    "nn",
+    "nn utils.data",
     "optim",
     "tapegrad demo return_types __main__",
 ]
