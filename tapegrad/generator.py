@@ -8,13 +8,14 @@ TensorFactories.cpp, release 2.13.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import os
 
 import numpy as np
 
-from tapegrad import samples
+from tapegrad import rejection, samples
 
 DEFAULT_SEED = 67280421310721
 
@@ -249,6 +250,23 @@ class Generator:
 
     def poisson(self, rates: np.ndarray) -> np.ndarray:
         """A draw for each rate (float64); they take from the stream one after the other."""
+        with self._one_by_one() as (uniform, _):
+            return np.array([samples.poisson(rate, uniform) for rate in rates.tolist()], np.float64)
+
+    def gamma(self, shapes: np.ndarray) -> np.ndarray:
+        """A standard gamma draw, in float64, for each shape (float32 or float64)."""
+        with self._one_by_one() as (uniform, normal):
+            return np.array([rejection.gamma(alpha, uniform, normal) for alpha in scalars(shapes)], np.float64)
+
+    def binomial(self, counts: np.ndarray, p: np.ndarray) -> np.ndarray:
+        """A draw for each count and probability, arrays of one size and dtype."""
+        with self._one_by_one() as (uniform, _):
+            drawn = [rejection.binomial(count, q, uniform) for count, q in zip(scalars(counts), scalars(p), strict=True)]
+            return np.array(drawn, counts.dtype)
+
+    @contextlib.contextmanager
+    def _one_by_one(self):
+        """Functions that draw one uniform and one standard normal, in float64; the stream goes on after what they have used."""
         start, used = self._bits.state, 0
 
         def uniforms():
@@ -259,10 +277,20 @@ class Generator:
                     yield u
 
         uniform = uniforms().__next__
-        counts = [samples.poisson(rate, uniform) for rate in rates.tolist()]
-        self._bits.state = start
-        self._raw(2 * used)
-        return np.array(counts, np.float64)
+
+        def normal() -> float:
+            value, self._next_normal = self._next_normal, None
+            if value is None:
+                theta = 2.0 * math.pi * uniform()
+                radius = math.sqrt(-2.0 * math.log1p(-uniform()))
+                value, self._next_normal = radius * math.cos(theta), radius * math.sin(theta)
+            return value
+
+        try:
+            yield uniform, normal
+        finally:
+            self._bits.state = start
+            self._raw(2 * used)
 
     def randint(self, n: int, low: int, high: int | None, dtype=np.int64) -> np.ndarray:
         """Integers of [low, high); without `high`, up to the greatest of the dtype (of a float: the last exact integer)."""
@@ -354,3 +382,8 @@ class Generator:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 chosen = samples.largest(rows / self.exponential(rows.size, rows.dtype).reshape(rows.shape), num_samples)
         return chosen.reshape(weights.shape[:-1] + (num_samples,))
+
+
+def scalars(array: np.ndarray):
+    """The elements as scalars of their own precision: Python's float is the faster float64."""
+    return array.tolist() if array.dtype == np.float64 else list(array)

@@ -10,7 +10,7 @@ import tapegrad
 ROOT = Path(tapegrad.__file__).parent
 # From the ground up.  A unit (a folder, a file, or one of the files of `ops` that others build on) imports at its top only what is below it.
 LAYERS = [
-    "cautions determinism device locks dtypes maths overriding printing restricted samples ops.registry",
+    "cautions determinism device locks dtypes maths overriding printing rejection restricted samples ops.registry",
     "engine generator limits ops.arguments ops.transformable",
     "assertions geometry kernels settings ops.checks ops.public",
     "core formats ops.formulas ops.loops",
@@ -24,7 +24,9 @@ LAYERS = [
     "planned special transforms",
     "_C backends func install linalg overrides random",
     "random_tensors",
+    "gamma_draws",
     "nn utils.data",
+    "distributions",
     "optim",
     "tapegrad demo return_types __main__",
 ]

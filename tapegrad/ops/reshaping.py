@@ -318,7 +318,7 @@ def broadcast_tensors(*tensors):
     tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
     tensors = sequence("broadcast_tensors", tensors)
     shape = geometry.broadcast_shapes(*(tuple(x.shape) for x in tensors))
-    return tuple(x.expand(shape) for x in tensors)
+    return tuple(x if tuple(x.shape) == tuple(shape) else x.expand(shape) for x in tensors)
 
 
 @function()

@@ -109,7 +109,7 @@ def run(make_fetcher, dataset, tasks, results, base_seed, init_fn, worker_id, nu
     np.random.seed(numpy_seed(base_seed, worker_id))
     _here = WorkerInfo(worker_id, num_workers, seed, dataset)
     where = f"in DataLoader worker process {worker_id}"
-    failure = fetcher = None
+    failure, fetcher = None, None
     try:
         if init_fn is not None:
             init_fn(worker_id)
@@ -128,7 +128,7 @@ def run(make_fetcher, dataset, tasks, results, base_seed, init_fn, worker_id, nu
             results.put((worker_id, task))
             continue
         number, indices = task
-        if failure is not None:
+        if fetcher is None:
             results.put((number, failure))
             continue
         try:

@@ -1,0 +1,21 @@
+"""The chi-squared distribution."""
+
+from __future__ import annotations
+
+from tapegrad.distributions import constraints
+from tapegrad.distributions.gamma import Gamma
+
+
+class Chi2(Gamma):
+    """The sum of squares of `df` standard normal variables."""
+
+    arg_constraints = {"df": constraints.positive}
+    _parts = Gamma._parts
+
+    def __init__(self, df, validate_args=None):
+        super().__init__(0.5 * df, 0.5, validate_args=validate_args)
+
+    @property
+    def df(self):
+        """The degrees of freedom."""
+        return self.concentration * 2

@@ -1,0 +1,110 @@
+"""The multivariate normal distribution."""
+
+from __future__ import annotations
+
+import math
+
+import tapegrad as tg
+from tapegrad.distributions import constraints
+from tapegrad.distributions.distribution import Distribution
+from tapegrad.distributions.utils import lazy_property, standard_normal
+
+
+def batch_mv(matrix, vector):
+    """Matrix times vector, batched."""
+    return tg.matmul(matrix, vector.unsqueeze(-1)).squeeze(-1)
+
+
+def batch_mahalanobis(tril, x):
+    """x^T (L L^T)^-1 x for lower triangular L, batched; L is broadcast to x."""
+    if tril.dim() == 2:  # one matrix: all vectors are columns of one right-hand side
+        columns = x.reshape(-1, x.size(-1)).mT
+        return tg.linalg.solve_triangular(tril, columns, upper=False).pow(2).sum(-2).reshape(x.shape[:-1])
+    return tg.linalg.solve_triangular(tril, x.unsqueeze(-1), upper=False).squeeze(-1).pow(2).sum(-1)
+
+
+def half_log_det(tril):
+    """The sum of the logarithms of the diagonal."""
+    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def precision_to_scale_tril(P):
+    """The Cholesky factor of P^-1."""
+    reversed_factor = tg.linalg.cholesky(tg.flip(P, (-2, -1)))
+    inverse = tg.flip(reversed_factor, (-2, -1)).mT
+    return tg.linalg.solve_triangular(inverse, tg.eye(P.shape[-1], dtype=P.dtype), upper=False)
+
+
+class MultivariateNormal(Distribution):
+    """Normal vectors with mean `loc` (..., n) and covariance (..., n, n), given as itself, its inverse, or its lower Cholesky factor.
+
+    The factor is the cheapest, as it is what the others are turned into.
+    """
+
+    arg_constraints = {
+        "loc": constraints.real_vector, "covariance_matrix": constraints.positive_definite, "precision_matrix": constraints.positive_definite,
+        "scale_tril": constraints.lower_cholesky,
+    }  # fmt: skip
+    support = constraints.real_vector
+    has_rsample = True
+    _parts = ("loc", "covariance_matrix", "precision_matrix", "scale_tril")
+    _kept = ("_unbroadcasted_scale_tril",)
+
+    def __init__(self, loc, covariance_matrix=None, precision_matrix=None, scale_tril=None, validate_args=None):
+        if loc.dim() < 1:
+            raise ValueError("loc must be at least one-dimensional.")
+        matrices = {"scale_tril": scale_tril, "covariance_matrix": covariance_matrix, "precision_matrix": precision_matrix}
+        given = [(name, matrix) for name, matrix in matrices.items() if matrix is not None]
+        if len(given) != 1:
+            raise ValueError("Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified.")
+        ((name, matrix),) = given
+        if matrix.dim() < 2:
+            raise ValueError(
+                f"{name}{' matrix' if name == 'scale_tril' else ''} must be at least two-dimensional, with optional leading batch dimensions"
+            )
+        batch_shape = tg.Size(tg.broadcast_shapes(matrix.shape[:-2], loc.shape[:-1]))
+        self.__dict__[name] = matrix.expand(batch_shape + (-1, -1))
+        self.loc = loc.expand(batch_shape + (-1,))
+        super().__init__(batch_shape, self.loc.shape[-1:], validate_args=validate_args)
+        factor = {"scale_tril": lambda m: m, "covariance_matrix": tg.linalg.cholesky, "precision_matrix": precision_to_scale_tril}[name]
+        self._unbroadcasted_scale_tril = factor(matrix)
+
+    @property
+    def _matrix_shape(self):
+        return self._batch_shape + self._event_shape + self._event_shape
+
+    @lazy_property
+    def scale_tril(self):
+        return self._unbroadcasted_scale_tril.expand(self._matrix_shape)
+
+    @lazy_property
+    def covariance_matrix(self):
+        return tg.matmul(self._unbroadcasted_scale_tril, self._unbroadcasted_scale_tril.mT).expand(self._matrix_shape)
+
+    @lazy_property
+    def precision_matrix(self):
+        return tg.cholesky_inverse(self._unbroadcasted_scale_tril).expand(self._matrix_shape)
+
+    @property
+    def mean(self):
+        return self.loc
+
+    @property
+    def mode(self):
+        return self.loc
+
+    @property
+    def variance(self):
+        return self._unbroadcasted_scale_tril.pow(2).sum(-1).expand(self._batch_shape + self._event_shape)
+
+    def rsample(self, sample_shape=()):
+        return self.loc + batch_mv(self._unbroadcasted_scale_tril, standard_normal(self._extended_shape(sample_shape), self.loc))
+
+    def log_prob(self, value):
+        self._checked(value)
+        distance = batch_mahalanobis(self._unbroadcasted_scale_tril, value - self.loc)
+        return -0.5 * (self._event_shape[0] * math.log(2 * math.pi) + distance) - half_log_det(self._unbroadcasted_scale_tril)
+
+    def entropy(self):
+        entropy = 0.5 * self._event_shape[0] * (1.0 + math.log(2 * math.pi)) + half_log_det(self._unbroadcasted_scale_tril)
+        return entropy.expand(self._batch_shape) if self._batch_shape else entropy
