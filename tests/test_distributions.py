@@ -152,10 +152,9 @@ def test_divergences(first, second, monkeypatch):
     monkeypatch.setattr(D.Distribution, "_validate_args", False)
     (d, reference), (other, _) = CONTINUOUS[first], CONTINUOUS[second]
     kl = D.kl_divergence(d, other)
-    nodes, weights = np.polynomial.legendre.leggauss(2000)  # the mean of log p - log q over the quantiles of p
-    quantiles = (nodes + 1) / 2
+    quantiles = (np.arange(200_000) + 0.5) / 200_000  # the mean of log p - log q over the quantiles of p
     x = tg.tensor(reference.ppf(quantiles[:, None]), dtype=tg.float64)
-    expected = (tg.tensor(weights / 2)[:, None] * (d.log_prob(x) - other.log_prob(x))).sum(0)
+    expected = (d.log_prob(x) - other.log_prob(x)).mean(0)
     for k in range(3):
         if math.isfinite(kl[k]) and not (first == "Pareto" and B[k] < 2):  # a tail too heavy for the quadrature
             assert kl[k].item() == pytest.approx(expected[k].item(), rel=1e-2, abs=1e-3)
