@@ -255,3 +255,79 @@ def test_what_mutation_of_saved_tensors_keeps():
         assert len(context.cloned) == 1
         del z
         assert not len(context.cloned)
+
+
+# --- the edges of a node, which its hooks see -------------------------------------------------------------------------
+MATRIX = tg.tensor([[0.9, 0.1, 0.7], [0.2, 0.8, 0.3], [0.4, 0.6, 0.5]])
+ROWS = tg.tensor([[0, 1, 2]])
+EDGES = {
+    "where": (lambda x: tg.where(MATRIX > 0.5, x, MATRIX), [True, False]),
+    "gather": (lambda x: x.gather(0, ROWS), [True]),
+    "index_select": (lambda x: x.index_select(0, ROWS[0]), [True]),
+    "scatter": (lambda x: x.scatter(0, ROWS, MATRIX), [True, False]),
+    "index_add": (lambda x: MATRIX.index_add(0, ROWS[0], x), [False, True]),
+    "masked_fill": (lambda x: x.masked_fill(MATRIX > 0.5, 0), [True]),
+    "add a number": (lambda x: x + 1, [True, False]),
+    "integers": (lambda x: x * ROWS, [True, False]),
+    "lerp": (lambda x: x.lerp(MATRIX, 0.5), [True, False]),
+    "nll": (lambda x: tg.nn.functional.nll_loss(x, ROWS[0]), [True]),
+    "solve": (lambda x: tg.linalg.solve(MATRIX, x), [False, True]),
+    "cat": (lambda x: tg.cat([MATRIX, x]), [True, True]),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_posthook_sees_one_gradient_per_edge(name, create_graph):
+    make, there = EDGES[name]
+    x, seen = (tg.eye(3) + 0.25).requires_grad_(), []
+    y = make(x)
+    y.grad_fn.register_hook(lambda before, after: seen.append((before, after)))
+    tg.autograd.grad(y.sum(), x, create_graph=create_graph)
+    (before, after), *rest = seen
+    assert [g is not None for g in before] == there and len(after) == 1 and not rest
+    assert len(y.grad_fn.next_functions) == len(there)
+
+
+def test_a_posthook_sees_gradients_in_the_shape_of_the_operands():
+    x, bias, seen = tg.ones(2, 3, requires_grad=True), tg.ones(3, requires_grad=True), []
+    y = x * bias
+    y.grad_fn.register_hook(lambda before, after: seen.append([tuple(g.shape) for g in before]))
+    y.sum().backward()
+    assert seen == [[(2, 3), (3,)]] and bias.grad.tolist() == [2, 2, 2]
+
+
+def test_a_posthook_may_replace_the_gradient_of_one_edge():
+    x = tg.ones(3, 3, requires_grad=True)
+    y = tg.where(MATRIX > 0.5, x, MATRIX)
+    y.grad_fn.register_hook(lambda before, after: (before[0] * 5, None))
+    y.sum().backward()
+    assert x.grad.unique().tolist() == [0, 5]
+
+
+def test_outputs_without_a_gradient_are_none_of_the_node():
+    a = (tg.eye(3) + 0.25).requires_grad_()
+    assert len(tg.linalg.lu_factor(a)[0].grad_fn._input_metadata) == 1
+
+
+def test_a_saved_input_that_is_returned_stays_the_input():
+    class Same(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x
+
+        @staticmethod
+        def backward(ctx, g):
+            kept.append(ctx)
+            return g * ctx.saved_tensors[0]
+
+    kept: list = []
+    x = tg.full((2,), 3.0, requires_grad=True)
+    y = Same.apply(x)
+    assert y.grad_fn.saved_tensors[0] is x
+    y.sum().backward(retain_graph=True)
+    del y
+    assert kept[0].saved_tensors[0] is x
+    (g,) = tg.autograd.grad(Same.apply(x).sum(), x, create_graph=True)
+    assert tg.autograd.grad(g.sum(), x)[0].tolist() == [1, 1]

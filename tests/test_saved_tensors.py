@@ -334,3 +334,44 @@ def test_parameters_among_the_saved_values(run, expected):
     node = run(tg.rand(2, 3).requires_grad_()).grad_fn
     shown = {name.removeprefix("_saved_"): getattr(node, name) for name in dir(node) if name.startswith("_saved_")}
     assert {name: value for name, value in shown.items() if not hasattr(value, "_slot") and name not in ("self", "result")} == expected
+
+
+# --- what a second backward pass needs --------------------------------------------------------------------------------
+INDEX, PLACES, WEIGHTS = tg.tensor([1, 0]), tg.tensor([[0, 1, 2], [2, 0, 1]]), tg.tensor([[0.5, 0.25, 2.0], [1.0, 3.0, 0.1]])
+SAVE_NOTHING = {
+    "add alpha": lambda x: tg.add(WEIGHTS, x, alpha=3),
+    "sub alpha": lambda x: tg.sub(WEIGHTS, x, alpha=0.5),
+    "add_ alpha": lambda x: (WEIGHTS * 1).add_(x, alpha=3),
+    "lerp": lambda x: tg.lerp(x, WEIGHTS, 0.3),
+    "lerp to": lambda x: tg.lerp(WEIGHTS, x, 0.3),
+    "scatter_add": lambda x: x.scatter_add(1, PLACES, WEIGHTS),
+    "scatter_add part": lambda x: x.scatter_add(1, PLACES[:, :2], WEIGHTS),
+    "index_add": lambda x: x.index_add(0, INDEX, WEIGHTS),
+    "index_add alpha": lambda x: x.index_add(0, INDEX, WEIGHTS, alpha=2),
+    "repeat_interleave": lambda x: x.repeat_interleave(2, 1),
+    "split": lambda x: x.split(2, 1)[0],
+    "unbind": lambda x: x.unbind(1)[2],
+}
+
+
+@pytest.mark.parametrize("name", SAVE_NOTHING)
+@pytest.mark.parametrize("hooked", [False, True])
+def test_what_saves_no_tensor_may_be_differentiated_again(name, hooked):
+    x = tg.tensor([[0.3, 0.7, 0.2], [0.9, 0.4, 0.6]], requires_grad=True)
+    y = SAVE_NOTHING[name](x)
+    if hooked:
+        y.register_hook(lambda g: g * 1)
+    loss = y.sum()
+    loss.backward()
+    first = x.grad.clone()
+    loss.backward()
+    assert first.any() and (x.grad == 2 * first).all()
+
+
+def test_the_number_of_a_parameter_stays_as_long_as_its_entry():
+    x = tg.ones(3, requires_grad=True)
+    y = tg.add(tg.zeros(3), x, alpha=7.0)
+    for k in range(3):
+        y.sum().backward()
+        assert x.grad.tolist() == [7.0 * (k + 1)] * 3
+    assert y.grad_fn._saved_alpha == 7

@@ -46,6 +46,7 @@ def in_memory(g):
     return postponed.carried_out(g)
 
 
+ALL_SHOWN = ("custom_function", "cat_op", "stack_op")  # ops whose node's hooks see the gradients of operands that require none too
 _running: list[Sweep] = []  # the sweeps under way that Python drives, innermost last; one thread has them all
 _numbers = itertools.count()
 
@@ -230,7 +231,7 @@ class Sweep:
             gs: list = [None] * core.entry_field(e, core.ENTRY_NOUT)
             gs[number] = g
             gs = hooking.run_before_node(payload.prehooks, e, gs)
-            hooking.run_on_node(payload.posthooks, [None] * core.entry_field(e, core.ENTRY_INPUTS), tuple(hooking.shown_gradients(e, gs)))
+            hooking.run_on_node(payload.posthooks, [None] * len(nodes.edges(e)), tuple(hooking.shown_gradients(e, gs)))
         return g
 
     def _deposit_captured(self, slots, gradients) -> None:
@@ -383,7 +384,13 @@ class Sweep:
         else:
             result = self._computed(e, op, gs)
         if payload is not None and payload.posthooks:
-            result = hooking.run_on_node(payload.posthooks, result, tuple(hooking.shown_gradients(e, gs)))
+            places, result = nodes.edges(e), list(result)
+            if op.name not in ALL_SHOWN:  # a custom Function's are what it has returned
+                for k, g in enumerate(result):
+                    result[k] = cotangent_sum(op, core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None
+            shown = [result[k] for k in places]
+            for k, g in zip(places, hooking.run_on_node(payload.posthooks, shown, tuple(hooking.shown_gradients(e, gs))), strict=True):
+                result[k] = g
         return result
 
     def _computed(self, e, op, gs) -> list | tuple:

@@ -17,7 +17,7 @@ from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 from tapegrad.ops import chains
 from tapegrad.ops.plan import Parameters, settled
-from tapegrad.ops.registry import BY_CODE, Elementwise, Structural
+from tapegrad.ops.registry import BY_CODE, Elementwise
 
 
 class Payload:
@@ -46,14 +46,30 @@ def payload(e: int) -> Payload | None:
 def gradients_taken(e: int) -> int:
     """How many gradients the node of entry `e` takes: one per output, up to the last that is differentiable."""
     first, count = core.entry_field(e, core.ENTRY_INPUTS), core.entry_field(e, core.ENTRY_NOUT)
-    row = getattr(attributes(e), "_row", None)
-    mask = int(row["differentiable"][0]) if row is not None else -1
+    own = attributes(e)
+    row = getattr(own, "_row", None)
+    mask = int(row["differentiable"][0]) if row is not None else getattr(own, "differentiable", -1)
     while count > 1:
         slot = core.operand_slot(e, first + count - 1)
         if mask >> (count - 1) & 1 and not (slot and not core.get_field(slot, core.FLAGS) & layout.REQUIRES_GRAD):
             break
         count -= 1
     return count
+
+
+BY_SCALAR = {"Fmod", "Remainder", "Pow"}  # ops that torch's graph has in a form of its own for a Python number
+
+
+def edges(e: int) -> list[int]:
+    """The operands of entry `e` that torch's graph has an edge for: tensors, but no masks, indices or numbers that are parameters."""
+    op, count = BY_CODE[core.entry_field(e, core.ENTRY_OP)], core.entry_field(e, core.ENTRY_INPUTS)
+    if isinstance(op, Elementwise):
+        wrapped = len(op.inputs) > 2 or op.graph_name in BY_SCALAR
+        number = lambda k: k >= count - op.numbers or wrapped and core.get_field(core.operand_slot(e, k), core.FLAGS) & layout.WRAPPED
+        return [k for k in range(count) if not (number(k) or op.mask and k == 0)]
+    if getattr(attributes(e), "ctx", None) is not None:  # a custom Function may be given what it likes
+        return list(range(count))
+    return [k for k in range(count) if DTYPES[core.get_field(core.operand_slot(e, k), core.DTYPE)].category >= dtypes.FLOAT]
 
 
 def attributes(e: int):
@@ -138,17 +154,8 @@ class Node:
     def next_functions(self) -> tuple:
         """Per operand that came from a tensor: (the node that made it, its output number), or (None, 0)."""
         e = self._entry
-        result = []
-        for k in range(core.entry_field(e, core.ENTRY_INPUTS)):
-            slot = asked_for(core.operand_slot(e, k))
-            if isinstance(self.op, Elementwise) and (
-                k >= len(self.op.inputs) - self.op.numbers or core.get_field(slot, core.FLAGS) & layout.WRAPPED and len(self.op.inputs) > 2
-            ):
-                continue
-            if isinstance(self.op, Structural) and DTYPES[core.get_field(slot, core.DTYPE)].category < dtypes.FLOAT:
-                continue  # an index has no edge
-            result.append((gradient_node(slot), core.get_field(slot, core.OUTPUT_NR) if core.get_field(slot, core.ENTRY) >= 0 else 0))
-        return tuple(result)
+        slots = [core.operand_slot(e, k) for k in edges(e)]
+        return tuple([(gradient_node(s), core.get_field(s, core.OUTPUT_NR) if core.get_field(s, core.ENTRY) >= 0 else 0) for s in slots])
 
     @property
     def metadata(self) -> dict:
@@ -416,6 +423,8 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
         flags = saves * layout.SAVED_INPUT | layout.HAS_SAVED
     if type(attributes) is Parameters:
         from tapegrad.autograd.saved import keep_attributes
+
+        attributes.differentiable = differentiable
 
         if keep_attributes(attributes, slots):
             flags |= layout.HAS_SAVED

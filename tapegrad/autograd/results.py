@@ -63,7 +63,7 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
     mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
     if recorded and mask:
         _record(ctx, call, inputs, [None if r.repeated else r.out for r in made], [r.holder for r in made], mask)
-        ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not r.dirty and not r.repeated), t) for t in ctx._to_save)
+        ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not (r.dirty or r.repeated or r.is_input)), t) for t in ctx._to_save)
     views = [r for r in made if r.is_view and r.differentiable]
     for r in made:
         if r.dirty:

@@ -113,7 +113,8 @@ def scatter_op(node, g):
 @structural("scatter_add_op", "ScatterAdd")
 def scatter_add_op(node, g):
     """scatter_add: the base keeps the gradient, the source gets it."""
-    return g, None, g.gather(node.attributes.dim, node.inputs[1])
+    _, index, source = node.inputs
+    return g, None, g.gather(node.attributes.dim, index) if source.requires_grad else None
 
 
 @transformable("along")
@@ -149,7 +150,7 @@ def scattered(name, op, input, dim, index, src, add):
     inputs = [input, index, src] if tensor else [input, index]
     if tensor and tuple(src.shape) != tuple(index.shape):
         inputs[2] = src[tuple(slice(n) for n in index.shape)]
-    record(op, inputs, [result], plans.Parameters(op, dim=dim, source=tensor), saves=0b10)
+    record(op, inputs, [result], plans.Parameters(op, dim=dim, source=tensor), saves=0 if add else 0b10, reads=(0, 0, 0b10))
     return result
 
 
@@ -229,7 +230,10 @@ def index_select(input, dim, index, *, out=None):
 def index_add_op(node, g):
     """index_add: the base keeps the gradient, the source gets its rows."""
     a = node.attributes
-    picked = g.index_select(a.dim, node.inputs[1])
+    _, index, source = node.inputs
+    if not source.requires_grad:
+        return g, None, None
+    picked = g.index_select(a.dim, index)
     return g, None, (picked * a.alpha if a.alpha != 1 else picked).reshape(a.source_shape)
 
 
@@ -283,5 +287,5 @@ def index_add(input, dim, index, source, *, alpha=1):
         target, values = target.reshape(1), values.reshape(1)
     add_at(np.moveaxis(target, dim, 0), array, np.moveaxis(values, dim, 0), input.dtype)
     plan = plans.Parameters(index_add_op, dim=dim, alpha=alpha, source_shape=tuple(source.shape))
-    record(index_add_op, [input, index, source], [result], plan, saves=0b10)
+    record(index_add_op, [input, index, source], [result], plan, reads=(0, 0, 0b10))
     return result

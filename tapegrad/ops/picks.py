@@ -242,7 +242,7 @@ def index_add(op, x, at: int, index, source, refused, **parameters):
                               cost=how.cost, operands=(1, 3), packs=[AS_IS, *how.packs])
             rules = [(SWEEP_VIEW, target), (SWEEP_PYTHON, 0), (SWEEP_APPLY, back)]
         return plans.Plan(op, [(target, d.code)], kernel=kernel("index_add", d, index.dtype), n=1, args=how.args, rules=rules, saves=0b10,
-                          packs=[moves.pack(x), *how.packs, moves.pack(source)], differentiable=-1 if d.differentiable else 0, **parameters)
+                          reads=(0, 0, 0b10), packs=[moves.pack(x), *how.packs, moves.pack(source)], differentiable=-1 if d.differentiable else 0, **parameters)
 
     return plans.run(op, [x, index, source], at, make, refused)
 
@@ -267,7 +267,8 @@ def along_dim(op, name, x, dim: int, index, source, refused, **parameters):
             rules = [base, (SWEEP_PYTHON, 0), (SWEEP_APPLY, same("gather", picked, n=n))]
         packs = [moves.pack(x), moves.pack(index), *([] if source is None else [moves.pack(source)])]
         return plans.Plan(op, [(picked if source is None else own, d.code)], kernel=kernel(name, d, kind), n=n, args=args, rules=rules, packs=packs,
-                          cost=4 * math.prod(sizes) if source is None else 0, saves=0b10, differentiable=-1 if d.differentiable else 0, dim=dim, shape=shape,
+                          cost=4 * math.prod(sizes) if source is None else 0, saves=0b10,
+                          reads=(0, 0, 0b10) if name == "scatter_add" else None, differentiable=-1 if d.differentiable else 0, dim=dim, shape=shape,
                           source=source is not None, **parameters)
 
     return plans.run(op, [x, index] if source is None else [x, index, source], (name, dim), make, refused)

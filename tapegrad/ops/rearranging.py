@@ -180,6 +180,9 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
             f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and input.size({dim}) = {size}"
         )
     index = np.repeat(np.arange(size), np.broadcast_to(counts, size))
+    if isinstance(repeats, int) and x.ndim and output_size in (None, len(index)):
+        shape = tuple(x.shape)
+        return x.unsqueeze(dim + 1).expand(*shape[: dim + 1], repeats, *shape[dim + 1 :]).clone().reshape(*shape[:dim], len(index), *shape[dim + 1 :])
     if output_size is not None and len(index) != output_size:
         raise RuntimeError("repeat_interleave: Invalid output_size, expected " f"{len(index)} but got {output_size}")
     return (x if x.ndim else x.reshape(1)).index_select(dim, creation.from_array(index, dtypes.int64))

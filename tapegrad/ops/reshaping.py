@@ -312,7 +312,7 @@ def broadcast_to(input, size):
 
 @function()
 def broadcast_tensors(*tensors):
-    """The tensors expanded to their common shape."""
+    """The tensors expanded to their common shape; those that have it are returned as they are."""
     from tapegrad.ops.joining import sequence
 
     tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors

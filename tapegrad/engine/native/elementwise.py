@@ -444,7 +444,10 @@ def record_elementwise(op, a, b, c, out):
     if c and slot_row(st.slots, c).flags & REQUIRES_GRAD:
         reads = reads | op_get(row, "reads", 2)
     flags = reads * SAVED_INPUT
-    if reads:
+    values = reads
+    if c and slot_row(st.slots, c).flags & WRAPPED:
+        values = reads & ~4  # a number in that place is a parameter (alpha, a weight): it stays for a second backward pass
+    if values:
         flags = flags | HAS_SAVED
     e = open_entry(op, count, 1, flags)
     if e < 0:
