@@ -32,10 +32,12 @@ class Parameter(Tensor, metaclass=_ParameterType):
             return _of_subclass(data, requires_grad)
         self = Tensor.__new__(cls)
         source = data.detach()
+        if source._level is not None:  # a wrapper has the class of its level
+            return source
         core.move_handle(self, core.share_slot(source))
         core.set_field(self._slot, core.FLAGS, core.get_field(source._slot, core.FLAGS) & layout.INFERENCE)
         if requires_grad:
-            self.requires_grad_()
+            _record_from_here(self)
         return self
 
     def __init__(self, data=None, requires_grad=True):
@@ -48,6 +50,13 @@ class Parameter(Tensor, metaclass=_ParameterType):
         copy = type(self)(self.detach().clone(), self.requires_grad)
         memo[id(self)] = copy
         return copy
+
+
+def _record_from_here(parameter) -> None:
+    """`requires_grad_`, which functions under a transform may not call, for a parameter that they make."""
+    if not parameter.dtype.differentiable:
+        parameter.requires_grad_()  # raises
+    parameter._require_grad()
 
 
 def _of_subclass(data, requires_grad: bool):

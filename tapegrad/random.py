@@ -151,7 +151,7 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
     check_options("rand", device, layout, pin_memory, dtype, out)
     shape = size_of("rand", only_size("rand", size, named))
     d = float_dtype("check_uniform_bounds", dtype)
-    return each_sample(lambda shape: finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, out, d), shape)
+    return each_sample(lambda shape: finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, out, d), shape, out)
 
 
 @function(tensors=False)
@@ -160,7 +160,7 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
     check_options("randn", device, layout, pin_memory, dtype, out)
     shape = size_of("randn", only_size("randn", size, named))
     d = float_dtype("normal_kernel_cpu", dtype)
-    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, out, d), shape)
+    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, out, d), shape, out)
 
 
 def whole(value) -> int:
@@ -183,7 +183,7 @@ def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=N
     shape = size_of("randint", (given["size"],))
     real_only(d, BOUNDS)
     draw = lambda shape: stream_of(generator).randint(count(shape), low, high, kind(d))
-    return each_sample(lambda shape: finished(draw(shape), shape, requires_grad, out, d), shape)
+    return each_sample(lambda shape: finished(draw(shape), shape, requires_grad, out, d), shape, out)
 
 
 @function(tensors=False)

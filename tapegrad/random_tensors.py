@@ -16,7 +16,7 @@ from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
 from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, laid_out, normal_elements, real_only
-from tapegrad.transforms.randomness import each_sample, in_place, of_tensors
+from tapegrad.transforms.randomness import each_sample, in_place, of_tensors, spread_over
 
 
 @structural("drawn_op", "Bernoulli")
@@ -36,7 +36,7 @@ def recorded(name: str, inputs: list, result):
 def _like(name, draw, check, doc):
     def run(input, *, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
         check_options(name, device, layout, pin_memory)
-        target = creation.empty_like(input.detach(), dtype=dtype, memory_format=memory_format)
+        target = creation.empty_like(spread_over(input.detach()), dtype=dtype, memory_format=memory_format)
         float_dtype(check, target.dtype)
         getattr(target, draw)(generator=generator)
         return creation.finish(target, requires_grad)
@@ -57,7 +57,7 @@ def randint_like(input, *bounds, generator=None, dtype=None, layout=None, device
     given = {**dict(zip(("low", "high") if len(bounds) == 2 else ("low",) if "high" in named else ("high",), bounds, strict=False)), **named}
     if len(bounds) > 2 or "high" not in given:
         raise TypeError("randint_like() takes a high, or a low and a high")
-    target = creation.empty_like(input.detach(), dtype=dtype, memory_format=memory_format)
+    target = creation.empty_like(spread_over(input.detach()), dtype=dtype, memory_format=memory_format)
     target.random_(given.get("low", 0), given["high"], generator=generator)
     return creation.finish(target, requires_grad)
 
@@ -72,7 +72,7 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, la
     if not isinstance(size, (tuple, list)):
         raise TypeError("normal() of numbers takes a size")
     shape, d = size_of("normal", (size,)), float_dtype("normal_kernel_cpu", dtype)
-    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d, mean, std), shape, requires_grad, out, d), shape)
+    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d, mean, std), shape, requires_grad, out, d), shape, out)
 
 
 @of_tensors

@@ -166,3 +166,91 @@ def test_return_types_are_public():
     assert pickle.loads(pickle.dumps(found)).values.tolist() == [1.0] * 3 and "topk" in dir(tg.return_types)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tg.return_types.nothing  # noqa: B018
+
+
+# --- leaves and Functions inside transforms ---------------------------------------------------------------------------
+def test_parameters_may_be_made_inside_a_transform():
+    assert vmap(lambda x: x * tg.nn.Parameter(tg.ones(2)))(X).tolist() == [[1.0, 1.0], [2.0, 2.0]]
+    result = grad(lambda x: tg.nn.Linear(2, 3)(x).sum() * 0)(X)
+    assert result.tolist() == [0.0, 0.0] and not result.requires_grad  # nothing around the transform depends on that layer
+    assert not grad(lambda x: (x * tg.ones(2, requires_grad=True)).sum())(X).requires_grad
+    assert vmap(tg.nn.Parameter)(X).tolist() == [1.0, 2.0]
+    outside = tg.ones(2, requires_grad=True)
+    assert grad(lambda x: (x * outside * tg.ones(2, requires_grad=True)).sum())(X).requires_grad
+
+
+class Identity(tg.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx, g):
+        return g + 0 * ctx.saved_tensors[0]
+
+    @staticmethod
+    def jvp(ctx, t):
+        return t.view_as(t)
+
+
+class SavesForForward(Identity):
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_forward(output)
+
+
+class Dirty(Identity):
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_dirty(inputs[0])
+        ctx.save_for_backward(output)
+
+
+@pytest.mark.parametrize("function", [Identity, SavesForForward])
+def test_an_input_returned_as_it_is_cannot_be_saved_by_setup_context(function):
+    for use in (function.apply, grad(lambda x: function.apply(x.clone())), lambda x: jvp(lambda x: function.apply(x.clone()), (x,), (x,))):
+        with pytest.raises(RuntimeError, match="An input that has been returned as-is as output is being saved for backward"):
+            use(tg.tensor(2.0))
+
+
+def test_what_is_saved_of_a_dirty_input_is_what_it_became():
+    a = tg.tensor(2.0, requires_grad=True)
+    Dirty.apply(a.clone()).backward()
+    assert a.grad.item() == 1.0 and grad(lambda x: Dirty.apply(x.clone()))(tg.tensor(2.0)).item() == 1.0
+
+
+def test_tensors_by_keyword_are_refused_by_vmap():
+    class Sum(tg.autograd.Function):
+        @staticmethod
+        def forward(x, *, y):
+            return x + y
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def vmap(info, in_dims, x, *, y):
+            return x + y, 0
+
+    for f in (lambda: vmap(Sum.apply)(X, y=X), lambda: vmap(lambda x: Sum.apply(X, y=x))(X)):
+        with pytest.raises(NotImplementedError, match="kwarg-only Tensor args"):
+            f()
+
+
+# --- randomness -----------------------------------------------------------------------------------------------------
+def test_draws_like_a_captured_tensor_differ_by_sample():
+    for draw in (tg.rand_like, tg.randn_like, lambda c: tg.randint_like(c, 1000)):
+        different = vmap(lambda x: draw(tg.ones(4)) + 0 * x, randomness="different")(X)
+        assert tuple(different.shape) == (2, 4) and different[0].tolist() != different[1].tolist()
+        same = vmap(lambda x: draw(tg.ones(4)) + 0 * x, randomness="same")(X)
+        assert same[0].tolist() == same[1].tolist()
+    assert tuple(vmap(vmap(lambda x: tg.rand_like(tg.ones(3)), randomness="different"), randomness="different")(tg.ones(2, 4)).shape) == (2, 4, 3)
+    with pytest.raises(RuntimeError, match="do not support calling out variants of random operations"):
+        vmap(lambda x: tg.randn(2, out=tg.empty(2)))(X)
+    with pytest.raises(RuntimeError, match=r"inplace bernoulli\(self"):
+        vmap(lambda p: tg.ones(()).bernoulli_(p), randomness="different")(X / 4)

@@ -313,6 +313,8 @@ class Function:
         finally:
             core.exchange_modes(modes.GRAD_MODES, before & modes.GRAD_MODES)  # without a Python frame, in which a KeyboardInterrupt could come first
         outputs = result if isinstance(result, tuple) else (result,)
+        if (ctx._to_save or ctx._for_forward) and cls.setup_context is not Function.setup_context:
+            results.refuse_returned(ctx, args, outputs)
         outputs = results.settled(ctx, Call(cls, ctx, args, outputs), args, outputs, recorded)
         return tuple(outputs) if isinstance(result, tuple) else outputs[0], ctx
 

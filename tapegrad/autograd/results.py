@@ -19,6 +19,10 @@ NOT_RETURNED = (
     "Some elements marked as dirty during the forward method were not returned as output. The inputs that are modified inplace must all be "
     "outputs of the Function."
 )
+SAVED_INPUT = (
+    "An input that has been returned as-is as output is being saved for backward. This is not supported if you override setup_context. You should "
+    "return and save a view of the input instead, e.g. with x.view_as(x) or setup ctx inside the forward function itself."
+)
 VIEW_AND_MORE = (
     "If your Function modifies inplace an input that is a view of another Tensor, your Function cannot return more than one Tensor. This is "
     "not supported by the current autograd engine. You should either make sure the input is not a view (using .clone() for example) or make "
@@ -60,16 +64,17 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
         if r.repeated:  # the same tensor again: its gradient arrives at the last of its places
             r.last = next(other for other in reversed(made) if other.out is r.out)
             r.dirty, r.is_view, r.holder = False, False, core.wrap(core.share_slot(r.out)) if recorded else r.last.holder
+    for r in made:
+        if r.dirty:  # before anything is saved: what is saved is the tensor as it was changed
+            core.bump_version(r.out._slot, 1)
     mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
     if recorded and mask:
         _record(ctx, call, inputs, [None if r.repeated else r.out for r in made], [r.holder for r in made], mask)
         ctx._to_save = tuple(next((r.holder for r in made if r.out is t and not (r.dirty or r.repeated or r.is_input)), t) for t in ctx._to_save)
     views = [r for r in made if r.is_view and r.differentiable]
     for r in made:
-        if r.dirty:
-            core.bump_version(r.out._slot, 1)
-            if recorded and r.differentiable:
-                inplace.settle_target(r.out, r.holder)
+        if r.dirty and recorded and r.differentiable:
+            inplace.settle_target(r.out, r.holder)
     for r in views:
         mark = layout.FUNCTION_VIEW if sum(x.differentiable for x in made) == 1 else layout.MULTI_VIEW
         flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.RESTRICTED
@@ -77,6 +82,13 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
     ctx._keep(inputs, [r.holder for r in made])
     results = [r.last or r for r in results]
     return [r.holder if isinstance(r.out, Tensor) and not r.dirty else r.out for r in results]
+
+
+def refuse_returned(ctx, args, outputs) -> None:
+    """Raise for an input that came back as it is and was saved by `setup_context`, which cannot tell it from the result."""
+    for t in (*ctx._to_save, *ctx._for_forward):
+        if isinstance(t, Tensor) and all(any(t is v for v in group) for group in (args, outputs)) and all(t is not d for d in ctx._dirty):
+            raise RuntimeError(SAVED_INPUT)
 
 
 def _is_new(out, inputs) -> bool:

@@ -164,7 +164,7 @@ def linearize(func: Callable, *primals: Any) -> tuple:
             "linearize: values computed at the primals are constants of the linear function; it does not follow later changes of the primals",
             stacklevel=2,
         )
-        outer = connected and (any(x.requires_grad for x in points) or reverse.depends_on_others(leaves, aliases))
+        outer = connected and (any(x.requires_grad for x in points) or reverse.depends_on_others(leaves, aliases + level.leaves))
         live = [k for k, out in enumerate(leaves) if out.requires_grad]
         vectors = [reverse.alias(reverse.detached(zeros_like(leaves[k])), inside, False) for k in live]
         pulled = reverse.pull([leaves[k] for k in live], aliases, vectors, True)

@@ -83,7 +83,7 @@ class Differentiation:
         only_tensors(tree)
 
         def one(t):
-            kept = self.connected and (self.outer or reverse.depends_on_others([t], self.points))
+            kept = self.connected and (self.outer or reverse.depends_on_others([t], self.points + self.level.leaves))
             return t if kept else reverse.detached(t)
 
         return tree_map(one, tree)
@@ -159,7 +159,7 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
                 raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {result.dtype}")
             value = work.release(result)
             aux = work.release(aux) if has_aux else None
-            create = work.connected and (work.outer or result.requires_grad and reverse.depends_on_others([result], work.points))
+            create = work.connected and (work.outer or result.requires_grad and reverse.depends_on_others([result], work.points + work.level.leaves))
             leaves, spec = tree_flatten(picked if isinstance(argnums, tuple) else picked[0])
             gradients = tree_unflatten(work.gradients([result], [reverse.ones_of(result)], create), spec)
         if not create:

@@ -19,6 +19,10 @@ class InGraph(Handle):
 
         core.set_field(self._slot, FLAGS, core.get_field(self._slot, FLAGS) | layout.REQUIRES_GRAD | layout.LEAF_GRAD)
         node.register_leaf(self)
+        if ACTIVE:
+            from tapegrad.transforms import wrappers
+
+            wrappers.own_leaf(self)
 
     @property
     def requires_grad(self):

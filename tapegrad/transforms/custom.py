@@ -42,6 +42,8 @@ def apply(cls: Any, args: tuple, kwargs: dict) -> Any:
         raise RuntimeError(NO_SETUP)
     level = level_in(args)
     if level is None:
+        level = level_in(kwargs.values())
+    if level is None or (level.kind == "jvp" and level_in(args) is None):
         return NotImplemented
     return _batched(level, cls, args, kwargs) if level.kind == "vmap" else _dual(level, cls, args, kwargs)
 
@@ -108,6 +110,11 @@ def _check_view(out, tangent, values, tangents) -> None:
 
 # --- vmap -----------------------------------------------------------------------------------------------------------
 def _batched(level, cls, args, kwargs):
+    if any(isinstance(v, Tensor) for v in kwargs.values()):
+        raise NotImplementedError(
+            "Run vmap on autograd.Function with kwarg-only Tensor args. Please do not pass kwarg-only Tensors to autograd.Function. Got: "
+            f"{kwargs}"
+        )
     own = cls.vmap is not Function.vmap
     if cls.generate_vmap_rule:
         if own:

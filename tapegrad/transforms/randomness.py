@@ -57,8 +57,26 @@ def without(level: Level) -> Iterator[None]:
         _done.pop()
 
 
-def each_sample(draw: Callable, shape: tuple):
-    """`draw(shape)`, or a batch of such draws."""
+def spread_over(t):
+    """`t` repeated for each sample of the vmaps that draw differently, if it is not of theirs: what is filled with draws in its place."""
+    for level in levels() if ACTIVE else ():
+        if level.kind == "vmap" and level not in _done and level.randomness == "different" and not _is_of(t, level):
+            t = level.wrap(t.unsqueeze(0).expand(level.size, *t.shape))
+    return t
+
+
+def _is_of(t, level) -> bool:
+    while t._level is not None:
+        if t._level is level:
+            return True
+        t = t._value
+    return False
+
+
+def each_sample(draw: Callable, shape: tuple, out=None):
+    """`draw(shape)`, or a batch of such draws; `out` is where they would go, which a vmap refuses first of all."""
+    if ACTIVE and out is not None:
+        refuse_out()
     level = innermost() if ACTIVE else None
     if level is None:
         return draw(shape)
@@ -117,7 +135,8 @@ def in_place(f: Callable) -> Callable:
             if level.randomness == "same":
                 raise RuntimeError(SAME)
             if not level.follows(self):
-                raise RuntimeError(UNBATCHED_TARGET)
+                name = "bernoulli" if f.__name__.startswith("bernoulli") else "arithmetic"
+                raise RuntimeError(UNBATCHED_TARGET.replace("arithmetic", name))
             rank = self.ndim
             args, kwargs = tuple(level.aligned(a, rank) for a in args), {name: level.aligned(a, rank) for name, a in kwargs.items()}
         with without(level):

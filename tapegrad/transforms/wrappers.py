@@ -79,6 +79,13 @@ def in_body() -> bool:
     return _stack.bodies > 0
 
 
+def own_leaf(leaf) -> None:
+    """A leaf that requires grad was made: it belongs to the innermost reverse-mode transform."""
+    level = next((level for level in reversed(_stack.levels) if level.kind == "grad"), None)
+    if level is not None:
+        level.leaves.append(leaf)
+
+
 def refuse_inside(text: str) -> None:
     """Raise in a function that is being transformed."""
     if any(level.public for level in _stack.levels):
@@ -227,6 +234,7 @@ class GradLevel(Level):
     def __init__(self):
         super().__init__()
         self.points: list = []  # the names of its arguments by which it differentiates
+        self.leaves: list = []  # those, and the leaves that its function makes: nothing around the transform depends on them
 
     def __enter__(self):
         from tapegrad.autograd import saved
