@@ -12,7 +12,7 @@ import pytest
 import support
 
 import tapegrad as tg
-from tapegrad import core, dispatch, dtypes, install, kernels
+from tapegrad import cautions, core, dispatch, dtypes, install, kernels
 from tapegrad.engine import bind, layout
 from tapegrad.ops.registry import BY_NAME
 
@@ -295,7 +295,7 @@ def test_conversions_between_all_dtypes():
 
 
 def test_the_imaginary_part_is_discarded_with_one_warning():
-    dispatch._warned.clear()
+    cautions._given.clear()
     z = tg.ones(2, dtype=tg.complex64)
     with pytest.warns(UserWarning, match="Casting complex values to real discards the imaginary part"):
         z.float()
