@@ -56,7 +56,7 @@ def function(op: Elementwise, name: str, method: bool, look, in_place: bool, /, 
         args, kwargs = look(args, kwargs)
     values, alpha, rounding, out = operands_in(op, args, kwargs)
     chosen = op if rounding is None else rounded_division(rounding)
-    if alpha is not None and alpha != 1:
+    if alpha is not None and (alpha != 1 or isinstance(alpha, bool)):
         chosen, values = scaled(op, values, alpha)
     if in_place:
         return call_inplace(chosen, *values)

@@ -106,8 +106,15 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
 
 
 def is_repeated(tensor) -> bool:
-    """Whether elements of the tensor share memory."""
-    return bool(geometry.flags_of(core.get_field(tensor._slot, core.GEOMETRY)) & layout.OVERLAPS)
+    """Whether elements of the tensor surely share memory: a dim is repeated.  torch looks no further."""
+    g = core.get_field(tensor._slot, core.GEOMETRY)
+    return any(n > 1 and step == 0 for n, step in zip(geometry.shapes[g], geometry.strides[g], strict=True)) if 0 in geometry.strides[g] else False
+
+
+def once(tensor) -> tuple:
+    """The tensor with every repeated dim as one of size 1, and those dims."""
+    dims = tuple(d for d, (n, step) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)) if n > 1 and step == 0)
+    return tensor[tuple(slice(0, 1) if d in dims else slice(None) for d in range(tensor.ndim))], dims
 
 
 def warn_of_repeated(name: str, example: str) -> None:

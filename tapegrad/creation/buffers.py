@@ -133,7 +133,7 @@ def shared(obj, d):
         return from_numpy(obj)
     if isinstance(obj, np.generic):
         return None
-    if hasattr(obj, "__dlpack__"):
+    if hasattr(obj, "__dlpack__") or type(obj).__name__ == "PyCapsule":
         return from_dlpack(obj)
     try:
         memoryview(obj)
@@ -169,8 +169,8 @@ def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=None):
     if requires_grad is None:
         if found.requires_grad:
             warnings.warn(
-                "torch.asarray: unspecified requires_grad now defaults to obj.requires_grad instead of False. To silence this warning, explicitly "
-                "pass requires_grad.",
+                "torch.asarray: unspecified requires_grad now defaults to obj.requires_grad instead of False. Pass requires_grad=False "
+                "explicitly to get the old behavior and silence this warning.",
                 UserWarning,
                 stacklevel=2,
             )

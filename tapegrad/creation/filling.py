@@ -169,6 +169,31 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_mem
     return uninitialised(finish(core.wrap(core.view_slot(memory._slot, geometry.geometry(shape, steps), 0)), requires_grad))
 
 
+@function(tensors=False)
+def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
+    """An uninitialised dense tensor whose dims lie in memory in the order `physical_layout`, from the slowest to the fastest.
+
+    >>> import tapegrad as tg
+    >>> tg.empty_permuted((2, 3, 4), (0, 2, 1)).stride()
+    (12, 1, 3)
+    """
+    check_options("empty_permuted", device, layout, pin_memory, dtype)
+    shape, order = size_of("empty_permuted", (size,)), tuple(physical_layout)
+    if len(order) != len(shape):
+        raise RuntimeError(f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = {len(shape)} is not "
+                           f"equal to len(physical_layout) = {len(order)}")
+    for k, d in enumerate(order):
+        if not 0 <= d < len(shape):
+            raise RuntimeError(f"Dimension out of range (expected to be between 0 and {len(shape) - 1}, but got {d} at index {k}).  NB: negative "
+                               "dims not currently supported; file an issue if you want it.")
+        if d in order[:k]:
+            raise RuntimeError("Duplicate dim not allowed")
+    steps, step = [0] * len(shape), 1
+    for d in reversed(order):
+        steps[d], step = step, step * max(shape[d], 1)
+    return uninitialised(finish(empty_of(shape, check_dtype(dtype, "empty_permuted") or dtypes.default_dtype(), tuple(steps)), requires_grad))
+
+
 def like(name, value):
     def make(input, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
         tensor_argument(name, input)

@@ -38,7 +38,7 @@ def select_where(level, f, input, mask, *, out=None):
 @function(method=True, batch=dynamic_shape("nonzero"))
 def nonzero(input, *, out=None, as_tuple=False):
     """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
-    from tapegrad.creation import empty_of, from_array
+    from tapegrad.creation import empty_of
 
     array = tensor_argument("nonzero", input).detach()._values()
     if not isinstance(as_tuple, bool):
@@ -48,7 +48,7 @@ def nonzero(input, *, out=None, as_tuple=False):
     if out is not None and out.dtype is not dtypes.int64:
         raise RuntimeError(f"nonzero: Expected out tensor to have scalar type Long but got scalar type{out.dtype.scalar_name}")
     if as_tuple:
-        return tuple(from_array(p.astype(np.int64, copy=False), dtypes.int64) for p in np.nonzero(array if array.ndim else array.reshape(1)))
+        return nonzero(input if input.ndim else input.reshape(1)).detach().unbind(1)
     positions = np.argwhere(array)
     result = empty_of(positions.shape, dtypes.int64, (1, positions.shape[0]))  # the coordinates of a dim lie together, as torch has them
     result._array()[...] = positions

@@ -44,6 +44,10 @@ def __setitem__(self, index, value):
             value = creation.tensor(value)
         else:
             raise TypeError(f"can't assign a {type(value).__name__} to a tapegrad.{self.dtype.legacy}")
+    if isinstance(index, bool):  # all of the tensor or nothing
+        if index:
+            inplace.copy_into(self.unsqueeze(0), value, "CopyBackwards" if given is value else "FillBackward3")
+        return
     if hasattr(index, "_slot") and index.dtype is dtypes.bool_ and fill_where(self, index, value, given):
         return
     item, advanced, name = split_index(self, index)
@@ -55,15 +59,35 @@ def __setitem__(self, index, value):
             offset = (core.data_of(view._slot) - core.data_of(self._slot)) // self.dtype.itemsize
             plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given)
         return
-    if given is value and value.dtype is not self.dtype and not (value.numel() == 1 and is_one_mask(index)):
-        raise RuntimeError(
-            f"Index put requires the source and destination dtypes match, got {self.dtype.scalar_name} for the destination and "
-            f"{value.dtype.scalar_name} for the source."
-        )
     view = self if whole else basic(self, item, name)
+    refuse_values(view, advanced, without_leading_ones(value), given is not value or (value.numel() == 1 and is_one_mask(index)))
     inplace.put_into(view, advanced, value, False)
     if view is self and given is not value:
         plans.note_given(value, given)
+
+
+def without_leading_ones(value):
+    """What is assigned may have dims of size 1 in front; messages do not count them."""
+    shape = tuple(value.shape)
+    lead = next((k for k, n in enumerate(shape) if n != 1), len(shape))
+    return value.reshape(shape[lead:]) if lead else value
+
+
+def refuse_values(target, advanced, values, any_dtype: bool) -> None:
+    """torch's errors for values that cannot be written at advanced indices: by shape, then by dtype."""
+    given = [i.nonzero()[:, 0] if i.dtype is dtypes.bool_ else i for i in advanced if i is not None]  # a mask of one dim: 0-d ones are made so
+    shapes_agree(given)
+    where = [d for d, i in enumerate(advanced) if i is not None]
+    kept = [n for d, n in enumerate(target.shape) if d not in where]
+    at = where[0] if where and where == list(range(where[0], where[-1] + 1)) else 0
+    shape = (*kept[:at], *geometry.broadcast_shapes(*(tuple(i.shape) for i in given)), *kept[at:])
+    if geometry.broadcast_shapes_or_none(shape, tuple(values.shape)) != shape:
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(shape)}")
+    if values.dtype is not target.dtype and not any_dtype:
+        raise RuntimeError(
+            f"Index put requires the source and destination dtypes match, got {target.dtype.scalar_name} for the destination and "
+            f"{values.dtype.scalar_name} for the source."
+        )
 
 
 def is_one_mask(index) -> bool:
@@ -219,11 +243,10 @@ def put_elements(self, indices, values, accumulate):
     indices = [None if i is None else as_index(i) for i in indices]
     if len(indices) > self.ndim:
         raise IndexError(f"too many indices for tensor of dimension {self.ndim} (got {len(indices)})")
-    if values.dtype is not self.dtype:
-        raise RuntimeError(
-            f"Index put requires the source and destination dtypes match, got {self.dtype.scalar_name} for the destination and "
-            f"{values.dtype.scalar_name} for the source."
-        )
+    one = not accumulate and values.numel() == 1 and is_one_mask(tuple(i for i in indices if i is not None))
+    if any(i is not None and not i.ndim and i.dtype in (dtypes.bool_, dtypes.uint8) for i in indices):  # of all of the tensor or nothing
+        self = self.unsqueeze(0)
+        indices = [i if i is None or i.ndim or i.dtype not in (dtypes.bool_, dtypes.uint8) else i.reshape(1) for i in indices]
     expanded: list = []
     for i in indices:
         if i is not None and i.dtype in (dtypes.bool_, dtypes.uint8):
@@ -232,6 +255,6 @@ def put_elements(self, indices, values, accumulate):
         else:
             expanded.append(i)
     refuse_overlap(self, [*(i for i in expanded if i is not None), values], same_too=True)
-    if not indices and geometry.broadcast_shapes_or_none(tuple(self.shape), tuple(values.shape)) != tuple(self.shape):
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(self.shape)}")
-    inplace.put_into(self, expanded + [None] * (self.ndim - len(expanded)), values, accumulate)
+    expanded += [None] * (self.ndim - len(expanded))
+    refuse_values(self, expanded, values, one)
+    inplace.put_into(self, expanded, values, accumulate)

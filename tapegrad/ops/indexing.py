@@ -71,7 +71,7 @@ def as_index(part):
 
 
 def warn_of_bytes(mask) -> None:
-    if mask.dtype is dtypes.uint8:
+    if mask.dtype is dtypes.uint8 and mask.ndim:
         text = "indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead."
         chains.leave()
         warnings.warn(text, UserWarning, stacklevel=5)
@@ -85,9 +85,12 @@ def scalar_of(part):
         if part.ndim == 0 and part.dtype.category == dtypes.INTEGER and part.dtype is not dtypes.uint8:
             return part.item()
         return None
-    if isinstance(part, (bool, np.bool_)):
+    if isinstance(part, (bool, np.bool_)) or isinstance(part, np.ndarray) and (part.ndim or part.dtype.kind not in "iu"):
         return None
-    return part.__index__() if hasattr(part, "__index__") and not isinstance(part, np.ndarray) else None
+    number = part.__index__() if hasattr(part, "__index__") else None
+    if number is not None and not -(2**63) <= number < 2**63:
+        raise ValueError("Overflow when unpacking long long")
+    return number
 
 
 def treat_as_tuple(index) -> tuple:
@@ -135,6 +138,7 @@ def split_index(x, index):
     item, advanced, names = [], [], []
     d = 0
     shape = x.shape
+    seen = lambda: [n for n in map(size_of, item) if n is not None]  # noqa: E731 (the sizes that the parts so far leave)
     for part in parts:
         if part is None:
             item.append(None)
@@ -180,8 +184,8 @@ def split_index(x, index):
                     for k, size in enumerate(found.shape):
                         if shape[d + k] != size:
                             raise IndexError(
-                                f"The shape of the mask {list(found.shape)} at index {k} does not match the shape of the indexed tensor {list(shape)} "
-                                f"at index {d + k}"
+                                f"The shape of the mask {list(found.shape)} at index {k} does not match the shape of the indexed tensor "
+                                f"{[*seen(), *shape[d:]]} at index {len(seen()) + k}"
                             )
                     if found.ndim == 0:
                         item.append(None)
@@ -199,6 +203,11 @@ def split_index(x, index):
                     f"{type(part).__name__})"
                 )
     return tuple(item), advanced, names[-1] if names else "AliasBackward0"
+
+
+def size_of(part) -> int | None:
+    """The size of the dim that a part of a normalised index makes, None for an integer."""
+    return 1 if part is None else None if isinstance(part, int) else max(0, -(-(part[1] - part[0]) // part[2]))
 
 
 def slice_of(part: slice, size: int) -> tuple:
@@ -264,11 +273,12 @@ def __getitem__(self, index):
 # --- advanced indices ------------------------------------------------------------------------------------------------
 def arrays_of(advanced, shape, name="index"):
     """The NumPy index of a list of index tensors (None: the whole dim), range-checked with torch's error."""
-    result = []
+    result: list[Any] = []
     for d, index in enumerate(advanced):
         if index is None:
             result.append(slice(None))
             continue
+        number = sum(not isinstance(r, slice) for r in result)  # torch counts the dims that are indexed
         if index.dtype in (dtypes.bool_, dtypes.uint8):
             (positions,) = np.nonzero(index.detach()._array())
             result.append(positions)
@@ -281,7 +291,7 @@ def arrays_of(advanced, shape, name="index"):
                 raise IndexError("index is out of bounds for dimension with size 0")
             if low < -size or high >= size:
                 bad = low if low < -size else high
-                raise IndexError(f"index {bad} is out of bounds for dimension {d} with size {size}")
+                raise IndexError(f"index {bad} is out of bounds for dimension {number} with size {size}")
         result.append(array)
     try:
         np.broadcast_shapes(*(a.shape for a in result if isinstance(a, np.ndarray)))

@@ -333,7 +333,7 @@ def __rmatmul__(self, other=None, *more):
     return np.matmul(other, self) if isinstance(other, np.ndarray) and not more else NotImplemented
 
 
-@function(method=True)
+@function(method=True, aliases=("ger",))
 @stored(None)
 def outer(input, vec2):
     """The outer product of two vectors."""

@@ -11,9 +11,9 @@ from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
-from tapegrad.ops.linear import matmul, out_of
+from tapegrad.ops.linear import addmm, matmul, out_of
 from tapegrad.ops.outputs import return_type, store
-from tapegrad.ops.public import METHODS, function, method
+from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import ACTIVE, level_of
 from tapegrad.ops.views import tensor_argument, wrap_dim
@@ -349,3 +349,6 @@ def dist(input, other, p=2):
     return vector_norm(input - other, p)
 
 
+for _function in (addmm, addmv, addr, addbmm, baddbmm):
+    METHODS[_function.__name__ + "_"] = inplace.by_function(_function)
+FUNCTIONS["addmv_"] = METHODS["addmv_"]

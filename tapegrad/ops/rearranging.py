@@ -272,7 +272,7 @@ def unravel_index(indices, shape):
 
 # --- copies of views ------------------------------------------------------------------------------------------------
 def _copy_of(name):
-    view = METHODS[name]
+    view = METHODS[name] if name in METHODS else FUNCTIONS[name]
 
     def run(input, *args, out=None, **kwargs):
         found = view(input, *args, **kwargs)
@@ -284,11 +284,11 @@ def _copy_of(name):
 
     run.__name__ = run.__qualname__ = name + "_copy"
     run.__doc__ = f"`{name}`, but a copy."
-    return function(name=name + "_copy")(run)
+    return function(method=name == "narrow", name=name + "_copy")(run)
 
 
 for _name in ("as_strided", "diagonal", "expand", "narrow", "permute", "select", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind",
-              "unfold", "unsqueeze", "view"):  # fmt: skip
+              "unfold", "unsqueeze", "view", "view_as_complex", "view_as_real"):  # fmt: skip
     _copy_of(_name)
 
 
@@ -296,3 +296,9 @@ for _name in ("as_strided", "diagonal", "expand", "narrow", "permute", "select",
 def alias_copy(input):
     """A copy."""
     return input.clone()
+
+
+@function()
+def detach_copy(input):
+    """A copy outside of the graph."""
+    return input.detach().clone()

@@ -181,9 +181,13 @@ def unflatten(input, dim, sizes):
     """Split a dim into `sizes`, one of which may be -1."""
     dim = wrap_dim(dim, input.ndim)
     sizes = ints("unflatten", (sizes,))
+    if not sizes:
+        raise RuntimeError("unflatten: sizes must be non-empty")
     try:
         sizes = resolve_shape(sizes, input.shape[dim])
-    except RuntimeError:
+    except RuntimeError as error:
+        if sizes.count(-1) > 1:
+            raise RuntimeError(f"unflatten got an unexpected error:\n{error}") from None
         raise RuntimeError(
             f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({input.shape[dim]}) in the input tensor"
         ) from None
@@ -315,7 +319,6 @@ def broadcast_tensors(*tensors):
     """The tensors expanded to their common shape; those that have it are returned as they are."""
     from tapegrad.ops.joining import sequence
 
-    tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
     tensors = sequence("broadcast_tensors", tensors)
     shape = geometry.broadcast_shapes(*(tuple(x.shape) for x in tensors))
     return tuple(x if tuple(x.shape) == tuple(shape) else x.expand(shape) for x in tensors)
@@ -329,10 +332,16 @@ def broadcast_shapes(*shapes):
     for shape in shapes:
         for size in shape:
             if size < 0:
-                raise RuntimeError(f"Trying to create tensor with negative dimension ({size}): ({size})")
-    try:
-        return geometry.Size(geometry.broadcast_shapes(*shapes))
-    except RuntimeError:
-        raise RuntimeError(
-            "Shape mismatch: objects cannot be broadcast to a single shape: " + ", ".join(str(list(s)) for s in shapes) + f" ({ndim} dims)"
-        ) from None
+                raise ValueError("Attempting to broadcast a dimension with negative length!")
+    result = [1] * ndim
+    for number, shape in enumerate(shapes):
+        for k in range(-1, -1 - len(shape), -1):
+            if shape[k] == 1 or shape[k] == result[k]:
+                continue
+            if result[k] != 1:
+                raise RuntimeError(
+                    f"Attempting to broadcast a dimension of length {shape[k]} at {k}! Mismatching argument at index {number} had {shape}; but "
+                    f"expected shape should be broadcastable to {result}"
+                )
+            result[k] = shape[k]
+    return geometry.Size(result)

@@ -113,7 +113,8 @@ def index_fill_(self, dim, index, value):
     """`index_fill` in place."""
     if inplace.is_repeated(self):
         inplace.warn_of_repeated("index_fill_", "tensor[mask] = scalar")
-        self[(*[slice(None)] * wrap_dim(dim, self.ndim), index)] = value
+        part, dims = inplace.once(self)
+        _index_fill_(part, dim, index * 0 if wrap_dim(dim, self.ndim) in dims else index, value)
         return self
     return _index_fill_(self, dim, index, value)
 

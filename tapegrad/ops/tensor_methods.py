@@ -121,7 +121,8 @@ def masked_fill_(self, mask, value):
     """`value` written where `mask` is True."""
     if inplace.is_repeated(self):
         inplace.warn_of_repeated("masked_fill_", "tensor[mask] = scalar")
-        self[mask.expand(tuple(self.shape))] = value
+        part, dims = inplace.once(self)
+        _masked_fill_(part, mask.expand(tuple(self.shape)).amax(dims, keepdim=True), value)
         return self
     return _masked_fill_(self, mask, value)
 

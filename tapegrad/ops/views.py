@@ -7,6 +7,7 @@ embed's own derivative is the view again.  Views with all the elements are in `r
 from __future__ import annotations
 
 from tapegrad import core, geometry
+from tapegrad.dtypes import INTEGER
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function
@@ -105,7 +106,7 @@ def pick_make(item, name, **parameters):
                 start, stop, step = part
                 result.append(max(0, -(-(stop - start) // step)))
                 moves.append(steps[d] * step)
-                offset += start * steps[d] if result[-1] or start < shape[d] else 0
+                offset += start * steps[d]
             d += 1
         return tuple(result), tuple(moves), offset, {"graph_name": name, **parameters}
 
@@ -136,6 +137,8 @@ def narrow(input, dim, start, length):
     if input.ndim == 0:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     dim = wrap_dim(dim, input.ndim)
+    if hasattr(start, "_slot") and (start.ndim or start.dtype.category != INTEGER):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     start = int(start)
     size = input.shape[dim]
     if length < 0:
