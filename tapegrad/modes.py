@@ -41,7 +41,10 @@ def restore(before: int) -> None:
 
 def set_grad(on: bool) -> int:
     """Switch recording of the running thread; returns the word before."""
-    return set_bits(SHOWN if core.get_mode() & INFERENCE else GRAD, on)
+    found = core.get_mode()
+    if found & TEACHING and not found & INFERENCE:
+        return core.exchange_modes(GRAD | layout.UNRECORDED, GRAD if on else layout.UNRECORDED)
+    return set_bits(SHOWN if found & INFERENCE else GRAD, on)
 
 
 def set_everywhere(bits: int, on: bool) -> None:

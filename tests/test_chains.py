@@ -28,6 +28,12 @@ PROGRAMS = {
     "cosine_similarity": lambda x, y, v: functional.cosine_similarity(x, y, dim=1), "pixel_shuffle": lambda x, y, v: functional.pixel_shuffle(x.view(1, 4, 2, 2), 2),
     "norm": lambda x, y, v: tg.linalg.norm(x), "vector_norm": lambda x, y, v: tg.linalg.vector_norm(x, dim=1), "index of a row": lambda x, y, v: x[1, tg.tensor([2, 0])],
     "cat of itself": lambda x, y, v: tg.cat((x, x)), "view of a view": lambda x, y, v: x.t().movedim(0, 1), "to a tensor's": lambda x, y, v: x.type_as(v.float()),
+    "nansum": lambda x, y, v: x.nansum(), "glu": lambda x, y, v: functional.glu(x), "addmv": lambda x, y, v: tg.addmv(v, x, v), "vdot": lambda x, y, v: tg.vdot(v, x[0]),
+    "aminmax": lambda x, y, v: tg.aminmax(x), "largest": lambda x, y, v: x.norm(float("inf")), "baddbmm": lambda x, y, v: tg.baddbmm(x[None], x[None], y[None]),
+    "trace": lambda x, y, v: x.trace(), "roll": lambda x, y, v: x.roll(3), "var_mean": lambda x, y, v: tg.var_mean(x, 1), "sort": lambda x, y, v: y.sort(1),
+    "sort downwards": lambda x, y, v: y.sort(0, descending=True), "topk": lambda x, y, v: y.topk(2), "smallest": lambda x, y, v: y.topk(2, 0, largest=False),
+    "median": lambda x, y, v: y.median(), "medians": lambda x, y, v: y.median(1, keepdim=True), "kthvalue": lambda x, y, v: y.kthvalue(3, 0), "msort": lambda x, y, v: tg.msort(y),
+    "list": lambda x, y, v: x[[2, 0, 2]], "lists": lambda x, y, v: x[[2, 0], [-1, 1]], "list behind": lambda x, y, v: x[:, [1, 1]], "nanmedian": lambda x, y, v: y.nanmedian(0),
 }  # fmt: skip
 
 
@@ -167,3 +173,29 @@ def test_a_call_that_cannot_be_learnt_is_tried_again_now_and_then():
     for _ in range(planned.PATIENCE + planned.RETRY + 2):
         taught(tg.ones(2))
     assert tries[0] and not tries[planned.PATIENCE] and any(tries[planned.PATIENCE :])
+
+
+def test_order_of_short_rows():
+    """Kernels for short rows against NumPy: NaN is the largest value, ties keep their order."""
+    numpy = pytest.importorskip("numpy")
+    nan, inf = float("nan"), float("inf")
+    rows = [[3.0, nan, -1.0, 3.0, nan, 0.0], [inf, -inf, inf, 2.0, 2.0, -inf], [nan] * 6, [-0.0, 0.0, -0.0, 1.0, 1.0, 1.0]]
+    for d in (tg.float64, tg.float32, tg.float16, tg.bfloat16):
+        x = tg.tensor(rows, dtype=d)
+        for t, dim in ((x, 1), (x.t().contiguous(), 0), (x.t(), 0), (x.repeat(1, 2), 1)):
+            array = t.double().numpy()
+            index = numpy.argsort(array, dim, kind="stable")
+            assert t.sort(dim).indices.numpy().tolist() == index.tolist()
+            numpy.testing.assert_array_equal(t.sort(dim).values.double().numpy(), numpy.take_along_axis(array, index, dim))
+            down = t.shape[dim] - 1 - numpy.flip(numpy.argsort(numpy.flip(array, dim), dim, kind="stable"), dim)
+            assert t.sort(dim, descending=True).indices.numpy().tolist() == down.tolist()
+            assert t.topk(4, dim).indices.numpy().tolist() == numpy.take(down, range(4), dim).tolist()
+            assert t.kthvalue(3, dim).indices.numpy().tolist() == numpy.take(index, 2, dim).tolist()
+        assert x.median(1).indices.tolist() == [1, 3, 0, 2]
+        assert x.nanmedian(1).values.tolist()[0] == 0.0 and x.nanmedian(1).values.isnan().tolist() == [False, False, True, False]
+    for d in (tg.int64, tg.uint8, tg.int8):
+        x = tg.tensor([[5, 1, 4, 1], [0, 0, 7, 2]], dtype=d)
+        assert x.sort(1).values.tolist() == [[1, 1, 4, 5], [0, 0, 2, 7]] and x.sort(1).indices.tolist() == [[1, 3, 2, 0], [0, 1, 3, 2]]
+        assert x.topk(2).values.tolist() == [[5, 4], [7, 2]]
+    assert tg.tensor([True, False, True]).sort().indices.tolist() == [1, 0, 2]
+    assert tg.tensor(3.0).sort().values.item() == 3.0 and tg.ones(3).topk(0).values.shape == (0,)

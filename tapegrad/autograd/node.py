@@ -16,7 +16,7 @@ from tapegrad.dtypes import OF_SLOT as DTYPES
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 from tapegrad.ops import chains
-from tapegrad.ops.plan import Parameters, settled
+from tapegrad.ops.plan import Parameters, record_plan, settled
 from tapegrad.ops.registry import BY_CODE, Elementwise
 
 
@@ -403,7 +403,7 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
     differentiable: bit k says that output k gets a gradient.
     reads: per input the operands, as bits, that its gradient alone needs; what no wanted gradient needs is not kept.
     """
-    chains.forget(outputs)
+    chains.record(lambda: record_plan(op, inputs, outputs, attributes, saves, differentiable, reads), inputs, outputs)
     word = modes.word()
     if not word & modes.GRAD:
         return

@@ -227,6 +227,9 @@ SWEEP_UNARY = 5  # the elementwise op `target` of g
 # if it is not contiguous.
 AS_IS = 0
 
+# How a step of a chain runs: as it is, with recording off, or not at all: it puts what others have computed on the tape.
+UNRECORDED_STEP, RECORDING_STEP = 1, 2
+
 # The cache from a call to its plan, direct-mapped by the hash of the words that stand for the arguments; see native/calls.py
 CALL = Struct(
     "Call",
@@ -354,4 +357,5 @@ FUNCTION = 8  # inside a function that is being transformed: in-place operations
 SHOWN = 16  # in inference mode, where nothing is recorded: what is_grad_enabled says
 FEATURES = ~0xFF  # the bits of such features
 INFERENCE_MODE = 1 << 8
-GRAD_MODES = GRAD | SHOWN | INFERENCE_MODE
+UNRECORDED = 1 << 16  # of a call that is taught to the call cache: it is within a no_grad of its own
+GRAD_MODES = GRAD | SHOWN | INFERENCE_MODE | UNRECORDED

@@ -13,6 +13,7 @@ from __future__ import annotations
 import weakref
 
 from tapegrad import core, modes
+from tapegrad.engine import layout
 
 OPERAND, CONSTANT, OUTPUT = 0, 1, 2  # what a reference refers to: its lowest byte
 WHOLE = 255  # as the item of a step that has one output
@@ -28,7 +29,8 @@ class Trail:
         self.operands = operands
         self.versions = [core.version_of(t._slot) for t in operands]
         self.thread, self.grad = core.thread_id(), modes.word() & modes.GRAD
-        self.steps: list[tuple] = []  # (plan or elementwise op, references of its operands)
+        self.steps: list[tuple] = []  # (plan or elementwise op, references of its operands, flags)
+        self.records: dict[int, list[int]] = {}  # step -> the steps that put its outputs on the tape
         self.constants: dict[int, object] = {}
         self.broken = False
         self.places = {id(t): (weakref.ref(t), reference(OPERAND, k), version) for k, (t, version) in enumerate(zip(operands, self.versions, strict=True))}
@@ -48,13 +50,28 @@ class Trail:
 
     def step(self, what, operands, out):
         found = [self.reference(t) for t in operands]
-        if None in found or modes.word() & modes.GRAD != self.grad or len(found) > MOST_OPERANDS:
+        word = modes.word()
+        if None in found or word & modes.GRAD > self.grad or len(found) > MOST_OPERANDS:
             return
         several = isinstance(out, tuple)
         for k, t in enumerate(out if several else (out,)):
             self.places[id(t)] = weakref.ref(t), reference(OUTPUT, len(self.steps), k if several else WHOLE), core.version_of(t._slot)
             self._at(t)
-        self.steps.append((what, found))
+        self.steps.append((what, found, layout.UNRECORDED_STEP if word & layout.UNRECORDED else 0))
+
+    def record(self, make, inputs, outputs):
+        """`outputs`, so far unrecorded, have been put on the tape with `inputs`; `make()` gives the plan of that, None if there is none."""
+        found = [self.reference(t) for t in (*inputs, *outputs)]
+        makers = {one >> 8 & 0xFFFFFF for one in found[len(inputs) :] if one is not None and one & 255 == OUTPUT}
+        word = modes.word()
+        known = None not in found and len(makers) == len({*found[len(inputs) :]}) and len(found) <= MOST_OPERANDS
+        if known and word & modes.GRAD == self.grad and not word & layout.UNRECORDED and all(self.steps[k][2] for k in makers) and (plan := make()) is not None:
+            for k in makers:
+                self.records.setdefault(k, []).append(len(self.steps))
+            self.steps.append((plan, found, layout.RECORDING_STEP))
+        else:
+            for t in outputs:
+                self.places.pop(id(t), None)
 
     def looked(self, t):
         if any(ref() is not None for ref in self._buffers.get(core.get_field(t._slot, core.BUFFER), ())):
@@ -75,6 +92,10 @@ class Trail:
             if one & 255 == OUTPUT and k not in wanted:
                 wanted.add(k)
                 waiting += self.steps[k][1]
+                for other in self.records.get(k, ()):
+                    if other not in wanted:
+                        wanted.add(other)
+                        waiting += self.steps[other][1]
         if len(wanted) > MOST_STEPS or len(references) > MOST_OPERANDS or any(one & 255 == CONSTANT for one in references):
             return None
         new = {k: number for number, k in enumerate(sorted(wanted))}
@@ -82,8 +103,8 @@ class Trail:
         def moved(one):
             return one if one & 255 != OUTPUT else reference(OUTPUT, new[one >> 8 & 0xFFFFFF], one >> 32)
 
-        steps = [(self.steps[k][0], [moved(one) for one in self.steps[k][1]]) for k in sorted(wanted)]
-        slots = {one >> 8 for _, inputs in steps for one in inputs if one & 255 == CONSTANT}
+        steps = [(self.steps[k][0], [moved(one) for one in self.steps[k][1]], self.steps[k][2]) for k in sorted(wanted)]
+        slots = {one >> 8 for _, inputs, _ in steps for one in inputs if one & 255 == CONSTANT}
         return steps, [moved(one) for one in references], [t for t in self.constants.values() if t._slot in slots]
 
 
@@ -118,11 +139,10 @@ def step(what, operands, out) -> None:
         trail.step(what, operands, out)
 
 
-def forget(tensors) -> None:
-    """`tensors` have a derivative of their own, whatever made their values."""
+def record(make, inputs, outputs) -> None:
+    """`outputs` have been given a derivative of their own, whatever made their values."""
     if _trail is not None and (trail := here()):
-        for t in tensors:
-            trail.places.pop(id(t), None)
+        trail.record(make, inputs, outputs)
 
 
 def constant(t):

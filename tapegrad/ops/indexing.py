@@ -50,7 +50,7 @@ def listed(part: tuple):
             if len(_listed) >= LISTED:
                 _listed.clear()
             _listed[part] = index
-    return index
+    return chains.constant(index) if plain else index
 
 
 def as_index(part):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tapegrad import core, dtypes, geometry
+from tapegrad import core, dtypes, geometry, modes
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
 from tapegrad.ops import moves
@@ -312,12 +312,12 @@ def roll(input, shifts, dims=None):
             ]
             key = (tuple(shifts), tuple(dims))
             return moves.taken(roll_op, input, shape, turn(input.stride(), 1), turn(geometry.contiguous_strides(shape), -1), key, shifts=shifts, dims=dims)
-    array = input.detach()._array()
-    if dims:
-        array = np.roll(array, shifts, tuple(dims))
+    if not dims and input.ndim:
+        with modes.no_grad():
+            result = input.detach().reshape(-1).roll(shifts[0], 0).reshape(tuple(input.shape)).clone()
     else:
-        array = np.roll(array, shifts[0])
-    result = from_array(array, input.dtype)
+        array = input.detach()._array()
+        result = from_array(np.roll(array, shifts, tuple(dims)) if dims else array, input.dtype)
     record(roll_op, [input], [result], plans.Parameters(roll_op, shifts=shifts, dims=dims or None))
     return result
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import creation, dtypes
+from tapegrad import creation, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
 from tapegrad.ops import plan as plans
+from tapegrad.ops import ranks
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.choosing import dynamic_shape
 from tapegrad.ops.extrema import pick_along
@@ -86,6 +87,19 @@ def median_of(name, result, input, dim, keepdim, ignore_nan, out):
     if not (input.dtype.is_floating_point or input.dtype.category == dtypes.INTEGER):
         raise no_kernel("median_cpu", input.dtype)
     graph_name = name.capitalize()
+    if dim is None and input.numel():
+        with modes.no_grad():
+            found = ranks.ranked(result, graph_name, input.detach().reshape(-1), 0, False, -2 if ignore_nan else -1)
+        if found is not None:
+            plan = plans.Parameters(median_op, graph_name + "Backward0", dims=tuple(range(input.ndim)), keepdim=False, shape=tuple(input.shape))
+            record(median_op, [input], [found[0]], plan, saves=0b11)
+            return into(out, found[0], name)
+    if dim is not None:
+        dim = wrap_dim(dim, input.ndim)
+        nonempty(name, input, dim)
+        found = ranks.ranked(result, graph_name + "Backward1", input, dim, keepdim, -2 if ignore_nan else -1)
+        if found is not None:
+            return both(found, out)
     array = input.detach()._values()
     if dim is None:
         if not array.size:
@@ -95,8 +109,6 @@ def median_of(name, result, input, dim, keepdim, ignore_nan, out):
         plan = plans.Parameters(median_op, graph_name + "Backward0", dims=tuple(range(input.ndim)), keepdim=False, shape=tuple(input.shape))
         record(median_op, [input], [value], plan, saves=0b11)
         return into(out, value, name)
-    dim = wrap_dim(dim, input.ndim)
-    nonempty(name, input, dim)
     return both(picked(graph_name + "Backward1", result, input, dim, keepdim, middle(array, dim, ignore_nan) if array.ndim else None), out)
 
 
@@ -127,6 +139,9 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
         nonempty("kthvalue", input, dim)
     if not 1 <= k <= size:
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}")
+    found = ranks.ranked(KthvalueResult, "KthvalueBackward0", input, dim, keepdim, k - 1) if type(k) is int else None
+    if found is not None:
+        return both(found, out)
     array = input.detach()._values()
     index = np.take(np.argsort(array, dim, kind="stable"), k - 1, dim) if array.ndim else None
     return both(picked("KthvalueBackward0", KthvalueResult, input, dim, keepdim, index), out)

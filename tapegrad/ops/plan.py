@@ -6,6 +6,7 @@ compiled call.  The plan object is the entry's payload, so a derivative finds it
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from tapegrad import core, geometry, modes
 from tapegrad.dtypes import OF_SLOT
 from tapegrad.dtypes import PLAIN as PLAIN_CODE
+from tapegrad.dtypes import dtype as Dtype
 from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
 from tapegrad.ops import chains
@@ -274,6 +276,13 @@ def note_store(op, target, region, offset: int, value, given) -> None:
     note(plan, (target, given), target)
 
 
+def note_detached(x, out) -> None:
+    """`out` is `x`, apart from the graph."""
+    shown = core.get_field(x._slot, GEOMETRY), core.get_field(x._slot, DTYPE)
+    place = ("detached", *shown)
+    chains.step(kept(place) or keep(place, Plan(None, [shown], view=True, view_flags=0, differentiable=0), (shown,)), (x,), out)
+
+
 def answered(result, operands):
     """The plan that made `result` out of exactly `operands` (the tensors of a call, and those of its numbers that are operands), or None."""
     plan, inputs, out = _last
@@ -312,13 +321,41 @@ def chain_plan(trail, result):
     if found is None:
         return None
     steps, references, constants = found
-    parts = [what if isinstance(what, Plan) else step_plan(what, len(inputs)) for what, inputs in steps]
+    parts = [what if isinstance(what, Plan) else step_plan(what, len(inputs)) for what, inputs, _ in steps]
     words = [len(parts), len(references), 1 + (len(references) if isinstance(result, tuple) else 0)]
-    for part, (_, inputs) in zip(parts, steps, strict=True):
-        words += [part.address, len(inputs), *inputs]
+    for part, (_, inputs, flags) in zip(parts, steps, strict=True):
+        words += [part.address, len(inputs), flags, *inputs]
     kind = type(result) if isinstance(result, tuple) else None
     place = ("chain", kind, *words, *references)
     return kept(place) or keep(place, Plan(None, [], chain=[*words, *references], result_type=kind, steps=parts, constants=constants), ())
+
+
+PLAIN_ATTRIBUTES = (int, float, complex, bool, str, type(None), Dtype)
+
+
+def record_plan(op, inputs, outputs, attributes, saves: int, differentiable: int, reads: tuple):
+    """The plan of what `autograd.node.record` does with these arguments; None if the attributes say more than the arguments of the call."""
+    found = vars(attributes) if attributes is not None else {}
+    parameters = {name: value for name, value in found.items() if name not in ("op", "graph_name", "saved", "unpacked")}
+    if found.get("saved") or not all(map(follows, parameters.values())) or (reads and len(inputs) > len(READS)):
+        return None
+    shown = tuple((core.get_field(t._slot, GEOMETRY), core.get_field(t._slot, DTYPE)) for t in outputs)
+    name = found.get("graph_name")
+    place = ("record", op.code, len(inputs), shown, saves, differentiable, tuple(reads), name, repr(parameters))
+    if (plan := kept(place)) is None:
+        every = saves
+        for needed in reads:
+            every |= needed
+        needs = [saves | needed for needed in reads] + [saves] * (min(len(inputs), len(READS)) - len(reads))
+        plan = keep(place, Plan(op, shown, saves=every, differentiable=differentiable, reads=needs, graph_name=name, **parameters), ())
+    return plan
+
+
+def follows(value) -> bool:
+    """Whether an attribute is made of numbers, names and the like, as opposed to data."""
+    if isinstance(value, (tuple, list)):
+        return all(map(follows, value))
+    return isinstance(value, PLAIN_ATTRIBUTES) or (dataclasses.is_dataclass(value) and follows([getattr(value, f.name) for f in dataclasses.fields(value)]))
 
 
 def step_plan(op, count: int):

@@ -7,7 +7,7 @@ import numpy as np
 from tapegrad import dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
-from tapegrad.ops import rows
+from tapegrad.ops import ranks, rows
 from tapegrad.ops.extrema import pick_along
 from tapegrad.ops.outputs import dtype_with, into, return_type, stored
 from tapegrad.ops.public import function
@@ -123,7 +123,8 @@ def order(array, dim, descending):
 def sort(input, dim=-1, descending=False, stable=False):
     """(values, indices) in ascending (or descending) order along `dim`; ties keep their order."""
     dim = wrap_dim(dim, comparable("Sort", tensor_argument("sort", input)).ndim)
-    return ordered("Sort", SortResult, input, dim, order(input.detach()._values(), dim, descending))
+    found = ranks.first(SortResult, "Sort", input, dim, input.shape[dim] if input.ndim else 1, bool(descending))
+    return found or ordered("Sort", SortResult, input, dim, order(input.detach()._values(), dim, descending))
 
 
 @function(method=True)
@@ -140,5 +141,8 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     size = input.shape[dim] if input.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError("selected index k out of range")
+    found = ranks.first(TopkResult, "Topk", input, dim, k, bool(largest))
+    if found is not None:
+        return found
     index = order(input.detach()._values(), dim, largest)
     return ordered("Topk", TopkResult, input, dim, np.take(index, range(k), dim) if input.ndim else index)

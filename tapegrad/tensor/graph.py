@@ -6,6 +6,7 @@ from tapegrad import core, modes
 from tapegrad.core import DTYPE, ENTRY, FLAGS, GEOMETRY, GRAD
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
+from tapegrad.ops import chains
 from tapegrad.ops.transformable import ACTIVE
 
 
@@ -207,6 +208,10 @@ class InGraph(Handle):
         flags = core.get_field(self._slot, FLAGS) & layout.INFERENCE
         if flags:
             core.set_field(out._slot, FLAGS, flags)
+        if chains.here():
+            from tapegrad.ops import plan as plans
+
+            plans.note_detached(self, out)
         return out
 
     def detach_(self):

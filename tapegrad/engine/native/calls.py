@@ -6,7 +6,7 @@ Python, which teaches the cache what it came to (`remember_call`, see `tapegrad/
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import BOOL, CALL_ROWS, FLOAT32, FUNCTION, GRAD, REQUIRES_GRAD, VIEW
+from tapegrad.engine.layout import BOOL, CALL_ROWS, FLOAT32, FUNCTION, GRAD, RECORDING_STEP, REQUIRES_GRAD, UNRECORDED_STEP, VIEW
 from tapegrad.engine.native.capi import (
     py_decref,
     py_error_clear,
@@ -19,7 +19,7 @@ from tapegrad.engine.native.capi import (
 )
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, scalar_slot, slot_of
-from tapegrad.engine.native.planned import REFUSED, produce, py_tuple_set
+from tapegrad.engine.native.planned import REFUSED, produce, py_tuple_set, record_plan
 from tapegrad.engine.native.pointers import (
     Call,
     Plan,
@@ -258,6 +258,7 @@ def referred(reference, operands, made):
 @native("iii")
 def run_chain(address, operands):
     """Run the steps of a chain: a new reference to its result, 0 with an exception, or REFUSED."""
+    st = the_state()
     plan = Plan(address)
     steps = load_i64(plan.chain)
     results = load_i64(plan.chain + 8)
@@ -269,15 +270,28 @@ def run_chain(address, operands):
     for number in range(steps):
         step = load_i64(at)
         inputs = load_i64(at + 8)
+        flags = load_i64(at + 16)
         parent = 0
         for k in range(inputs):
-            reference = load_i64(at + 16 + k * 8)
+            reference = load_i64(at + 24 + k * 8)
             tensor = referred(reference, operands, made)
             store_i64(slots + k * 8, load_i64(tensor + HANDLE_SLOT) if tensor else reference >> 8)
             if k == 0 and (Plan(step).view_flags != 0 or Plan(step).parts != 0):
                 parent = tensor
-        at = at + 16 + inputs * 8
-        result = produce(step, slots, inputs, parent, 0)
+        at = at + 24 + inputs * 8
+        if flags == RECORDING_STEP:
+            if st.mode & GRAD:
+                outputs = Plan(step).outputs
+                record_plan(step, slots, inputs - outputs, slots + (inputs - outputs) * 8)
+            py_incref(st.none)
+            result = st.none
+        elif flags == UNRECORDED_STEP:
+            before = st.mode & GRAD
+            st.mode = st.mode & ~GRAD
+            result = produce(step, slots, inputs, parent, 0)
+            st.mode = st.mode | before
+        else:
+            result = produce(step, slots, inputs, parent, 0)
         if result == 0 or result == REFUSED:
             break
         store_i64(made + number * 8, result)
