@@ -187,3 +187,12 @@ def test_a_small_network_learns():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize(("convolve", "shape"), [
+    (tg.conv1d, (3, 2, 2)), (tg.conv_transpose1d, (2, 3, 2)), (lambda x, w: tg.conv1d(x, w, stride=2, padding=1), (3, 2, 2)),
+])
+def test_gradients_of_complex_convolutions(convolve, shape):
+    tg.manual_seed(0)
+    x, w = tg.randn(2, 2, 5, dtype=tg.complex128, requires_grad=True), tg.randn(*shape, dtype=tg.complex128, requires_grad=True)
+    assert tg.autograd.gradcheck(convolve, (x, w)) and tg.autograd.gradgradcheck(convolve, (x, w))

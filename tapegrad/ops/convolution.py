@@ -1,7 +1,8 @@
 """Convolutions of any number of dims: windows laid out as columns, then one matrix product per sample and group.
 
 Convolution is linear in the input x and in the weight w.  The inner product of a convolution with g is a form in (x, w, g); its derivatives
-in x and w are the other two ops here, and the derivatives of those are among the three again, so every order exists.
+in x and w are the other two ops here, and the derivatives of those are among the three again, so every order exists.  Gradients of complex
+tensors are conjugate: the operand that stays is conjugated.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.complexes import conj_physical
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
 
@@ -135,8 +137,8 @@ def convolution(node, g):
     """convolution: transposed for the input, products with windows for the weight, sums for the bias."""
     a, (x, w, *bias) = node.attributes, node.inputs
     return (
-        transposed(g, w, None, tuple(x.shape[2:]), a.window, a.groups) if x.requires_grad else None,
-        of_weight(x, g, a.window, a.groups) if w.requires_grad else None,
+        transposed(g, conj_physical(w), None, tuple(x.shape[2:]), a.window, a.groups) if x.requires_grad else None,
+        of_weight(conj_physical(x), g, a.window, a.groups) if w.requires_grad else None,
         *(bias_gradient(g) if b.requires_grad else None for b in bias),
     )
 
@@ -146,8 +148,8 @@ def convolution_transposed(node, h):
     """transposed convolution: a convolution for its input, products with windows for the weight."""
     a, (g, w, *bias) = node.attributes, node.inputs
     return (
-        forward(h, w, None, a.window, a.groups) if g.requires_grad else None,
-        of_weight(h, g, a.window, a.groups) if w.requires_grad else None,
+        forward(h, conj_physical(w), None, a.window, a.groups) if g.requires_grad else None,
+        of_weight(h, conj_physical(g), a.window, a.groups) if w.requires_grad else None,
         *(bias_gradient(h) if b.requires_grad else None for b in bias),
     )
 
@@ -157,6 +159,6 @@ def convolution_of_weight(node, h):
     """the weight's gradient: a transposed convolution and a convolution with h for the weight."""
     a, (x, g) = node.attributes, node.inputs
     return (
-        transposed(g, h, None, tuple(x.shape[2:]), a.window, a.groups) if x.requires_grad else None,
-        forward(x, h, None, a.window, a.groups) if g.requires_grad else None,
+        transposed(conj_physical(g), h, None, tuple(x.shape[2:]), a.window, a.groups) if x.requires_grad else None,
+        forward(conj_physical(x), h, None, a.window, a.groups) if g.requires_grad else None,
     )
