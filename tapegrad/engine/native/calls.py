@@ -23,6 +23,7 @@ from tapegrad.engine.native.planned import REFUSED, produce, py_tuple_set, recor
 from tapegrad.engine.native.pointers import (
     Call,
     Plan,
+    buffer_row,
     call_at,
     copy_bytes,
     load_f64,
@@ -272,14 +273,20 @@ def run_chain(address, operands):
         inputs = load_i64(at + 8)
         flags = load_i64(at + 16)
         parent = 0
+        changed = 0
         for k in range(inputs):
             reference = load_i64(at + 24 + k * 8)
             tensor = referred(reference, operands, made)
-            store_i64(slots + k * 8, load_i64(tensor + HANDLE_SLOT) if tensor else reference >> 8)
+            s = load_i64(tensor + HANDLE_SLOT) if tensor else reference >> 8
+            store_i64(slots + k * 8, s)
+            if tensor == 0:  # a constant, which somebody may have found among the saved tensors of a node
+                changed = changed | buffer_row(st.buffers, slot_row(st.slots, s).buffer).version
             if k == 0 and (Plan(step).view_flags != 0 or Plan(step).parts != 0):
                 parent = tensor
         at = at + 24 + inputs * 8
-        if flags == RECORDING_STEP:
+        if changed != 0:
+            result = REFUSED
+        elif flags == RECORDING_STEP:
             if st.mode & GRAD:
                 outputs = Plan(step).outputs
                 record_plan(step, slots, inputs - outputs, slots + (inputs - outputs) * 8)
