@@ -73,6 +73,18 @@ REFUSED = [
     ("tg.div(v.clone().requires_grad_(), 2, rounding_mode='trunc', out=tg.zeros(3))", RuntimeError, "div(): functions with out=... arguments"),
     ("v.new_zeros(2, pin_memory=True)", RuntimeError, "pin_memory=True requires"),
     ("tg.histc(v, 0)", RuntimeError, "torch.histogram(): bins must be > 0, but got 0 for dimension 0"),
+    ("tg.unique_consecutive(v, 1)", TypeError, "unique_consecutive(): argument 'return_inverse' must be bool, not int"),
+    ("tg.fix_(input=1)", TypeError, "fix_(): argument 'input' must be Tensor, not int"),
+    ("tg.cdist(m, [1])", TypeError, "cdist(): argument 'x2' (position 2) must be Tensor, not list"),
+    ("tg.lu(m, 1)", TypeError, "_lu_with_info(): argument 'pivot' must be bool, not int"),
+    ("tg.meshgrid(v, indexing=1)", TypeError, "meshgrid(): argument 'indexing' must be str, not int"),
+    ("F.pad(v, 1)", TypeError, "pad(): argument 'pad' (position 2) must be tuple of ints, not int"),
+    ("F.unfold(m, [None])", TypeError, "im2col(): argument 'kernel_size' (position 2) must be tuple of ints, but found element of type NoneType at pos 0"),
+    ("v.is_complex(1)", TypeError, "Tensor.is_complex() takes no arguments (1 given)"),
+    ("tg.nn.LSTM()", TypeError, "RNNBase.__init__() missing 2 required positional arguments"),
+    ("tg.nn.BatchNorm1d(-1)", RuntimeError, "Trying to create tensor with negative dimension -1: [-1]"),
+    ("tg.nn.init.sparse_(1, .1)", AttributeError, "'int' object has no attribute 'ndimension'"),
+    ("tg.clamp(tg.ones(2, dtype=tg.complex64))", RuntimeError, "At least one of 'min' or 'max' must not be None"),
     ("tg.nn.MaxPool2d(foo=1)", TypeError, "_MaxPoolNd.__init__() got an unexpected keyword argument 'foo'"),
 ]  # fmt: skip
 
@@ -136,6 +148,8 @@ def test_operators_give_up(call):
 ACCEPTED = [
     ("v.sum(tg.tensor(0))", 3.0), ("tg.sum(v, dim=tg.tensor([0]))", 3.0), ("tg.arange(3.).roll(tg.tensor(1))", [2.0, 0.0, 1.0]),
     ("m.permute(tg.tensor(1), 0)", [[1.0, 1.0], [1.0, 1.0]]), ("F.gelu(0 * v, out=tg.zeros(3))", [0.0, 0.0, 0.0]),
+    ("tg.trapz(m)", [1.0, 1.0]), ("tg.trapz(m, dx=2.)", [2.0, 2.0]), ("tg.float_power(self=2, exponent=v)", [2.0, 2.0, 2.0]),
+    ("tg.cumsum(v, 0, dtype=int) + 0 * tg.cumsum(v, 0, dtype=int)", [1, 2, 3]),
     ("tg.square_(input=tg.tensor([2.]))", [4.0]), ("tg.special.expit(0 * v)", [0.5, 0.5, 0.5]),
 ]  # fmt: skip
 
@@ -160,8 +174,16 @@ def test_forms_of_old_with_numbers_first(call, value):
     assert set(found.flatten().tolist()) == {value}
 
 
+def test_copies_are_contiguous():
+    x = tg.arange(6.0).reshape(2, 3)
+    assert tg.t_copy(x).stride() == (2, 1) and tg.transpose_copy(x, 0, 1).stride() == (2, 1)
+    assert tg.as_strided_copy(x, (2, 2), (1, 2)).stride() == (2, 1) and tg.ones(5, 1).diag().stride() == (1,)
+    assert [t.stride() for t in tg.unbind_copy(tg.ones(2, 3, 4).transpose(1, 2))] == [(3, 1), (3, 1)]
+
+
 def test_strides_follow_the_input():
     x = tg.arange(6.0).reshape(2, 3).t()
+    assert x.sort().values.stride() == x.argsort().stride() == x.msort().stride() == (1, 3) and tg.equal(x.sort(0, True).values, x.flip(0))
     assert tg.special.i0e(x).stride() == x.stride() and tg.equal(tg.special.i0e(x), tg.special.i0e(x.contiguous()))
     assert [x.rot90(k).stride() for k in range(4)] == [(2, 1), (3, 1), (1, 3), (3, 1)]
     for k in range(-4, 5):

@@ -92,7 +92,7 @@ def eye_(tensor):
     """The identity matrix."""
     from tapegrad import creation
 
-    if tensor.dim() != 2:
+    if tensor.ndimension() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     return tensor.copy_(creation.eye(*tensor.shape, dtype=tensor.dtype))
 
@@ -100,7 +100,7 @@ def eye_(tensor):
 @modes.no_grad()
 def dirac_(tensor, groups=1):
     """The kernel of a convolution that keeps its input, as far as there are channels for it."""
-    if tensor.dim() not in (3, 4, 5):
+    if tensor.ndimension() not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     if tensor.shape[0] % groups:
         raise ValueError("dim 0 must be divisible by groups")
@@ -165,7 +165,7 @@ def sparse_(tensor, sparsity, std=0.01, generator=None):
     """Normal, with a share `sparsity` of each column set to 0."""
     from tapegrad import random
 
-    if tensor.dim() != 2:
+    if tensor.ndimension() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     rows, columns = tensor.shape
     zeros = math.ceil(sparsity * rows)
@@ -180,7 +180,7 @@ def orthogonal_(tensor, gain=1, generator=None):
     """A (semi-)orthogonal matrix times gain, by QR of a normal one (Saxe et al. 2014); the dims after the first count as columns."""
     from tapegrad import creation, linalg
 
-    if tensor.dim() < 2:
+    if tensor.ndimension() < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     if not tensor.numel():
         return tensor

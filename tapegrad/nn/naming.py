@@ -23,6 +23,8 @@ def torch_owner(kind: str, name: str) -> str:
     """The class whose method it is in torch."""
     if kind.startswith("BatchNorm"):
         return "_BatchNorm"
+    if name == "__init__" and kind in ("RNN", "LSTM", "GRU"):
+        return "RNNBase"
     if name == "forward" and kind[:-2].endswith("Pad"):
         return f"_{kind[:-2].replace('Zero', 'Constant')}Nd"
     return kind
@@ -34,7 +36,7 @@ def named_apart(kinds) -> None:
         for name in ("__init__", "forward"):
             f = getattr(kind, name)
             owner = f.__qualname__.partition(".")[0]
-            if owner.startswith("_") and not owner.endswith(BASES) or owner[:-2] == kind.__name__[:-2] != kind.__name__:
+            if torch_owner(kind.__name__, name) not in (kind.__name__, owner) or owner.startswith("_") and not owner.endswith(BASES) or owner[:-2] == kind.__name__[:-2] != kind.__name__:
                 own = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
                 own.__kwdefaults__, own.__doc__, own.__qualname__ = f.__kwdefaults__, f.__doc__, f"{torch_owner(kind.__name__, name)}.{name}"
                 setattr(kind, name, own)

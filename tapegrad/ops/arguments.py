@@ -1,9 +1,9 @@
 """The forms in which functions and methods may be called, and torch's TypeErrors for calls that fit none.
 
 The forms are data, `data/call_forms.txt`: a line for each way in which a name may be called; a method's begin with a dot and leave the tensor
-itself out.  `checker` gives what looks at the arguments of a call before its body runs, for whatever is called through Python: a body
-sees only arguments of the kinds that its forms name.  The types of a call that passed are remembered, so that the next one costs a look-up;
-what compiled code answers is not looked at at all.
+itself out; a "~" marks what torch's Python calls inside a public function of the same name.  `checker` gives what looks at the arguments of a
+call before its body runs, for whatever is called through Python: a body sees only arguments of the kinds that its forms name.  The types of a
+call that passed are remembered, so that the next one costs a look-up; what compiled code answers is not looked at at all.
 
 As in torch, the first form that fits is meant.  If none does, the text is about one parameter if one form only could be meant, by the number of
 arguments; else it lists the forms.  Start reading at `Form.trouble`.
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad import dtypes
 from tapegrad.cautions import warn_once
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
@@ -301,7 +302,7 @@ def misfit(name: str, args: tuple, kwargs: dict, method: bool = False) -> TypeEr
     """The error for a call that fits no form of `name`, else the first form that it fits; `method` says that the first argument is the tensor itself."""
     ways = forms(name, method)
     args = args[method:]
-    name = name.replace(".", "_")
+    name = name.replace(".", "_").removeprefix("~")
     if len(ways) == 1 and not ways[0].parameters:
         owner = "Tensor" if method else "torch"
         if kwargs:
@@ -342,6 +343,14 @@ def described(args: tuple, kwargs: dict, listed: list[Form]) -> str:
     return f"got ({got}), but expected one of:\n{expected}"
 
 
+def as_dtype(value):
+    """The dtype that a Python type means; anything else as it is."""
+    return dtypes.BY_NAME[PYTHON_DTYPES[value]] if isinstance(value, type) and value in PYTHON_DTYPES else value
+
+
+PYTHON_DTYPES: dict[type, str] = {float: "float64", int: "int64", bool: "bool", complex: "complex128"}
+
+
 @functools.cache
 def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dict]] | None:
     """What raises for a call that fits no form of `name`, and returns its arguments, keywords under their own names; None if the forms are not known."""
@@ -353,6 +362,8 @@ def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dic
 
     known = {p.name for form in ways for p in form.parameters}
     renamed = {alias: p for p, aliases in ALIASES.items() for alias in aliases if p in known and alias not in known}
+    renamed |= {"self": "input"} if "self" in known and not method else {}
+    takes_dtype = any(p.kind == "dtype" for form in ways for p in form.parameters)
 
     def check(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         types = (*map(type, args), *kwargs, *map(type, kwargs.values()))
@@ -367,6 +378,8 @@ def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dic
             rest, kwargs = modern(name, meant, ways, args[method:], kwargs)
             return args[:method] + rest, kwargs
         given = (*args[method:], *kwargs.values())
+        if takes_dtype and type in types:  # Python's own types, each a dtype
+            return tuple(map(as_dtype, args)), {k: as_dtype(v) for k, v in kwargs.items()}
         if not any(isinstance(v, (tuple, list)) or (hasattr(v, "_slot") and not by_types) for v in given):
             passed.add(types)
         return args, kwargs

@@ -131,9 +131,9 @@ def clamp(input, min=None, max=None, *, out=None):
     from tapegrad import dispatch
     from tapegrad.ops.registry import BY_NAME
 
-    checks.no_complex_clamp(None, [input])
     if min is None and max is None:
         raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
+    checks.no_complex_clamp(None, [input])
     if min is None:
         return dispatch.call(BY_NAME["clamp_max"], input, max, out=out)
     if max is None:
@@ -156,9 +156,9 @@ def clamp_(self, min=None, max=None):
     from tapegrad import dispatch
     from tapegrad.ops.registry import BY_NAME
 
-    checks.no_complex_clamp(None, [self])
     if min is None and max is None:
         raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
+    checks.no_complex_clamp(None, [self])
     if min is None:
         return dispatch.call_inplace(BY_NAME["clamp_max"], self, max)
     if max is None:

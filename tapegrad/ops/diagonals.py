@@ -6,6 +6,7 @@ import numpy as np
 
 from tapegrad import core
 from tapegrad.autograd.node import record
+from tapegrad.formats import contiguous_format
 from tapegrad.ops import moves
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import store, stored
@@ -49,7 +50,7 @@ def diag(input, diagonal=0):
     if input.ndim == 1:
         return diag_embed(input, diagonal)
     if input.ndim == 2:
-        return input.diagonal(diagonal).clone()
+        return input.diagonal(diagonal).clone(memory_format=contiguous_format)
     raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
 
 

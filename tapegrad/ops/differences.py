@@ -192,7 +192,7 @@ def trapezoid(y, x=None, *, dx=None, dim=-1):
 @function(name="trapz")
 def trapz(y, x=None, *, dx=None, dim=-1):
     """`trapezoid`."""
-    return trapezoid(y, x, dx=dx, dim=dim)
+    return trapezoid(y, dx=1 if dx is None else dx, dim=dim) if x is None else trapezoid(y, x, dim=dim)
 
 
 @function()

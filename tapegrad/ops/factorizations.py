@@ -18,6 +18,7 @@ from tapegrad.ops.outputs import return_type
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.solves import solve_triangular
+from tapegrad.ops.transformable import look_at
 
 
 def plus(a, b):
@@ -163,6 +164,7 @@ def lu_legacy(A, pivot=True, get_infos=False, out=None):
         "LU, pivots, info = torch.lu(A, compute_pivots, get_infos=True)\nshould be replaced with\n"
         "LU, pivots, info = torch.linalg.lu_factor_ex(A, compute_pivots)"
     )
+    look_at("_lu_with_info", A, pivot=pivot, check_errors=not get_infos)
     packed, pivots, info = lu_factor_ex(A, pivot=pivot)
     if not get_infos:
         refuse_zero_pivot("torch.linalg.lu_factor_ex", info._array())

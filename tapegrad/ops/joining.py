@@ -13,6 +13,7 @@ from tapegrad.ops import moves
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import look_at
 from tapegrad.ops.views import ints, wrap_dim
 
 
@@ -329,6 +330,7 @@ def meshgrid(*tensors, indexing=None):
     if indexing is None:
         warn_once("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.")
         indexing = "ij"
+    look_at("~meshgrid", tensors, indexing=indexing)
     if not tensors:
         raise RuntimeError("meshgrid expects a non-empty TensorList")
     for x in tensors:

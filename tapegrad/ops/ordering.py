@@ -270,6 +270,7 @@ def outcome(input, values, inverse, counts, return_inverse, return_counts):
 @function(method=True, batch=dynamic_shape("unique_consecutive"))
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
     """The elements (slices of `dim`) that differ from the one before."""
+    look_at("~unique_consecutive", input, return_inverse=return_inverse, return_counts=return_counts, dim=dim)
     array = real_values(input)
     if dim is not None:
         dim = wrap_dim(dim, input.ndim)

@@ -82,3 +82,13 @@ def return_type(name, *fields):
     Result.__module__ = "tapegrad.return_types"
     RETURN_TYPES[name] = Result
     return Result
+
+
+def laid_out_as(x, result):
+    """`result`, in memory in the order of `x` if that is dense."""
+    if x.is_contiguous():
+        return result
+    from tapegrad import creation
+
+    out = creation.empty_like(x.detach(), dtype=result.dtype)
+    return result if out.stride() == result.stride() else out.copy_(result)

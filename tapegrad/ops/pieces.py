@@ -10,6 +10,7 @@ import itertools
 
 from tapegrad import core, modes
 from tapegrad.autograd.node import record
+from tapegrad.formats import contiguous_format
 from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat, stack
 from tapegrad.ops.public import function
@@ -67,10 +68,10 @@ def _pieces(op, x, dim, sizes, name, **parameters) -> tuple:
 def copies(views, prefix="", suffix="") -> tuple:
     """Copies of pieces, as the outputs of an entry of their own that is named after that of the views."""
     if not views or not views[0].requires_grad or views[0]._level is not None or not modes.is_grad_enabled():
-        return tuple(x.clone() for x in views)
+        return tuple(x.clone(memory_format=contiguous_format) for x in views)
     made = views[0].grad_fn.attributes
     with modes.no_grad():
-        found = tuple(x.detach().clone() for x in views)
+        found = tuple(x.detach().clone(memory_format=contiguous_format) for x in views)
     record(made.op, [views[0]._parent], found, plans.Parameters(made.op, graph_name=prefix + made.graph_name + suffix, **made.parameters))
     return found
 

@@ -15,7 +15,7 @@ from tapegrad.ops.linear import addmm, matmul, out_of
 from tapegrad.ops.outputs import return_type, store
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import ACTIVE, level_of
+from tapegrad.ops.transformable import ACTIVE, level_of, look_at
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
 
@@ -325,6 +325,7 @@ def block_diag(*tensors):
 @function()
 def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     """The p-norm distances of every row of x1 (..., m, k) to every row of x2 (..., n, k)."""
+    look_at("~cdist", x1, x2, p)
     from tapegrad.ops.norms import vector_norm
 
     if x1.ndim < 2 or x2.ndim < 2:

@@ -276,7 +276,7 @@ def _copy_of(name):
 
     def run(input, *args, out=None, **kwargs):
         found = view(input, *args, **kwargs)
-        result = copies(found, suffix="_copy") if isinstance(found, tuple) else found.clone()
+        result = copies(found, suffix="_copy") if isinstance(found, tuple) else found.clone(memory_format=contiguous_format)
         if out is None:
             return result
         stored = store(name + "_copy", result, out)

@@ -9,7 +9,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import ranks, rows
 from tapegrad.ops.extrema import pick_along
-from tapegrad.ops.outputs import dtype_with, into, return_type, stored
+from tapegrad.ops.outputs import dtype_with, into, laid_out_as, return_type, stored
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import sum_dtype
 from tapegrad.ops.registry import structural
@@ -103,6 +103,8 @@ def ordered(name, result, x, dim, index):
     array = x.detach()._array()
     values = np.take_along_axis(array, index, dim) if array.ndim else array.copy()
     outputs = from_array(values, x.dtype), from_array(index, dtypes.int64)
+    if name == "Sort":
+        outputs = laid_out_as(x, outputs[0]), laid_out_as(x, outputs[1])
     plan = plans.Parameters(pick_along, dim=dim, keepdim=True, shape=tuple(x.shape), graph_name=name + "Backward0")
     record(pick_along, [x], outputs, plan, saves=0b100, differentiable=1)
     return result(*outputs)

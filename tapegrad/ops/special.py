@@ -17,6 +17,7 @@ from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
+from tapegrad.ops.outputs import laid_out_as
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, made_public
 from tapegrad.ops.registry import Structural
 from tapegrad.ops.transformable import transformable
@@ -130,14 +131,6 @@ def call(op: Special, *values, number=None, out=None):
         return result
     writing.check_out(op.name, tensors, out)
     return writing.write_out(result.detach(), out)
-
-
-def laid_out_as(x, result):
-    """`result`, in memory in the order of `x` if that is dense."""
-    if x.is_contiguous():
-        return result
-    out = creation.empty_like(x.detach(), dtype=result.dtype)
-    return result if out.stride() == result.stride() else out.copy_(result)
 
 
 @transformable("spread_list")

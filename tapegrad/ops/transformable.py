@@ -110,9 +110,9 @@ def under_name(f, name: str):
 
     @functools.wraps(f)
     def run(*args, **kwargs):
-        if kwargs and not args and "input" in kwargs:  # of a method
-            args = (kwargs.pop("input"),)
         try:
+            if kwargs and not args and "input" in kwargs:  # of a method
+                return f(kwargs["input"], **{k: v for k, v in kwargs.items() if k != "input"})
             return f(*args, **kwargs)
         except (TypeError, AttributeError):
             look_at(name, *args, **kwargs)

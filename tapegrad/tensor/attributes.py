@@ -11,6 +11,7 @@ from tapegrad.device import CPU
 from tapegrad.dtypes import OF_SLOT
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
+from tapegrad.ops.transformable import checked
 
 
 def _part(name: str) -> property:
@@ -43,6 +44,8 @@ def close(owner: type) -> None:
             setattr(owner, name, read_only(name, value.fget))
         elif isinstance(value, types.FunctionType):
             value.__qualname__ = f"Tensor.{value.__name__}"  # as Python's errors have it
+            if name in ("is_complex", "is_floating_point", "is_signed", "is_inference", "get_device", "element_size", "storage_offset", "numpy", "cpu", "retain_grad"):
+                setattr(owner, name, checked(name, method=True)(value))
 
 
 def _constant(name: str, value) -> property:

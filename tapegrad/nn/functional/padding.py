@@ -9,8 +9,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import transformable
-from tapegrad.ops.views import tensor_argument
+from tapegrad.ops.transformable import look_at, transformable
 
 
 @structural("constant_pad", "ConstantPadNd")
@@ -111,7 +110,7 @@ def circular(input, pads):
 
 def pad(input, pad, mode="constant", value=None):
     """The input with more elements around it: pad is (before, after) of the last dim, then of the one before it, and so on."""
-    tensor_argument("pad", input)
+    look_at("pad", input, pad, mode, value)
     pads = list(pad)
     if len(pads) % 2:
         raise RuntimeError("Padding length must be divisible by 2")

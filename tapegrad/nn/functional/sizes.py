@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+
+def pair(value) -> tuple:
+    """`value` as a pair; what has elements as it is."""
+    return tuple(value) if isinstance(value, Iterable) else (value, value)
+
 
 def per_dim(value, n: int) -> tuple:
     """`value` for each of n dims."""

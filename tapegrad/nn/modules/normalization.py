@@ -17,9 +17,12 @@ class _Norm(Affine):
         super().__init__()
         self.num_features, self.eps, self.momentum, self.affine, self.track_running_stats = num_features, eps, momentum, affine, track_running_stats
         placed = {"device": device, "dtype": dtype}
-        self.register_buffer("running_mean", creation.zeros(num_features, **placed) if track_running_stats else None)
-        self.register_buffer("running_var", creation.ones(num_features, **placed) if track_running_stats else None)
+        self.register_buffer("running_mean", creation.empty(num_features, **placed) if track_running_stats else None)
+        self.register_buffer("running_var", creation.empty(num_features, **placed) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", creation.tensor(0, dtype=dtypes.int64) if track_running_stats else None)
+        if track_running_stats:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
         self._give_parameters((num_features,) if affine else None, (num_features,) if affine and bias else None, device, dtype)
 
     _version = 2  # since which num_batches_tracked is saved
