@@ -23,7 +23,7 @@ LAYERS = [
     "ops tape utils",
     "planned special transforms",
     "_C backends func install linalg overrides random",
-    "random_tensors",
+    "quasirandom random_tensors",
     "gamma_draws",
     "nn utils.data",
     "distributions",
