@@ -49,6 +49,7 @@ from tapegrad import autograd, random, random_tensors as _random_tensors, utils 
 from tapegrad.autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled  # noqa: E402
 from tapegrad import gamma_draws as _gamma_draws  # noqa: E402
 from tapegrad import install as _install  # noqa: E402
+from tapegrad.foreach import FOREACH as _FOREACH  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
 from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
@@ -68,6 +69,7 @@ for _name, _target in dtypes.ALIASES.items():
 globals().update({n: f for n, f in _FUNCTIONS.items() if n not in _install.function_names() or n in globals()})  # `tensor` is a module's name too
 globals().update(_TYPES)
 globals().update(_CHECKS)
+globals().update(_FOREACH)
 globals().update(_storages.LEGACY)
 _storage_classes = {UntypedStorage, TypedStorage, *_storages.LEGACY.values()}
 for _name, _value in _METHODS.items():
@@ -150,7 +152,7 @@ _MODULES = ("_C", "backends", "cuda", "distributions", "func", "linalg", "nn", "
 _NAMES = {"load": "serialization", "save": "serialization", "typename": "nn.naming", "vmap": "func"}
 _OF_NN = (
     "adaptive_avg_pool1d avg_pool1d bilinear celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity "
-    "hardshrink layer_norm group_norm max_pool1d max_pool2d max_pool3d pairwise_distance prelu rms_norm rrelu selu threshold"
+    "channel_shuffle hardshrink layer_norm group_norm max_pool1d max_pool2d max_pool3d pairwise_distance pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold"
 )
 _NAMES |= dict.fromkeys(_OF_NN.split(), "nn.functional")
 if _TYPE_CHECKING:

@@ -59,6 +59,10 @@ class Size(tuple):
 
     def __add__(self, other):
         if not isinstance(other, tuple):
+            reflected = getattr(type(other), "__radd__", None)
+            result = NotImplemented if reflected is None else reflected(other, self)
+            if result is not NotImplemented:
+                return result
             raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to torch.Size")
         return Size(tuple.__add__(self, other))
 

@@ -53,6 +53,11 @@ def described(d) -> str:
 class _LegacyType(type):
     """isinstance(x, FloatTensor) asks for the dtype."""
 
+    def __new__(meta, name, bases, names):
+        if bases:
+            raise TypeError(f"type 'tapegrad.{bases[0].__name__}' is not an acceptable base type")
+        return super().__new__(meta, name, bases, names)
+
     def __instancecheck__(cls, instance):
         return isinstance(instance, Handle) and getattr(instance, "dtype", None) is cls.dtype
 

@@ -19,6 +19,8 @@ def set_num_threads(count: int) -> None:
     """Let large operations use `count` threads; BLAS follows."""
     if isinstance(count, bool) or not isinstance(count, int):
         raise RuntimeError(f"set_num_threads expects an int, but got {type(count).__name__}")
+    if count >= 2**63:
+        raise ValueError("Overflow when unpacking long long")
     if count < 1:
         raise RuntimeError("set_num_threads expects a positive integer")
     core.start()

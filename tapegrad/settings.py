@@ -43,6 +43,8 @@ def set_num_interop_threads(count: int) -> None:
     global _interop
     if isinstance(count, bool) or not isinstance(count, int):
         raise RuntimeError(f"set_num_interop_threads expects an int, but got {type(count).__name__}")
+    if count >= 2**63:
+        raise ValueError("Overflow when unpacking long long")
     if count < 1:
         raise RuntimeError("set_num_interop_threads expects a positive integer")
     if _interop:

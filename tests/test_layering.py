@@ -19,7 +19,7 @@ LAYERS = [
     "creation ops.plan tensor",
     "copying cuda storage legacy nn_parameter ops.rows sampling writing",
     "dispatch",
-    "autograd callables numpy_protocol",
+    "autograd callables foreach numpy_protocol",
     "ops tape utils",
     "planned special transforms",
     "_C backends func install linalg overrides random",

@@ -22,7 +22,7 @@ def test_pieces_are_the_whole(scramble):
     engine = Engine(5, scramble=scramble, seed=3)
     pieces = [engine.draw(n, dtype=tg.float64) for n in (1, 4, 11)]
     engine.fast_forward(6)
-    pieces += [whole[16:22], engine.draw_base2(0, dtype=tg.float64), engine.draw(9, dtype=tg.float64)]
+    pieces += [whole[16:22], engine.draw(2, dtype=tg.float64), engine.draw_base2(3, dtype=tg.float64)]
     if scramble:
         pieces[0] = whole[:1]  # the first point is in the default dtype
     assert tg.equal(tg.cat(pieces), whole) and engine.num_generated == 32

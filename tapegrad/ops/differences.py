@@ -51,6 +51,9 @@ CummaxResult, CumminResult = return_type("cummax", "values", "indices"), return_
 
 
 def both(result, out):
+    for given, found in zip(out or (), result, strict=False):
+        if given.dtype is not found.dtype:
+            raise RuntimeError(f"expected scalar_type {found.dtype.scalar_name} but found {given.dtype.scalar_name}")
     return result if out is None else type(result)(*(into(o, r) for o, r in zip(out, result, strict=True)))
 
 
@@ -207,6 +210,8 @@ def gradient(input, *, spacing=None, dim=None, edge_order=1):
     """Central differences along each dim (one-sided at the ends), over points at distance 1, `spacing`, or at given coordinates; a tuple."""
     if edge_order not in (1, 2):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
+    if input.dtype is dtypes.uint8:
+        raise RuntimeError("torch.gradient does not support uint8 input.")
     dims = list(range(input.ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     dims = [wrap_dim(d, input.ndim) for d in dims]
     if len(set(dims)) != len(dims):

@@ -179,6 +179,8 @@ def ravel(input):
 @function(method=True)
 def unflatten(input, dim, sizes):
     """Split a dim into `sizes`, one of which may be -1."""
+    if isinstance(dim, str):
+        raise TypeError(f"unflatten(): argument 'dim' (position 1) must be int, not {type(dim).__name__}")
     dim = wrap_dim(dim, input.ndim)
     sizes = ints("unflatten", (sizes,))
     if not sizes:

@@ -11,7 +11,18 @@ from tapegrad.engine.bind import Handle
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import FUNCTIONS, METHODS, method
 from tapegrad.ops.views import ints
-from tapegrad.storage import DEPRECATED, LEGACY, NOT_RESIZABLE, OF_DTYPE, TypedStorage, UntypedStorage, is_storage, looking_at, memory_of
+from tapegrad.storage import (
+    DEPRECATED,
+    LEGACY,
+    NOT_RESIZABLE,
+    OF_DTYPE,
+    TypedStorage,
+    UntypedStorage,
+    is_storage,
+    looking_at,
+    memory_of,
+    resize,
+)
 
 
 @method()
@@ -117,8 +128,14 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
         raise RuntimeError(f"unequal size length ({len(size)}) and stride length ({len(stride)})")
     check_sizes(size)
     steps = geometry.contiguous_strides(size) if stride is None else ints("set_", (tuple(stride),), "stride")
-    if sized(size, steps, self.dtype.itemsize, first) > memory_of(memory._slot)[1]:
-        raise RuntimeError(NOT_RESIZABLE)
+    needed, itemsize, nbytes = sized(size, steps, self.dtype.itemsize, first), self.dtype.itemsize, memory_of(memory._slot)[1]
+    if needed > nbytes:
+        if size == tuple(self.shape) and (stride is None or steps == tuple(self.stride())):  # as torch: only other sizes make memory grow
+            raise RuntimeError(
+                f"setStorage: sizes {list(size)}, strides {[] if stride is None else list(steps)}, storage offset {first}, and itemsize {itemsize} "
+                f"requiring a storage size of {needed} are out of bounds for storage of size {nbytes}"
+            )
+        resize(memory._slot, needed)
     seen = looking_at(memory, self.dtype, geometry.geometry(size, steps), first * self.dtype.itemsize)
     core.set_field(seen._slot, core.DTYPE, core.get_field(self._slot, core.DTYPE))  # with what is postponed
     inplace.become_view(self, seen)

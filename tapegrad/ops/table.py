@@ -40,6 +40,7 @@ def load() -> None:
         solves,
         special,
         spectra,
+        spellings,  # noqa: F401  (other names for functions of the files above)
         statistics,
         storages,
         strided,

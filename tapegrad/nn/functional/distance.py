@@ -29,3 +29,10 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     """input / max(|input|_p, eps) along `dim`."""
     scale = input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
     return input / scale if out is None else dispatch.call(dispatch.OPS["div"], input, scale, out=out)
+
+
+def pdist(input, p=2.0):
+    """The p-norm distance of every two rows of a matrix; see `tapegrad.pdist`."""
+    from tapegrad.ops.spellings import pdist as distances
+
+    return distances(input, p)
