@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fractions
+import math
+
 import pytest
 
 import tapegrad as tg
@@ -99,3 +102,19 @@ def test_written_elements_have_the_dtype_of_the_target():
     x[tg.tensor([True, False, True])] = tg.tensor(2.0, dtype=tg.float64)
     x[1:2] = v[:1]
     assert x.tolist() == [2.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("d", [tg.uint8, tg.int8, tg.int16, tg.int32, tg.int64])
+def test_remainders_of_the_ends_of_integers(d):
+    """An unsigned 250 is no negative number, and the least integer over -1 is no trap of the processor."""
+    ends = [tg.iinfo(d).min, tg.iinfo(d).max, 5]
+    for by in (3, -3, -1, 7):
+        if d is tg.uint8 and by < 0:
+            continue
+        expected = [math.trunc(fractions.Fraction(x, by)) for x in ends]
+        found = tg.fmod(tg.tensor(ends, dtype=d), by), tg.fmod(tg.tensor(ends, dtype=d), tg.tensor(by, dtype=d))
+        for f in found:
+            assert f.tolist() == [x - by * q for x, q in zip(ends, expected)]
+    least = tg.tensor(ends[:1], dtype=d)
+    if d is not tg.uint8:
+        assert tg.div(least, -1, rounding_mode="trunc").tolist() == tg.div(least, -1, rounding_mode="floor").tolist() == ends[:1]

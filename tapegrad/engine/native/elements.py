@@ -188,7 +188,7 @@ def fmod(typingctx, x, y):
     """C's remainder: the sign of the dividend."""
 
     def generate(context, builder, sig, args):
-        return builder.frem(*args) if isinstance(sig.args[0], types.Float) else builder.srem(*args)
+        return builder.frem(*args)
 
     return x(x, y), generate
 
@@ -285,7 +285,6 @@ def namespace(dtype: str, result: str, extra=()) -> dict:
         space[f"blas_gemm_{dtype}"], space[f"blas_gemv_{dtype}"] = _blas(dtype, real)
     else:
         space["wide"] = np.complex128 if result.startswith("complex") else np.float64 if "float" in result else np.int64
-        space.update(fmod=fmod)
         # Integer products take the plain loops; the names must exist.
         space[f"blas_gemm_{dtype}"], space[f"blas_gemv_{dtype}"] = _blas(dtype, ir.DoubleType())
     return space
@@ -307,6 +306,13 @@ def remainder_int(x, y):
     return r
 
 
+def fmod_int(x, y):
+    d = where(y == 0, 1, y)
+    d = where(d == -1, 1, d)  # the remainders are the same, and the least integer over -1 is more than the processor can hold
+    r = x % d
+    return where((r != 0) & ((r < 0) != (x < 0)), r - d, r)
+
+
 def floor_divide_float(x, y):
     r = fmod(x, y)
     q = (x - r) / y
@@ -324,7 +330,7 @@ def floor_divide_int(x, y):
 def trunc_divide_int(x, y):
     d = where(y == 0, 1, y)
     q = where(d == -1, -x, x // where(d == -1, 1, d))
-    return where((q < 0) & (q * d != x), q + 1, q)
+    return where((q < 0) & (d != -1) & (q * d != x), q + 1, q)
 
 
 def integer_power_int(x, y):
@@ -356,6 +362,7 @@ _HELPERS: dict[str, dict[str, Callable]] = {
     },
     "int": {
         "remainder": remainder_int,
+        "fmod": fmod_int,
         "floor_divide": floor_divide_int,
         "trunc_divide": trunc_divide_int,
         "integer_power": integer_power_int,

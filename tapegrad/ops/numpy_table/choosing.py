@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from tapegrad import dtypes
 from tapegrad.numpy_protocol import as_tensor, floating, lift, store
@@ -44,7 +45,7 @@ def take(a, indices, axis=None, out=None, mode="raise"):
 @row("x, np.array([[0], [2], [1]]), axis=1", "x, np.array([[0, 1, 2, 0]]), 0")
 def take_along_axis(arr, indices, axis=-1):
     x, index = as_tensor(arr), as_tensor(indices)
-    x, axis = (x.reshape(-1), 0) if axis is None else (x, axis % x.ndim)
+    x, axis = (x.reshape(-1), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
     shape = np.broadcast_shapes(*(tuple(1 if d == axis else s for d, s in enumerate(t.shape)) for t in (x, index)))
     index = index.expand([index.shape[axis] if d == axis else s for d, s in enumerate(shape)])
     x = x.expand([x.shape[axis] if d == axis else s for d, s in enumerate(shape)])
@@ -60,7 +61,7 @@ def compress(condition, a, axis=None, out=None):
 
 @row("c, x")
 def extract(condition, arr):
-    return as_tensor(arr)[as_tensor(condition).to(dtypes.bool_)]
+    return as_tensor(arr).reshape(-1)[as_tensor(condition).to(dtypes.bool_).reshape(-1).nonzero().reshape(-1)]
 
 
 @row("c")
@@ -112,9 +113,14 @@ def sinc(x):
     return tg("sinc")(as_tensor(x))
 
 
-@row("x", "x, n=2", "x, axis=0")
+@row("x", "x, n=2", "x, axis=0", "c", "x, n=9")
 def diff(a, n=1, axis=-1, prepend=np._NoValue, append=np._NoValue):
+    if n < 0:
+        raise ValueError(f"order must be non-negative but got {n}")
     x = as_tensor(a)
+    if n == 0:
+        return x
+    axis = normalize_axis_index(axis, x.ndim)
     ends = []
     for end in (prepend, append):
         end = None if end is np._NoValue else as_tensor(end)
@@ -123,8 +129,9 @@ def diff(a, n=1, axis=-1, prepend=np._NoValue, append=np._NoValue):
         ends.append([] if end is None else [end])
     x = concatenate([*ends[0], x, *ends[1]], axis) if any(ends) else x
     for _ in range(n):
-        size = x.shape[axis]
-        x = x.narrow(axis, 1, size - 1) - x.narrow(axis, 0, size - 1)
+        size = max(x.shape[axis], 1)
+        high, low = x.narrow(axis, min(1, x.shape[axis]), size - 1), x.narrow(axis, 0, size - 1)
+        x = high != low if x.dtype is dtypes.bool_ else high - low
     return x
 
 

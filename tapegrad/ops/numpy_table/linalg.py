@@ -11,15 +11,16 @@ from tapegrad.ops.numpy_table.shapes import stack, trace
 from tapegrad.ops.numpy_table.ufuncs import matmul, vecdot
 
 
-def linalg(name, *samples, same=None):
+def linalg(name, *samples, keeps_integers=False):
     """The function of `tapegrad.linalg` of that name, its operands promoted as in NumPy."""
 
     def run(*operands, **kwargs):
         import tapegrad.linalg
 
-        operands = [v if isinstance(v, (bool, int, float, str)) or v is None else floating(as_tensor(v)) for v in operands]
+        made = as_tensor if keeps_integers else lambda v: floating(as_tensor(v))
+        operands = [v if isinstance(v, (bool, int, float, str)) or v is None else made(v) for v in operands]
         tensors = iter(common([v for v in operands if hasattr(v, "_slot")]))
-        return getattr(tapegrad.linalg, same or name)(*(next(tensors) if hasattr(v, "_slot") else v for v in operands), **kwargs)
+        return getattr(tapegrad.linalg, name)(*(next(tensors) if hasattr(v, "_slot") else v for v in operands), **kwargs)
 
     row(*samples, name=f"linalg.{name}")(run)
 
@@ -30,9 +31,9 @@ linalg("slogdet", "s")
 linalg("solve", "s, x", "s, v[:3]", "d, s")
 linalg("tensorinv", "t[:, :2] + np.eye(4).reshape(2, 2, 4) * 3")
 linalg("tensorsolve", "np.eye(4).reshape(2, 2, 4) * 3 + x[0, 0], x[:2, :2]")
-linalg("matrix_power", "s, 3", "s, -2")
+linalg("matrix_power", "s, 3", "s, -2", keeps_integers=True)
 linalg("svdvals", "x")
-linalg("diagonal", "t", "t, offset=1")
+linalg("diagonal", "t", "t, offset=1", "i", keeps_integers=True)
 
 
 @row("x @ x.T", name="linalg.eigvalsh")
@@ -91,6 +92,8 @@ def matrix_norm(x, /, *, keepdims=False, ord="fro"):
 
 @row("x", "x[:, :1] * v", name="linalg.matrix_rank")
 def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
+    if (x := as_tensor(A)).ndim < 2:
+        return int((x != 0).any())
     return tg("linalg").matrix_rank(floating(as_tensor(A)), atol=tol, rtol=0.0 if tol is not None else rtol, hermitian=hermitian)
 
 
@@ -114,6 +117,8 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 @row("v", "v, 3", "v, increasing=True")
 def vander(x, N=None, increasing=False):
     x = as_tensor(x)
+    if x.ndim != 1:
+        raise ValueError("x must be a one-dimensional array or sequence.")
     count = x.shape[0] if N is None else N
     powers = stack([x**k for k in range(count)], 1) if count else x.new_zeros((x.shape[0], 0))
     return powers if increasing else powers.flip(1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 
-from tapegrad.numpy_protocol import as_tensor, common, lift, store
-from tapegrad.ops.numpy_table.rows import NoCounterpart, joined, only_numpy, row, tg
+from tapegrad import dtypes
+from tapegrad.numpy_protocol import as_tensor, common, dtype_of, lift, store
+from tapegrad.ops.numpy_table.rows import joined, only_numpy, row, tg
+from tapegrad.ops.numpy_table.ufuncs import matmul
 
 
 @row("v, w", "x, v", "x, x.T", "t, x.T", "x, 2.0")
@@ -14,14 +18,14 @@ def dot(a, b, out=None):
     if not a.ndim or not b.ndim:
         return store(a * b, out)
     if b.ndim == 1 or a.ndim <= 2 and b.ndim <= 2:
-        return store(a.matmul(b), out)
+        return store(matmul(a, b), out)
     return store(tensordot(a, b, ([-1], [-2])), out)
 
 
 @row("v, w", "x, u")
 def vdot(a, b, /):
     a, b = common([as_tensor(a).reshape(-1), as_tensor(b).reshape(-1)])
-    return a.dot(b)
+    return a.conj().dot(b)
 
 
 @row("v, w", "x, u", "x, 2.0")
@@ -52,12 +56,21 @@ def tensordot(a, b, axes=2):
     return a.permute(*kept_a, *left).reshape(rows, size).mm(b.permute(*right, *kept_b).reshape(size, columns)).reshape(shape)
 
 
-@row("'ij,kj->ik', x, u", "'ij->j', x", "'tij,ij', t, x", "'i,j', v, w")
+@row("'ij,kj->ik', x, u", "'ij->j', x", "'tij,ij', t, x", "'i,j', v, w", "'ii', s", "x, [0, 1], u, [0, 1], [0]", "'ij,ij->i', x, i")
 def einsum(subscripts, *operands, out=None, **kwargs):
-    if not isinstance(subscripts, str):
-        raise NoCounterpart
-    only_numpy(*(v for k, v in kwargs.items() if k != "optimize"))
-    return store(tg("einsum")(subscripts, *joined(operands)), out)
+    dtype = kwargs.pop("dtype", None)
+    only_numpy(*(v for k, v in kwargs.items() if k not in ("optimize", "order", "casting")))
+    if not isinstance(subscripts, str):  # einsum(a, [0, 1], b, [1, 2], [0, 2])
+        operands = (subscripts, *operands)
+        pairs, last = len(operands) // 2, operands[-1:] if len(operands) % 2 else ()
+        spell = lambda part: "".join("..." if n is Ellipsis else string.ascii_letters[n] for n in part)
+        subscripts = ",".join(map(spell, operands[1 : 2 * pairs : 2])) + "".join("->" + spell(part) for part in last)
+        operands = operands[: 2 * pairs : 2]
+    tensors = joined(operands)
+    tensors = tensors if dtype is None else [t.to(dtype_of(dtype)) for t in tensors]
+    if tensors[0].dtype is dtypes.bool_:  # PyTorch has no products of them
+        return store(tg("einsum")(subscripts, *(t.to(dtypes.int64) for t in tensors)) != 0, out)
+    return store(tg("einsum")(subscripts, *tensors), out)
 
 
 @row("x, u", "v, w")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tapegrad.numpy_protocol import as_tensor, common, dtype_of
 from tapegrad.ops.numpy_table.rows import only_numpy, row, tg
@@ -18,10 +21,10 @@ def ndim(a):
     return as_tensor(a).ndim
 
 
-@row("x", "x, 1")
+@row("x", "x, 1", "t, (0, 2)")
 def size(a, axis=None):
     x = as_tensor(a)
-    return x.numel() if axis is None else x.shape[axis]
+    return x.numel() if axis is None else math.prod(x.shape[d] for d in normalize_axis_tuple(axis, x.ndim))
 
 
 @row("x, x + 1e-9", "x, u")

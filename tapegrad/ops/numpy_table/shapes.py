@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tapegrad.numpy_protocol import as_tensor, dtype_of, store
 from tapegrad.ops.numpy_table.rows import NoCounterpart, joined, row, tg
@@ -20,10 +21,15 @@ def reshape(a, /, shape, order="C", *, copy=None):
     return out.clone() if copy else out
 
 
-@row("x", "x.T")
+@row("x", "x.T", "x.T, 'F'", "t.swapaxes(0, 1), 'K'", "x.T, 'A'")
 def ravel(a, order="C"):
-    in_c_order(order)
-    return as_tensor(a).reshape(-1)
+    x = as_tensor(a)
+    turned = x.permute(tuple(reversed(range(x.ndim))))
+    if order == "K":  # as it lies in memory
+        x = x.permute(sorted(range(x.ndim), key=lambda d: (-x.stride(d), d)))
+    elif order == "F" or order == "A" and turned.is_contiguous() and not x.is_contiguous():
+        x = turned
+    return x.reshape(-1)
 
 
 @row("x", "t, (2, 0, 1)", "t, (1, -1, 0)", also=("permute_dims",))
@@ -45,7 +51,7 @@ def moveaxis(a, source, destination):
 @row("t, 2", "t, 2, 1", "t, 0, 3")
 def rollaxis(a, axis, start=0):
     x = as_tensor(a)
-    axis, start = axis % x.ndim, start + x.ndim if start < 0 else start
+    axis, start = normalize_axis_index(axis, x.ndim), start + x.ndim if start < 0 else start
     return x.movedim(axis, start - 1 if start > axis else start)
 
 
@@ -64,8 +70,7 @@ def squeeze(a, axis=None):
 def expand_dims(a, axis):
     x = as_tensor(a)
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    ndim = x.ndim + len(axes)
-    for d in sorted(d % ndim for d in axes):
+    for d in sorted(normalize_axis_tuple(axes, x.ndim + len(axes))):
         x = x.unsqueeze(d)
     return x
 
@@ -153,12 +158,25 @@ def array_split(ary, indices_or_sections, axis=0):
 @row("x, 2", "v, [1, 2]")
 def hsplit(ary, indices_or_sections):
     x = as_tensor(ary)
+    if not x.ndim:
+        raise ValueError("hsplit only works on arrays of 1 or more dimensions")
     return pieces(x, indices_or_sections, 1 if x.ndim > 1 else 0, True)
 
 
 @row("x, 3", "x, [1]")
 def vsplit(ary, indices_or_sections):
-    return pieces(as_tensor(ary), indices_or_sections, 0, True)
+    x = as_tensor(ary)
+    if x.ndim < 2:
+        raise ValueError("vsplit only works on arrays of 2 or more dimensions")
+    return pieces(x, indices_or_sections, 0, True)
+
+
+@row("t, 2", "t, [1]")
+def dsplit(ary, indices_or_sections):
+    x = as_tensor(ary)
+    if x.ndim < 3:
+        raise ValueError("dsplit only works on arrays of 3 or more dimensions")
+    return pieces(x, indices_or_sections, 2, True)
 
 
 @row("x", "x, axis=1")
@@ -180,9 +198,13 @@ def repeat(a, repeats, axis=None):
     return x.index_select(axis, as_tensor(np.repeat(np.arange(x.shape[axis]), counts)))
 
 
-@row("x, 1", "x, 1, axis=0", "x, (1, 2), axis=(0, 1)")
+@row("x, 1", "x, 1, axis=0", "x, (1, 2), axis=(0, 1)", "x, (1, 2)", "x, 1, axis=(0, 1)", "x, (1, 2), axis=0")
 def roll(a, shift, axis=None):
-    return as_tensor(a).roll(shift, axis)
+    x = as_tensor(a)
+    if axis is None:
+        return x.roll(int(np.sum(shift)))
+    shifts, axes = np.broadcast_arrays(shift, axis)
+    return x.roll([*map(int, shifts.ravel())], [*map(int, axes.ravel())])
 
 
 @row("x", "x, 0", "x, (0, 1)")
@@ -204,7 +226,7 @@ def flipud(m):
 @row("x", "x, 2", "x, -1", "t, 1, (0, 2)")
 def rot90(m, k=1, axes=(0, 1)):
     x = as_tensor(m)
-    a, b = axes
+    a, b = normalize_axis_tuple(axes, x.ndim)
     k %= 4
     if k == 2:
         return x.flip((a, b))
@@ -233,9 +255,10 @@ def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
 
 def triangle(name):
     def run(m, k=0):
-        return tg(name)(as_tensor(m), k)
+        x = as_tensor(m)
+        return tg(name)(x if x.ndim != 1 else x.expand(x.shape[0], x.shape[0]), k)
 
-    row("x", "x, 1", "t, -1", name=name)(run)
+    row("x", "x, 1", "t, -1", "v", name=name)(run)
 
 
 triangle("tril")

@@ -48,6 +48,8 @@ def without_nan(name):
     def run(a, axis=None, dtype=None, out=None, keepdims=np._NoValue, **kwargs):
         only_numpy(*kwargs.values())
         x = as_tensor(a) if name == "nansum" else floating(as_tensor(a))
+        if axis == () or x.is_complex():
+            raise NoCounterpart
         return store(tg(name)(x, axis, keepdim=given(keepdims, False), dtype=dtype_of(dtype)), out)
 
     row("x", "x, axis=1", "np.where(c, x, np.nan), axis=1, keepdims=True", name=name)(run)

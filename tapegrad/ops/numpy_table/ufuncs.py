@@ -6,9 +6,10 @@ import functools
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from tapegrad import dispatch, dtypes
-from tapegrad.numpy_protocol import as_tensor, common, dtype_of, floating, lift
+from tapegrad.numpy_protocol import as_tensor, common, dtype_of, floating, lift, lowered
 from tapegrad.ops.numpy_table.rows import tg
 from tapegrad.ops.public import FUNCTIONS
 from tapegrad.ops.registry import BY_CODE, BY_NAME, Elementwise
@@ -49,12 +50,17 @@ def cbrt(x):
 
 
 def matmul(a, b):
-    return tg("matmul")(*common([as_tensor(a), as_tensor(b)]))
+    a, b = common([as_tensor(a), as_tensor(b)])
+    if a.dtype is dtypes.bool_:  # PyTorch has no products of them
+        return tg("matmul")(a.to(dtypes.uint8).to(dtypes.int64), b.to(dtypes.int64)) != 0
+    return tg("matmul")(a, b)
 
 
 def vecdot(x1, x2, /, *, axis=-1):
     a, b = common([as_tensor(x1), as_tensor(x2)])
-    return (a * b).sum(axis)
+    if not a.ndim or not b.ndim:
+        raise ValueError(f"vecdot: Input operand {1 if a.ndim else 0} does not have enough dimensions (has 0, gufunc core with signature (n),(n)->() requires 1)")
+    return (a.conj() * b).sum(axis)
 
 
 def special(name, *operands):
@@ -72,7 +78,7 @@ COMPOSED = {
     "nextafter": lambda x, y: special("nextafter", x, y),
     "float_power": lambda x, y: tg("float_power")(as_tensor(x), lift(y)), "ldexp": lambda x, y: tg("ldexp")(as_tensor(x), as_tensor(y)),
     "matvec": lambda a, v: matmul(a, as_tensor(v).unsqueeze(-1)).squeeze(-1),
-    "vecmat": lambda v, a: matmul(as_tensor(v).unsqueeze(-2), a).squeeze(-2),
+    "vecmat": lambda v, a: matmul(as_tensor(v).conj().unsqueeze(-2), a).squeeze(-2),
 }  # fmt: skip
 REDUCE = {"add": "sum", "multiply": "prod", "maximum": "amax", "minimum": "amin", "logical_and": "all", "logical_or": "any",
           "logaddexp": "logsumexp"}  # fmt: skip
@@ -89,7 +95,7 @@ def ufunc_method(name: str, method: str):
     if method == "accumulate" and ACCUMULATE.get(name) in FUNCTIONS:
         return functools.partial(accumulate, ACCUMULATE[name])
     if method == "outer" and op and len(op.inputs) == 2:
-        return functools.partial(outer_of, op)
+        return functools.partial(outer_of, COMPOSED.get(name) or functools.partial(elementwise, op))
     if method == "at" and name in ("add", "subtract"):
         return functools.partial(add_at, 1 if name == "add" else -1)
     return None
@@ -101,14 +107,23 @@ def reduce(name, array, axis=0, dtype=None, keepdims=False, initial=None, where=
         return in_terms_of(name, x, axis, dtype, keepdims, initial, where)
     if dtype is not None:
         x = x.to(dtype_of(dtype))
-    if name == "prod" and axis is None or axis == ():
-        return x.prod() if axis is None else x.clone()
+    if axis == ():  # NumPy reduces no dim; PyTorch takes an empty tuple for all of them
+        return alone(name, x)
+    if name == "prod" and axis is None:
+        return x.prod().reshape((1,) * x.ndim) if keepdims else x.prod()
     dims = tuple(range(x.ndim)) if axis is None else axis
     if name == "prod" and isinstance(dims, tuple):
-        for dim in sorted((d % x.ndim for d in dims), reverse=True):
+        for dim in sorted((normalize_axis_index(d, x.ndim) for d in dims), reverse=True):
             x = x.prod(dim, bool(keepdims))
         return x
     return tg(name)(x, dims, bool(keepdims)) if x.ndim or name != "logsumexp" else x.clone()
+
+
+def alone(name, x):
+    """What a reduction makes of each element by itself."""
+    if name in ("all", "any"):
+        return x != 0
+    return x.to(dtypes.int64) if name in ("sum", "prod") and x.dtype.category < dtypes.FLOAT else x.clone()
 
 
 def in_terms_of(name, x, axis, dtype, keepdims, initial, where):
@@ -130,9 +145,9 @@ def accumulate(name, array, axis=0, dtype=None):
     return out[0] if isinstance(out, tuple) else out
 
 
-def outer_of(op, a, b):
-    a, b = as_tensor(a), as_tensor(b)
-    return dispatch.call(op, a.reshape(*a.shape, *[1] * b.ndim), b)
+def outer_of(run, a, b, dtype=None):
+    a, b = (as_tensor(x) if dtype is None else as_tensor(x).to(dtype_of(dtype)) for x in (a, b))
+    return run(a.reshape((*a.shape, *[1] * b.ndim)), b)
 
 
 def add_at(sign, target, index, values):
@@ -140,4 +155,5 @@ def add_at(sign, target, index, values):
     if not hasattr(target, "_slot"):
         raise TypeError("ufunc.at with a Tensor needs a Tensor to write to")
     values = as_tensor(values).to(target.dtype)
-    target.index_put_(tuple(map(as_tensor, index if isinstance(index, tuple) else (index,))), values if sign > 0 else -values, accumulate=True)
+    places = as_tensor(np.arange(target.numel()).reshape(target.shape)[lowered(index)])  # of the elements in the flat tensor
+    target.put_(places, (values if sign > 0 else -values).expand(places.shape), accumulate=True)
