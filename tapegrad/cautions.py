@@ -6,6 +6,7 @@ import warnings
 
 _given: set[str] = set()
 _always = False
+count = 0  # of warnings
 
 
 def set_warn_always(b: bool, /) -> None:
@@ -20,6 +21,9 @@ def set_warn_always(b: bool, /) -> None:
     if not isinstance(b, bool):
         raise RuntimeError(f"setWarnOnlyOnce expects a bool, but got {type(b).__name__}")
     _always = b
+    from tapegrad.ops import plan
+
+    plan.forget()  # the calls that would warn now, and that compiled code answers
 
 
 def is_warn_always_enabled() -> bool:
@@ -30,8 +34,12 @@ def is_warn_always_enabled() -> bool:
 def warn_once(text: str, about: str | None = None, stacklevel: int = 3) -> None:
     """Warn unless it has been done; `about` names the warning if its text varies."""
     if _always or (about or text) not in _given:
-        from tapegrad.ops import chains
-
         _given.add(about or text)
-        chains.leave()
-        warnings.warn(text, UserWarning, stacklevel=stacklevel + 1)
+        warn(text, stacklevel + 1)
+
+
+def warn(text: str, stacklevel: int = 3) -> None:
+    """Warn each time: compiled code is not taught a call that has warned."""
+    global count
+    count += 1
+    warnings.warn(text, UserWarning, stacklevel=stacklevel + 1)

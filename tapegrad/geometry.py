@@ -116,15 +116,22 @@ def _flags(shape: tuple, steps: tuple) -> int:
     return flags
 
 
+def _whole(sizes: tuple) -> tuple:
+    """Python ints for what counts as such, truth values and tensors too: what is interned stands for all that is equal to it."""
+    return tuple([int(size.__index__()) for size in sizes])
+
+
 def geometry(shape: tuple, steps: tuple | None = None) -> int:
     """The id of a shape with strides (row-major if None)."""
     if steps is None:
         found = _contiguous_ids.get(shape)
         if found is None:
+            shape = _whole(shape)
             found = _contiguous_ids[shape] = geometry(shape, contiguous_strides(shape))
         return found
     found = _ids.get((shape, steps))
     if found is None:
+        shape, steps = _whole(shape), _whole(steps)
         with lock:
             found = _ids.get((shape, steps))
             if found is None:

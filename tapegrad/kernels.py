@@ -16,7 +16,7 @@ import numpy as np
 from tapegrad import dtypes, locks
 from tapegrad.engine import build
 from tapegrad.maths import library
-from tapegrad.ops.registry import Elementwise, names_in
+from tapegrad.ops.registry import UNKNOWN, Elementwise, names_in, unknown_derivative
 
 MATHS = {*library.UNARY, *library.BINARY, *(f"{name}_fixup" for name in library.FIXUP)}
 NAMES = {"pi": np.pi, "ln2": np.log(2.0), "ln10": np.log(10.0), "inf": np.inf, "nan": np.nan}
@@ -59,6 +59,8 @@ def typed_constants(tree) -> str:
 def expression(op: Elementwise, dtype, which: int) -> str:
     """The formula as it stands in a kernel of `dtype`."""
     text = op.formula(which, dtype.kind)
+    if text == UNKNOWN:
+        raise unknown_derivative(op.name)
     if dtype.category < dtypes.FLOAT:
         return text
     tree = _TypedConstants().visit(ast.parse(text, mode="eval"))

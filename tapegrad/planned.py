@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from inspect import getattr_static
 
-from tapegrad import callables, core, geometry, modes, overriding
+from tapegrad import callables, cautions, core, geometry, modes, overriding
 from tapegrad.engine import bind, layout
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 from tapegrad.ops import chains, table
@@ -183,7 +183,7 @@ def teaching(callable_, code: int):
         outer = modes.word()
         values = (*args, *kwargs.values())
         operands = operands_of(values, code)
-        trail = None
+        trail, before = None, cautions.count
         try:  # from here on: an interruption may come with any call
             modes.set_bits(modes.TEACHING, True)
             plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
@@ -194,8 +194,8 @@ def teaching(callable_, code: int):
             chains.end(trail)
             if not outer & modes.TEACHING:
                 modes.set_bits(modes.TEACHING, False)
-        if overriding.state.modes:
-            return result  # of a mode, which another call may not ask
+        if overriding.state.modes or cautions.count != before:
+            return result  # of a mode, which another call may not ask; or with a warning, which another call gives too
         plan = plans.answered(args[0] if code & VOID_RESULT else result, operands)
         if plan is None and trail is not None:
             plan = plans.chain_plan(trail, result)

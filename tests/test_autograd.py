@@ -378,3 +378,18 @@ def test_a_root_that_leads_to_no_input_leaves_nothing_behind():
         tg.autograd.grad([p, q], [x], [tg.ones(3), tg.ones(3)], retain_graph=True)
         assert tg.autograd.grad(total, y, retain_graph=True)[0].tolist() == [3.0] * 3
         assert tg.autograd.grad(q, y, tg.ones(3), retain_graph=True)[0].tolist() == [3.0] * 3
+
+
+@pytest.mark.parametrize("call, name", [(lambda x: x // 2, "floor_divide"), (lambda x: 2 // x, "floor_divide"), (lambda x: tg.heaviside(x, x), "heaviside")])
+def test_derivatives_that_torch_refuses(call, name):
+    """A result that requires grad, and an error when its gradient is asked for, rather than silence."""
+    x = tg.tensor([1.0, -2.0], requires_grad=True)
+    y = call(x)
+    assert y.requires_grad and repr(y).endswith("grad_fn=<NotImplemented>)") and y.grad_fn.name() == "tapegrad::autograd::NotImplemented"
+    for create in (False, True):
+        with pytest.raises(RuntimeError, match=f"derivative for aten::{name} is not implemented"):
+            tg.autograd.grad(y.sum() + x.sum(), x, create_graph=create)
+    assert x.grad is None
+    with pytest.raises(NotImplementedError, match=f"Trying to use forward AD with aten::{name} that does not support it"):
+        tg.func.jvp(call, (x.detach(),), (tg.ones(2),))
+    assert not call(x.detach()).requires_grad and tg.autograd.grad((x * 3).sum(), x)[0].tolist() == [3.0, 3.0]

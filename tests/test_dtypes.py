@@ -295,6 +295,7 @@ def test_conversions_between_all_dtypes():
 
 
 def test_the_imaginary_part_is_discarded_with_one_warning():
+    tg.set_warn_always(False)
     cautions._given.clear()
     z = tg.ones(2, dtype=tg.complex64)
     with pytest.warns(UserWarning, match="Casting complex values to real discards the imaginary part"):

@@ -54,6 +54,18 @@ CALLS = [
     ("w.scatter_reduce(0, i[:2], tg.ones(0, 1), 'sum')", RuntimeError, "Index tensor must have the same number of dimensions as src tensor"),
     ("w.index_add(0, tg.tensor([4]), tg.ones(1))", IndexError, "index out of range in self"),
     ("x.index_add(0, tg.tensor([4]), tg.ones(1, 3))", RuntimeError, "index 4 is out of bounds for dimension 0 with size 2"),
+    # pieces and spans
+    ("w.split([1.5, 2.5])", TypeError, "split_with_sizes(): argument 'split_sizes' (position 2) must be tuple of ints, but found element of type float"),
+    ("w.split('a')", TypeError, "split_with_sizes(): argument 'split_sizes' (position 2) must be tuple of ints, not str"),
+    ("tg.broadcast_shapes((3, 5), (4,))", RuntimeError, "Attempting to broadcast a dimension of length 4 at -1! Mismatching argument at index 1 had (4,)"),
+    ("tg.arange(0, 2, float('nan'))", RuntimeError, "step must be nonzero"),
+    ("tg.arange(float('inf'), 6)", RuntimeError, "unsupported range: inf -> 6"),
+    ("tg.nn.functional.linear(s, m)", RuntimeError, "both arguments to linear need to be at least 1D, but they are 0D and 2D"),
+    ("w.max(0.5)", TypeError, COMBINATION.format("max", "float") + "one of:\n * ()\n      didn't match because some of the arguments have invalid types: (!float!)"),
+    # switches
+    ("tg.autograd.grad((r * 2).sum(), r, create_graph=None)", TypeError, "'NoneType' object cannot be interpreted as an integer"),
+    ("(r * 2).sum().backward(retain_graph='a')", TypeError, "'str' object cannot be interpreted as an integer"),
+    ("tg.func.linearize(tg.sin, i)", ValueError, "Expected primal to be floating point or complex, but got: tapegrad.int64"),
     # attributes
     ("setattr(r * 2, 'requires_grad', True)", RuntimeError, "you can only change requires_grad flags of leaf variables."),
     # keywords

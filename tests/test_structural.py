@@ -135,3 +135,13 @@ def test_a_list_of_sequences_is_a_tuple_of_indices(index, expected):
     with pytest.warns(UserWarning, match="Using a non-tuple sequence for multidimensional indexing"):
         assert x[index].tolist() == expected
     assert x[[0, 1]].shape == (2, 4)
+
+
+def test_sizes_given_as_tensors_leave_no_trace():
+    """A tensor among the sizes was interned as it was, and made (3,) and (2,) broadcast."""
+    assert [x.tolist() for x in tg.ones(4).split(tg.tensor(2))] == [[1, 1], [1, 1]]
+    assert all(type(size) is int for size in tg.ones(4).split(tg.tensor(2))[0].shape)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        tg.ones(3) + tg.ones(2)
+    assert repr(tg.empty(True + 1, 1).expand(2, True + 2).shape) == "tapegrad.Size([2, 3])"
+    assert repr(tg.ones(11, True).shape) == "tapegrad.Size([11, 1])"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from operator import index
 
 from tapegrad import core, modes, overriding
 from tapegrad.autograd.engine import Engine, Sweep, is_reached
@@ -88,7 +89,7 @@ def _seed(outputs, gradients) -> list:
             continue
         if g.shape != out.shape:
             raise RuntimeError(
-                f"Mismatch in shape: grad_output[{k}] has a shape of {g.shape} and output[{k}] has a shape of {out.shape}."
+                f"Mismatch in shape: grad_output[{gradients.index(g)}] has a shape of {g.shape} and output[{k}] has a shape of {out.shape}."
             )
         if g.dtype is not out.dtype and (g.dtype.is_complex or out.dtype.is_complex):
             raise RuntimeError(
@@ -97,6 +98,11 @@ def _seed(outputs, gradients) -> list:
             )
         result.append(g if g.dtype is out.dtype else g.to(out.dtype))
     return result
+
+
+def _flag(value) -> bool:
+    """What torch takes for a switch: any integer."""
+    return value if value is True or value is False else index(value) != 0
 
 
 def _check_roots(outputs) -> None:
@@ -150,7 +156,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
         )
     retain = create_graph if retain_graph is None else retain_graph
     captured = None if wanted is None else _slots(wanted, accumulate=True)
-    Sweep(bool(retain), bool(create_graph)).run(outputs, seeds, captured)
+    Sweep(_flag(retain), _flag(create_graph)).run(outputs, seeds, captured)
 
 
 def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, only_inputs=True, allow_unused=None,
@@ -165,7 +171,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     allow_unused = materialize_grads if allow_unused is None else allow_unused
-    if type(outputs) is Tensor and not (create_graph or is_grads_batched or materialize_grads or ACTIVE) and only_inputs:
+    if type(outputs) is Tensor and create_graph is False and (retain_graph is None or type(retain_graph) is bool) and not ( is_grads_batched or materialize_grads or ACTIVE) and only_inputs:
         found = _plain_gradients(outputs, inputs, grad_outputs, retain_graph)
         if found is not None:
             if not allow_unused:
@@ -195,7 +201,8 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         t._settle()
     seeds = _seed(outs, gradients)
     _check_roots(outs)
-    result = Sweep(bool(retain), bool(create_graph)).run(outs, seeds, _slots(wanted), accumulate=False)
+    allow_unused = _flag(allow_unused)
+    result = Sweep(_flag(retain), _flag(create_graph)).run(outs, seeds, _slots(wanted), accumulate=False)
     for k, g in enumerate(result):
         if g is None:
             if not allow_unused:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import builtins
 import math
-import warnings
 
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.cautions import warn
 from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, from_array, made, room_for
 from tapegrad.creation.filling import check_options, made_in
-from tapegrad.ops import chains
 from tapegrad.ops.public import function
 
 
@@ -32,6 +31,16 @@ def real_number(value):
     return value
 
 
+def check_steps(start, end, step) -> None:
+    """torch's errors for bounds and steps that lead nowhere."""
+    if not (step > 0 or step < 0):
+        raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+
+
 @function(tensors=False)
 def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """Values from `start` (0) up to, not including, `end`, `step` (1) apart; int64 if all three are integers."""
@@ -44,12 +53,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
     if named or len(values) > 3:
         raise TypeError("arange() received an invalid combination of arguments")
     start, end, step = (real_number(number("arange", v, n)) for v, n in ((start, "start"), (end, "end"), (step, "step")))
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    if any(isinstance(v, builtins.float) and (v != v or v in (float("inf"), float("-inf"))) for v in (start, end)):
-        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    check_steps(start, end, step)
     d = check_dtype(dtype, "arange") or (None if out is None else out.dtype)
     if d is None:
         d = dtypes.default_dtype() if any(isinstance(v, builtins.float) for v in (start, end, step)) else dtypes.int64
@@ -73,12 +77,10 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
             array[at : at + (1 << 20)] = builtins.int(start) + builtins.int(step) * index
     if out is not None:
         if out.numel() not in (0, count):
-            chains.leave()
-            warnings.warn(
+            warn(
                 f"The number of elements in the out tensor of shape {list(out.shape)} is {out.numel()} which does not match the computed number of "
                 f"elements {count}. Note that this may occur as a result of rounding error. The out tensor will be resized to a tensor of shape ({count},).",
-                UserWarning,
-                stacklevel=2,
+                    stacklevel=2,
             )
         return made_in("arange", out, requires_grad, lambda _: t)
     return made(t, requires_grad)
@@ -87,11 +89,9 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
 @function(name="range", tensors=False)
 def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
     """Values from `start` to `end` inclusive (deprecated, as in torch)."""
-    chains.leave()
-    warnings.warn(
+    warn(
         "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range builtin. "
         "Instead, use tapegrad.arange, which produces values in [start, end).",
-        UserWarning,
         stacklevel=2,
     )
     if end is None:
@@ -99,10 +99,7 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     check_options("range", device, layout, dtype=dtype, out=out)
     if out is not None:
         return made_in("range", out, requires_grad, lambda d: range_(start, end, step, dtype=d))
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    check_steps(start, end, step)
     d = check_dtype(dtype, "range") or dtypes.default_dtype()
     count = room_for(builtins.int((end - start) / step + 1))
     return finish(from_array(start + step * np.arange(count, dtype=np.float64), d), requires_grad)

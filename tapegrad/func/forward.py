@@ -153,6 +153,9 @@ def linearize(func: Callable, *primals: Any) -> tuple:
     from tapegrad.creation import zeros_like
 
     points, spec = tree_flatten(primals)
+    for x in points:
+        if hasattr(x, "_slot") and not x.dtype.differentiable:
+            raise ValueError(f"Expected primal to be floating point or complex, but got: {x.dtype}")
     inside = reverse.vmap_levels()
     connected = modes.is_grad_enabled()
     with GradLevel().given(primals) as level, modes.enable_grad():

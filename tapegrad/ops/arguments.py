@@ -223,6 +223,7 @@ class Form:
         parts: list[Parameter | None] = list(self.parameters)
         if self.positional < len(parts):
             parts.insert(self.positional, None)
+        parts = parts or [None]
         if len(args) + len(kwargs) != len(parts):
             return None
         named = {p.name: p for p in self.parameters}

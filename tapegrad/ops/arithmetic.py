@@ -2,7 +2,7 @@
 
 from tapegrad import dtypes
 from tapegrad.ops import checks
-from tapegrad.ops.registry import Elementwise
+from tapegrad.ops.registry import UNKNOWN, Elementwise
 
 XY = ("x", "y")
 XYZ = ("x", "y", "z")
@@ -22,7 +22,7 @@ Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g *
 Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / y)"), cost=10,
             operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)), kinds="FC",
             number_names={"x": "MulBackward0"})
-Elementwise("floor_divide", no_bools="div_floor_cpu", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(None, None), kinds="FI",
+Elementwise("floor_divide", no_bools="div_floor_cpu", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu")
 Elementwise("round_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
@@ -112,7 +112,7 @@ Elementwise("masked_fill", inputs=("c", "x", "y"), kinds="FIBC", forward="where(
             inplace=False, grads=(None, "where(c, 0.0, g)", "where(c, g, 0.0)"), parameters=("mask", "input", "value"))
 
 Elementwise("heaviside", inputs=XY, scalars="", kinds="FIB", forward="where(x == 0, y, where(x > 0, 1.0, 0.0))", forward_int="where(x == 0, y, where(x > 0, 1, 0))",
-            forward_bool="x | y", grads=(None, None), check=checks.same_dtypes)
+            forward_bool="x | y", grads=(UNKNOWN, UNKNOWN), check=checks.same_dtypes)
 
 # --- comparison -----------------------------------------------------------------------------------------------------
 for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__ne__", ("not_equal",)), ("lt", "<", "__lt__", ("less",)),

@@ -156,9 +156,3 @@ def looked(t) -> None:
     """Somebody has the elements of `t` in hand."""
     if _trail is not None and (trail := here()):
         trail.looked(t)
-
-
-def leave() -> None:
-    """What happens does not follow from plans alone: a warning, a tensor of the call's own that is kept."""
-    if _trail is not None and (trail := here()):
-        trail.broken = True

@@ -193,9 +193,9 @@ def trapezoid(y, x=None, *, dx=None, dim=-1):
 
 
 @function(name="trapz")
-def trapz(y, x=None, *, dx=None, dim=-1):
+def trapz(y, x=None, *, dx=1, dim=-1):
     """`trapezoid`."""
-    return trapezoid(y, dx=1 if dx is None else dx, dim=dim) if x is None else trapezoid(y, x, dim=dim)
+    return trapezoid(y, dx=dx, dim=dim) if x is None else trapezoid(y, x, dim=dim)
 
 
 @function()

@@ -10,7 +10,7 @@ import functools
 from math import inf
 
 from tapegrad.kernels import NAMES
-from tapegrad.ops.registry import BY_NAME, Elementwise
+from tapegrad.ops.registry import BY_NAME, UNKNOWN, Elementwise, unknown_derivative
 
 
 @functools.cache
@@ -65,6 +65,8 @@ def derivative(op: Elementwise, node, g) -> list:
     for text in texts:
         if text is None:
             result.append(None)
+        elif text == UNKNOWN:
+            raise unknown_derivative(op.name)
         else:
             result.append(_partial(text, operands))
     return result
@@ -84,6 +86,8 @@ def tangent(op: Elementwise, inputs, out, tangents):
     for text, g in zip(op.grads, tangents, strict=True):
         if text is None or g is None:
             continue
+        if text == UNKNOWN:
+            raise NotImplementedError(f"Trying to use forward AD with aten::{op.name} that does not support it.")
         operands["g"] = g
         term = _partial(text, operands)
         total = term if total is None else total + term

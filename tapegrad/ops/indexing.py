@@ -6,14 +6,14 @@ one advanced step (`index_op`).  Writing is in `index_writes.py`.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from tapegrad import core, dtypes, geometry, modes
 from tapegrad.autograd.node import record
-from tapegrad.ops import chains, picks
+from tapegrad.cautions import warn
+from tapegrad.ops import picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
@@ -73,8 +73,7 @@ def as_index(part):
 def warn_of_bytes(mask) -> None:
     if mask.dtype is dtypes.uint8 and mask.ndim:
         text = "indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead."
-        chains.leave()
-        warnings.warn(text, UserWarning, stacklevel=5)
+        warn(text, stacklevel=5)
 
 
 def scalar_of(part):
@@ -99,8 +98,7 @@ def treat_as_tuple(index) -> tuple:
         return index
     if isinstance(index, list) and len(index) < 32:
         if any(p is None or p is Ellipsis or isinstance(p, (list, tuple, slice)) or hasattr(p, "_slot") for p in index):
-            chains.leave()
-            warnings.warn(NON_TUPLE, UserWarning, stacklevel=4)
+            warn(NON_TUPLE, stacklevel=4)
             return tuple(index)
     return (index,)
 

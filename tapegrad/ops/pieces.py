@@ -13,9 +13,9 @@ from tapegrad.autograd.node import record
 from tapegrad.formats import contiguous_format
 from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat, stack
-from tapegrad.ops.public import function
+from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import ACTIVE
+from tapegrad.ops.transformable import ACTIVE, checked
 from tapegrad.ops.views import full_item, pick, pick_make, wrap_dim
 
 
@@ -89,7 +89,7 @@ def _sections_of_size(tensor, piece, dim) -> tuple:
 
 def _checked_sections(tensor, sections, dim) -> tuple:
     """The sizes that the caller has listed."""
-    size, sections = tensor.shape[dim], tuple(sections)
+    size, sections = tensor.shape[dim], tuple(map(int, sections))
     if any(s < 0 for s in sections):
         raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={list(sections)}")
     if sum(sections) != size:
@@ -107,21 +107,30 @@ def _dim_to_split(tensor, dim) -> int:
     return dim
 
 
-@function(method=True)
+@function()
 def split(tensor, split_size_or_sections, dim=0):
     """Pieces of a size (the last may be smaller), or of the sizes listed, along `dim`."""
-    dim = _dim_to_split(tensor, dim)
-    if isinstance(split_size_or_sections, (tuple, list)):
-        sizes = _checked_sections(tensor, split_size_or_sections, dim)
-        return _pieces(split_op, tensor, dim, sizes, "SplitWithSizesBackward0", split_sizes=sizes)
-    sizes = _sections_of_size(tensor, split_size_or_sections, dim)
-    return _pieces(split_op, tensor, dim, sizes, "SplitBackward0", split_size=split_size_or_sections)
+    return tensor.split(split_size_or_sections, dim)
+
+
+@method(name="split")
+def split_method(self, split_size, dim=0):
+    """Pieces of a size (the last may be smaller), or of the sizes listed, along `dim`."""
+    if hasattr(split_size, "_slot") and split_size.numel() == 1:
+        split_size = int(split_size)
+    if not isinstance(split_size, int):
+        return split_with_sizes(self, split_size, dim)
+    dim = _dim_to_split(self, dim)
+    return _pieces(split_op, self, dim, _sections_of_size(self, split_size, dim), "SplitBackward0", split_size=split_size)
 
 
 @function(method=True)
+@checked("split_with_sizes")
 def split_with_sizes(tensor, split_sizes, dim=0):
     """`split` with a list of sizes."""
-    return split(tensor, list(split_sizes), dim)
+    dim = _dim_to_split(tensor, dim)
+    sizes = _checked_sections(tensor, split_sizes, dim)
+    return _pieces(split_op, tensor, dim, sizes, "SplitWithSizesBackward0", split_sizes=sizes)
 
 
 @function(method=True)

@@ -19,6 +19,16 @@ BY_NAME: dict[str, Any] = {}  # of Op; a name says which kind
 BY_CODE: list[Op | None] = [None]  # code 0 is no op
 
 
+UNKNOWN = "unknown"  # the derivative of an op that has one in principle, but which torch refuses to give
+
+
+NOT_IMPLEMENTED = "NotImplemented"
+
+
+def unknown_derivative(name: str) -> RuntimeError:
+    return RuntimeError(f"derivative for aten::{name} is not implemented")
+
+
 @dataclass(eq=False)
 class Op:
     """What all ops have: a name, a number, and the name that torch's graph shows."""
@@ -39,7 +49,7 @@ class Op:
 
     @property
     def backward_name(self) -> str:
-        return self.graph_name if "Backward" in self.graph_name else self.graph_name + "Backward0"
+        return self.graph_name if self.graph_name == NOT_IMPLEMENTED or "Backward" in self.graph_name else self.graph_name + "Backward0"
 
 
 @dataclass(eq=False)
@@ -47,7 +57,8 @@ class Elementwise(Op):
     """An elementwise op.
 
     forward: the value, an expression in the names of `inputs`; `forward_bool`, `forward_int`, `forward_complex` replace it for those dtypes.
-    grads: per input the derivative times `g`; "g" alone passes the gradient on, "0" is a zero gradient, None not differentiable.
+    grads: per input the derivative times `g`; "g" alone passes the gradient on, "0" is a zero gradient, None not differentiable, UNKNOWN
+    refused when it is asked for.
     In complex dtypes the inputs and `out` stand for their conjugates there: a gradient is the conjugate Wirtinger derivative, so that
     the formula of a holomorphic function serves as it is.  Where it does not, `grads_complex` takes its place.
     kinds: the dtypes it computes in, F floating point, I integers, B bool, C complex; others are promoted: `promote="float"` sends
@@ -95,6 +106,8 @@ class Elementwise(Op):
     def __post_init__(self):
         super().__post_init__()
         self.grads = tuple(self.grads)
+        if UNKNOWN in self.grads:
+            self.graph_name = NOT_IMPLEMENTED
         self.parameters = self.parameters or ("input", "other", "third")[: len(self.inputs)]
         self.domain = self.domain or ((-3.0, 3.0),) * len(self.inputs)
 
@@ -121,7 +134,7 @@ class Elementwise(Op):
 
     @property
     def differentiable(self) -> bool:
-        return any(text is not None for text in self.grads)
+        return any(text is not None and text != UNKNOWN for text in self.grads)
 
 
 @functools.cache

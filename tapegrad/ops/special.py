@@ -86,7 +86,7 @@ def derivative_of(op: Special, node, g):
         if not node.inputs[k].requires_grad:
             result.append(None)
         elif text is None:
-            raise NotImplementedError(f"the derivative for '{('self', 'other')[k]}' is not implemented.")
+            raise NotImplementedError(f"the derivative for '{op.name if op.name == 'zeta' else op.name + ': input'}' is not implemented.")
         else:
             result.append(eval(code(text), namespace(), names))
     return result
@@ -277,7 +277,7 @@ def airy(x, which):
 # --- with parameters, and integers ----------------------------------------------------------------------------------
 special("gcd", np.gcd, None, None, inputs=XY, kinds="I", doc="The greatest common divisor.")
 special("lcm", np.lcm, None, None, inputs=XY, kinds="I", doc="The least common multiple.")
-special("nextafter", np.nextafter, "g", "g * 0", inputs=XY, promotes=False, doc="The next number from input towards other.")
+special("nextafter", np.nextafter, "where(x == y, 0.0, g)", "g * 0", inputs=XY, promotes=False, doc="The next number from input towards other.")
 
 
 @function(method=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import builtins
-import warnings
 
 import numpy as np
 
 from tapegrad import creation, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.choosing import where
@@ -205,8 +205,8 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
         freedom = total - correction * unit
         norm = freedom.clamp(min=0).to(x.dtype)
     if freedom <= 0:
-        warnings.warn(
-            "cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.", UserWarning, stacklevel=4
+        warn(
+            "cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.", stacklevel=4
         )
     result = centred @ other.mH / norm
     return result.squeeze()

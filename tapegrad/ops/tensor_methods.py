@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from tapegrad import core, creation, dtypes, formats, geometry, modes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn
 from tapegrad.creation.data import COPY_CONSTRUCTED
 from tapegrad.engine import layout
 from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, rows, scans, strided
@@ -199,7 +198,7 @@ for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("long"
 def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     """A tensor of `data`, in this tensor's dtype unless another is given."""
     if hasattr(data, "_slot"):
-        warnings.warn(COPY_CONSTRUCTED.format("tensor.new_tensor"), UserWarning, stacklevel=3)
+        warn(COPY_CONSTRUCTED.format("tensor.new_tensor"), stacklevel=3)
     return creation.finish(creation.build(data if not hasattr(data, "_slot") else data.detach()._values(), dtype or self.dtype), requires_grad)
 
 

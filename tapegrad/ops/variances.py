@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 from tapegrad import dtypes, modes
 from tapegrad.autograd.node import record
+from tapegrad.cautions import warn
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
 from tapegrad.ops.outputs import into
@@ -79,9 +79,9 @@ def arguments(name, input, args, kwargs):
 def warn_of_freedom(name, input, dims, correction):
     """torch's warning, given each time, of a divisor n - correction that is not positive."""
     if (0 if 0 in input.shape else math.prod(input.shape[d] for d in dims)) <= correction:
-        warnings.warn(
+        warn(
             f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor (input numel divided by output "
-            "numel).", UserWarning, stacklevel=6,
+            "numel).", stacklevel=6,
         )  # fmt: skip
 
 

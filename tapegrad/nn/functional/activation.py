@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 
 import numpy as np
 
 from tapegrad import dispatch, dtypes, modes
+from tapegrad.cautions import warn
 from tapegrad.install import NN
-from tapegrad.ops import chains, joining, tensor_methods
+from tapegrad.ops import joining, tensor_methods
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import stored
@@ -266,9 +266,8 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
 
 # --- along a dim ----------------------------------------------------------------------------------------------------
 def _implicit_dim(name, ndim, stacklevel):
-    chains.leave()
-    warnings.warn(
-        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.", UserWarning, stacklevel=stacklevel
+    warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.", stacklevel=stacklevel
     )
     return 0 if ndim in (0, 1, 3) else 1
 
@@ -291,8 +290,7 @@ def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
 def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
     """softmax of the logits plus Gumbel noise, over tau; `hard` makes it one-hot, with the gradient of the soft one."""
     if eps != 1e-10:
-        chains.leave()
-        warnings.warn("`eps` parameter is deprecated and has no effect.", UserWarning, stacklevel=2)
+        warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
     from tapegrad import creation
 
     noise = -creation.empty_like(logits).detach().exponential_().log()

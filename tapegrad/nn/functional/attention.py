@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 from tapegrad import creation, dtypes
+from tapegrad.cautions import warn
 from tapegrad.nn.functional.activation import softmax
 from tapegrad.nn.functional.dropout import dropout as drop
 from tapegrad.nn.functional.linear import linear
 from tapegrad.nn.functional.padding import pad
-from tapegrad.ops import chains
 from tapegrad.ops.choosing import where
 from tapegrad.ops.joining import cat
 from tapegrad.ops.transformable import checked
@@ -89,8 +88,7 @@ def additive(mask, name, dtype, other=None, other_name=""):
     if mask.dtype is not dtypes.bool_ and not mask.is_floating_point():
         raise AssertionError(f"only bool and floating types of {name} are supported")
     if other is not None and mask.dtype is not other.dtype:
-        chains.leave()
-        warnings.warn(f"Support for mismatched {name} and {other_name} is deprecated. Use same type for both instead.", UserWarning, stacklevel=3)
+        warn(f"Support for mismatched {name} and {other_name} is deprecated. Use same type for both instead.", stacklevel=3)
     return creation.zeros(mask.shape, dtype=dtype).masked_fill(mask, -math.inf) if mask.dtype is dtypes.bool_ else mask
 
 

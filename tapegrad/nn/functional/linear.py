@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tapegrad.ops.linear import addmm
 from tapegrad.ops.transformable import checked, look_at
 from tapegrad.ops.views import tensor_argument
@@ -22,13 +24,15 @@ def linear(input, weight, bias=None):
 
 
 def product(input, weight, bias):
-    if bias is None:
-        return tensor_argument("linear", input).matmul(weight.t())
     ndim = tensor_argument("linear", input).ndim
+    if not ndim or not weight.dim():
+        raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are {ndim}D and {weight.dim()}D")
+    if bias is None:
+        return input.matmul(weight.t())
     if ndim == 2:
         return bias.addmm(input, weight.t())
-    if ndim and (ndim == 1 or input.is_contiguous()) and weight.dim() == 2:
-        flat = addmm(bias, input.view(-1, input.shape[-1]) if input.shape[-1] else input.reshape(-1, 0), weight.t())
+    if (ndim == 1 or input.is_contiguous()) and weight.dim() == 2:
+        flat = addmm(bias, input.view(-1, input.shape[-1]) if input.shape[-1] else input.view(math.prod(input.shape[:-1]), 0), weight.t())
         return flat.view(*input.shape[:-1], weight.shape[0])
     return input.matmul(weight.t()) + bias
 

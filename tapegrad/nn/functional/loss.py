@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 from tapegrad import creation, dtypes, geometry
+from tapegrad.cautions import warn
 from tapegrad.nn.functional.activation import logsigmoid
 from tapegrad.nn.functional.distance import pairwise_distance
-from tapegrad.ops import chains, losses, nll
+from tapegrad.ops import losses, nll
 from tapegrad.ops.choosing import where
 from tapegrad.ops.composite import composite
 from tapegrad.ops.transformable import look_at, plain
@@ -20,12 +20,10 @@ def chosen_reduction(size_average, reduce, reduction):
     if size_average is not None or reduce is not None:
         average, reduces = size_average is None or size_average, reduce is None or reduce
         reduction = "mean" if average and reduces else "sum" if reduces else "none"
-        chains.leave()
-        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", UserWarning, stacklevel=4)
+        warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=4)
     if reduction not in ("none", "mean", "sum"):
         if reduction == "elementwise_mean":
-            chains.leave()
-            warnings.warn("reduction='elementwise_mean' is deprecated. Please use reduction='mean' instead.", UserWarning, stacklevel=4)
+            warn("reduction='elementwise_mean' is deprecated. Please use reduction='mean' instead.", stacklevel=4)
             return "mean"
         raise ValueError(f"{reduction} is not a valid value for reduction")
     return reduction
@@ -37,10 +35,9 @@ def reduced(loss, reduction):
 
 def check_sizes(input, target) -> None:
     if target.size() != input.size():
-        chains.leave()
-        warnings.warn(
+        warn(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to incorrect results due "
-            "to broadcasting. Please ensure they have the same size.", UserWarning, stacklevel=3,
+            "to broadcasting. Please ensure they have the same size.", stacklevel=3,
         )
 
 
@@ -151,11 +148,10 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     """target (log(target) - input), the divergence of input (log-probabilities) from target, reduced; "batchmean" sums and divides by the batch."""
     if size_average is None and reduce is None:
         if reduction == "mean":
-            chains.leave()
-            warnings.warn(
+            warn(
                 "reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' divides only by the batch size, and "
                 "aligns with the KL div math definition.'mean' will be changed to behave the same as 'batchmean' in the next major release.",
-                UserWarning, stacklevel=2,
+                stacklevel=2,
             )
     kind = "sum" if reduction == "batchmean" else chosen_reduction(size_average, reduce, reduction)
     look_at("kl_div", input, target, 1, log_target=log_target)
