@@ -13,7 +13,7 @@ import numpy as np
 from tapegrad import core, dtypes, geometry, modes
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn
-from tapegrad.ops import picks
+from tapegrad.ops import chains, picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function, method
