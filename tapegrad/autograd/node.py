@@ -154,7 +154,7 @@ class Node:
     def next_functions(self) -> tuple:
         """Per operand that came from a tensor: (the node that made it, its output number), or (None, 0)."""
         e = self._entry
-        slots = [core.operand_slot(e, k) for k in edges(e)]
+        slots = [asked_for(core.operand_slot(e, k)) for k in edges(e)]
         return tuple([(gradient_node(s), core.get_field(s, core.OUTPUT_NR) if core.get_field(s, core.ENTRY) >= 0 else 0) for s in slots])
 
     @property

@@ -125,7 +125,9 @@ def order(array, dim, descending):
 def sort(input, dim=-1, descending=False, stable=False):
     """(values, indices) in ascending (or descending) order along `dim`; ties keep their order."""
     dim = wrap_dim(dim, comparable("Sort", tensor_argument("sort", input)).ndim)
-    found = ranks.first(SortResult, "Sort", input, dim, input.shape[dim] if input.ndim else 1, bool(descending))
+    found = None
+    if input.is_contiguous():  # of another order in memory the result is laid out as the input
+        found = ranks.first(SortResult, "Sort", input, dim, input.shape[dim] if input.ndim else 1, bool(descending))
     return found or ordered("Sort", SortResult, input, dim, order(input.detach()._values(), dim, descending))
 
 
