@@ -11,7 +11,7 @@ import numpy as np
 from tapegrad import creation, geometry
 from tapegrad.autograd.node import record
 from tapegrad.ops.public import function
-from tapegrad.ops.registry import structural
+from tapegrad.ops.registry import NOT_IMPLEMENTED, structural, unknown_derivative
 from tapegrad.random import stream_of
 from tapegrad.sampling import finished
 from tapegrad.transforms.randomness import of_tensors
@@ -53,17 +53,26 @@ def standard_gamma(input, generator=None):
     return result
 
 
+@structural("sample_dirichlet", NOT_IMPLEMENTED)
+def dirichlet_op(node, g):
+    """The gradient of a Dirichlet draw is that of the distribution, which torch does not give to the draw alone."""
+    raise unknown_derivative("_sample_dirichlet")
+
+
+@function(name="_sample_dirichlet", tensors=False)
 @of_tensors
-def dirichlet(concentration, generator=None):
+def dirichlet(input, generator=None):
     """A point of the simplex for each row of concentrations, without a derivative."""
-    real_float(concentration, "dirichlet")
-    alphas = elements(concentration)
+    real_float(input, "dirichlet")
+    alphas = elements(input)
     drawn = stream_of(generator).gamma(alphas.reshape(-1).astype(np.float64)).reshape(alphas.shape)
     drawn = np.maximum(np.finfo(np.float64).tiny, drawn)
     d = alphas.dtype
     total = creation.from_array(drawn).sum(-1, keepdim=True)._values()
     points = np.clip((drawn / total).astype(d), np.finfo(d).tiny, np.nextafter(d.type(1), d.type(0)))
-    return finished(points, tuple(concentration.shape), False, None, concentration.dtype)
+    result = finished(points, tuple(input.shape), False, None, input.dtype)
+    record(dirichlet_op, [input], [result])
+    return result
 
 
 @function(tensors=False)
@@ -89,10 +98,10 @@ def binomial(count, prob, generator=None):
     return result
 
 
-@structural("binomial", "Binomial")
+@structural("binomial", NOT_IMPLEMENTED)
 def binomial_op(node, g):
     """The gradient of a binomial draw: torch has none."""
-    raise RuntimeError("derivative for aten::binomial is not implemented")
+    raise unknown_derivative("binomial")
 
 
 # --- the derivatives of draws -----------------------------------------------------------------------------------------

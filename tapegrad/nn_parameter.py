@@ -54,8 +54,7 @@ class Parameter(Tensor, metaclass=_ParameterType):
 
 def _record_from_here(parameter) -> None:
     """`requires_grad_`, which functions under a transform may not call, for a parameter that they make."""
-    if not parameter.dtype.differentiable:
-        parameter.requires_grad_()  # raises
+    parameter._check_may_require_grad("only Tensors of floating point dtype can require gradients")
     parameter._require_grad()
 
 

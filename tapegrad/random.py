@@ -17,7 +17,7 @@ from tapegrad.generator import DEFAULT_SEED
 from tapegrad.generator import Generator as _Stream
 from tapegrad.ops.public import function
 from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, normal_elements, real_only
-from tapegrad.transforms.randomness import each_sample
+from tapegrad.transforms.randomness import draws, each_sample
 
 
 class Generator:
@@ -146,6 +146,7 @@ def stream_of(generator) -> _Stream:
 
 
 @function(tensors=False)
+@draws
 def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
     """Uniform on [0, 1)."""
     check_options("rand", device, layout, pin_memory, dtype, out)
@@ -155,6 +156,7 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
 
 
 @function(tensors=False)
+@draws
 def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
     """Standard normal."""
     check_options("randn", device, layout, pin_memory, dtype, out)
@@ -169,6 +171,7 @@ def whole(value) -> int:
 
 
 @function(tensors=False)
+@draws
 def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
     """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     check_options("randint", device, layout, pin_memory, dtype, out)
@@ -187,6 +190,7 @@ def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=N
 
 
 @function(tensors=False)
+@draws
 def randperm(n, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """A random permutation of 0 .. n - 1."""
     check_options("randperm", device, layout, pin_memory, dtype, out)

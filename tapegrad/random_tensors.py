@@ -16,7 +16,7 @@ from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
 from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, laid_out, normal_elements, real_only
-from tapegrad.transforms.randomness import each_sample, in_place, of_tensors, spread_over
+from tapegrad.transforms.randomness import draws, each_sample, in_place, of_tensors, spread_over
 
 
 @structural("drawn_op", "Bernoulli")
@@ -43,7 +43,7 @@ def _like(name, draw, check, doc):
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = doc
-    return function(name=name, tensors=False)(run)
+    return function(name=name, tensors=False)(draws(run))
 
 
 _like("rand_like", "uniform_", "check_uniform_bounds", "Uniform on [0, 1), of the shape and dtype of `input`.")
@@ -51,6 +51,7 @@ _like("randn_like", "normal_", "normal_kernel_cpu", "Standard normal, of the sha
 
 
 @function(tensors=False)
+@draws
 def randint_like(input, *bounds, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False, **named):
     """Integers in [low, high), of the shape and dtype of `input`: `randint_like(x, high)` or `randint_like(x, low, high)`."""
     check_options("randint_like", device, layout, pin_memory)
@@ -64,6 +65,7 @@ def randint_like(input, *bounds, generator=None, dtype=None, layout=None, device
 
 # --- from parameters --------------------------------------------------------------------------------------------------
 @function(tensors=False)
+@draws
 def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     """Normal with tensor (or number) mean and standard deviation, which are broadcast; from numbers, of `size`."""
     check_options("normal", device, layout, pin_memory, dtype, out)
@@ -134,6 +136,7 @@ def poisson(input, generator=None):
 
 
 @function(method=True, tensors=False)
+@draws
 def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
     """Indices drawn with the weights in each row of `input`."""
     if out is not None and out.dtype is not dtypes.int64:

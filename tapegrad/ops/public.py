@@ -55,10 +55,10 @@ def made_public(f, name: str, method: bool, batch=None, linear=(), tensors: bool
     if getattr(f, "public", None) == (name, method):
         return f
     if hasattr(f, "linear"):  # transformable already: the same under another name
-        return transformable(f.batch, f.linear, is_write(name) and method, name, method)(f.__wrapped__)
-    return transformable(batch, linear, is_write(name) and method, name, method)(f)
+        return transformable(f.batch, f.linear, is_write(name), name, method)(f.__wrapped__)
+    return transformable(batch, linear, is_write(name), name, method)(f)
 
 
 def is_write(name: str) -> bool:
-    """Whether the method of that name changes its tensor."""
+    """Whether the method or function of that name changes its tensor."""
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))

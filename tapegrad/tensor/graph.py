@@ -65,19 +65,22 @@ class InGraph(Handle):
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't "
                 "require differentiation use var_no_grad = var.detach()."
             )
-        if value and not self.dtype.differentiable:
-            raise RuntimeError(refusal)
-        if value and self.is_inference() and not modes.is_inference_mode_enabled():
-            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         from tapegrad.autograd import leaves
 
         on = core.get_field(self._slot, FLAGS) & layout.LEAF_GRAD
         if value:
+            self._check_may_require_grad(refusal)
             if not on:
                 leaves.switch_on(self)
             self._require_grad()
         elif on:
             leaves.switch_off(self)
+
+    def _check_may_require_grad(self, refusal):
+        if not self.dtype.differentiable:
+            raise RuntimeError(refusal)
+        if self.is_inference() and not modes.is_inference_mode_enabled():
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
 
     def _settle(self):
         from tapegrad.ops import plan

@@ -25,6 +25,12 @@ DIFFERENT = (
 _done: list[Level] = []  # levels that the draw under way has dealt with
 
 
+def draws(f):
+    """Declare that the results of `f` are random, which all that goes through functions (tests, docs) reads as `f.random`."""
+    f.random = True
+    return f
+
+
 def refuse_out() -> None:
     """Random numbers are not drawn into given memory in a vmap."""
     if any(level.kind == "vmap" for level in levels()):
@@ -89,6 +95,7 @@ def each_sample(draw: Callable, shape: tuple, out=None):
 def of_tensors(f: Callable) -> Callable:
     """Make a random function of tensors follow transforms."""
 
+    @draws
     @functools.wraps(f)
     def run(*args, **kwargs):
         if not ACTIVE:
@@ -118,6 +125,7 @@ def _value(a):
 def in_place(f: Callable) -> Callable:
     """Make a method that fills a tensor with draws follow transforms."""
 
+    @draws
     @functools.wraps(f)
     def run(self, *args, **kwargs):
         if not ACTIVE:
