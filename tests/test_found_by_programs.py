@@ -118,3 +118,35 @@ def test_remainders_of_the_ends_of_integers(d):
     least = tg.tensor(ends[:1], dtype=d)
     if d is not tg.uint8:
         assert tg.div(least, -1, rounding_mode="trunc").tolist() == tg.div(least, -1, rounding_mode="floor").tolist() == ends[:1]
+
+
+PLACES = {
+    "slice": lambda t, i: t[i : i + 3], "open": lambda t, i: t[i:], "step": lambda t, i: t[:30:i], "second": lambda t, i: t.view(2, 20)[:, i - 3 :],
+    "diag": lambda t, i: tg.diag(t, i), "linspace": lambda t, i: tg.linspace(0, 1, i),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_places_given_as_tensors_are_read_at_each_call(name):
+    """Their shapes are equal at each call, so a call that is answered from memory would take the first value again."""
+    t = tg.arange(40.0)
+    for i in tg.tensor([3, 7, 11, 5]):
+        got, expected = PLACES[name](t, i), PLACES[name](t, int(i))
+        assert got is expected is None or tg.equal(got, expected)
+
+
+def test_writing_at_places_given_as_tensors():
+    t = tg.zeros(12)
+    for i in tg.tensor([0, 4, 8]):
+        t[i : i + 2] = 1.0
+    assert t.tolist() == [1, 1, 0, 0] * 3
+
+
+def test_gradgradcheck_draws_from_the_default_stream():
+    x = tg.tensor([0.5, 0.2], dtype=tg.float64, requires_grad=True)
+    tg.manual_seed(0)
+    tg.autograd.gradgradcheck(tg.sin, x)
+    after = tg.rand(2)
+    tg.manual_seed(0)
+    tg.empty(2, dtype=tg.float64).uniform_(-1, 1)
+    assert tg.equal(after, tg.rand(2))

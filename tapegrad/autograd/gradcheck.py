@@ -497,21 +497,19 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
         if wanted and not check_rev_over_rev:
             raise AssertionError(f"Setting {name}=True requires check_rev_over_rev to be True")
     from tapegrad.autograd import grad
-    from tapegrad.creation import from_array
+    from tapegrad.creation import empty, from_array
+    from tapegrad.ops.complexes import view_as_real
 
     inputs = _as_tuple(inputs)
     if grad_outputs is None:
-        random = np.random.default_rng(0)
         vectors = []
         with modes.enable_grad():
             outputs = _outputs(func, inputs)
-        for out in outputs:
-            values = np.asarray(random.uniform(-1, 1, tuple(out.shape)))
-            if out.dtype.is_complex:
-                values = values + 1j * random.uniform(-1, 1, tuple(out.shape))
-            v = from_array(values, out.dtype)
+        for out in outputs:  # from the default stream, as torch
+            v = empty(tuple(out.shape), dtype=out.dtype)
+            (view_as_real(v) if out.dtype.is_complex else v).uniform_(-1, 1)
             if gen_non_contig_grad_outputs and v.ndim:
-                v = from_array(np.repeat(values, 2, -1), out.dtype)[..., ::2]
+                v = from_array(np.repeat(v._values(), 2, -1), out.dtype)[..., ::2]
             vectors.append(v.detach().requires_grad_())
         vectors = tuple(vectors)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 
 import numpy as np
 
@@ -115,6 +116,7 @@ def spaced(name, start, end, steps, dtype):
             f"{name} only supports 0-dimensional start and end tensors, but got start with {ranks[0]} dimension(s) and end with {ranks[1]} dimension(s)."
         )
     start, end = number(name, start, "start"), number(name, end, "end")
+    steps = operator.index(steps)  # which may come as a tensor
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     room_for(steps)

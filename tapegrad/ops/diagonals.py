@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 
 from tapegrad import core
@@ -71,6 +73,7 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     """Matrices with `input`'s last dim on a diagonal."""
     from tapegrad import creation
 
+    offset = operator.index(offset)  # which may come as a tensor
     n = input.shape[-1] + abs(offset)
     ndim = input.ndim + 1
     a, b = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)

@@ -133,7 +133,10 @@ def encode_value(value, key, operands, number):
         if append(key, A_SLICE) == 0:
             return 0
         for k in range(3):
-            if encode_value(load_i64(value + SLICE_PARTS + k * 8), key, operands, 0) == 0:
+            part = load_i64(value + SLICE_PARTS + k * 8)
+            if load_i64(part + 8) == st.tensor_type or load_i64(part + 8) == st.parameter_type:
+                return 0  # its value counts, not its shape
+            if encode_value(part, key, operands, 0) == 0:
                 return 0
         return 1
     if kind != st.tuple_type and kind != st.list_type and kind != st.size_type:
