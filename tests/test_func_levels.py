@@ -254,3 +254,19 @@ def test_draws_like_a_captured_tensor_differ_by_sample():
         vmap(lambda x: tg.randn(2, out=tg.empty(2)))(X)
     with pytest.raises(RuntimeError, match=r"inplace bernoulli\(self"):
         vmap(lambda p: tg.ones(()).bernoulli_(p), randomness="different")(X / 4)
+
+
+def test_results_of_nested_gradients_are_plain():
+    """The inner transform's alias of what the outer one knows nothing of is no tensor around the outer one that requires grad."""
+    f = lambda q, v: (q * v * v).sum()
+    q, v = tg.tensor([1.0, 2.0]), tg.tensor([3.0, 5.0])
+    inner = {"grad": lambda q: tg.func.grad(f, 1)(q, v), "jacrev": lambda q: tg.func.jacrev(f, 1)(q, v), "vjp": lambda q: tg.func.vjp(lambda v: f(q, v), v)[1](tg.tensor(1.0))[0]}
+    for g in inner.values():
+        x = tg.func.grad(lambda q: g(q).sum())(q)
+        assert x.tolist() == [6.0, 10.0] and not x.requires_grad
+        x = tg.func.jacrev(g)(q)
+        assert x.tolist() == [[6.0, 0.0], [0.0, 10.0]] and not x.requires_grad
+    w = v.clone().requires_grad_()
+    x = tg.func.grad(lambda q: tg.func.grad(f, 1)(q, w).sum())(q)
+    x.sum().backward()
+    assert w.grad.tolist() == [2.0, 2.0]

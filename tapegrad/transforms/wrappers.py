@@ -80,7 +80,7 @@ def in_body() -> bool:
 
 
 def own_leaf(leaf) -> None:
-    """A leaf that requires grad was made: it belongs to the innermost reverse-mode transform."""
+    """A leaf that requires grad was made, or is left by a transform that ended: it belongs to the innermost reverse-mode transform."""
     level = next((level for level in reversed(_stack.levels) if level.kind == "grad"), None)
     if level is not None:
         level.leaves.append(leaf)
@@ -246,6 +246,9 @@ class GradLevel(Level):
         from tapegrad.autograd import saved
 
         super().__exit__(*exception)
+        for leaf in (*self.points, *self.leaves):  # what the transform around this one made of its results depends on them
+            if leaf.is_leaf:
+                own_leaf(leaf)
         saved.refuse_hooks(self._hooks_refused, even_active=False)
 
 
