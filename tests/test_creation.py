@@ -182,3 +182,18 @@ def test_legacy_constructors_take_keywords():
     assert tuple(tg.Tensor(size=(2,)).shape) == (2,) and tg.Tensor(data=[1, 2]).tolist() == [1.0, 2.0]
     assert tg.Tensor([1, 2], device="cpu").tolist() == [1.0, 2.0] and tuple(tg.FloatTensor(2, True).shape) == (2, 1)
     assert tg.ones(2).new([1, 2]).dtype is tg.float32 and tuple(tg.ones(2).new(2, 3).shape) == (2, 3)
+
+
+def test_sequences_are_rounded_as_torch_rounds_them():
+    """Multiplied and added with one rounding, arange from the first of each 8 (or 4) elements."""
+    assert tg.linspace(0, 7, 23)[5].item() == 1.5909090042114258
+    assert tg.arange(0, 50, 0.3)[[11, 12, 14]].tolist() == [3.3000001907348633, 3.6000001430511475, 4.200000286102295]
+    assert tg.linspace(0, 1, tg.tensor(3)).tolist() == [0.0, 0.5, 1.0]
+    assert tg.logspace(-1, 1, 5, base=0.0, dtype=tg.float64).tolist() == [math.inf, math.inf, 1.0, 0.0, 0.0]
+    assert tg.logspace(0, 400, 3, dtype=tg.float64).tolist() == [1.0, 1e200, math.inf]
+    with pytest.raises(NotImplementedError, match="not implemented for 'Bool'"):
+        tg.linspace(0, 1, 5, dtype=tg.bool)
+    with pytest.raises(RuntimeError, match=r"start with 0 dimension\(s\) and end with 1 dimension"):
+        tg.linspace(tg.tensor(0.0), tg.tensor([1.0]), 3)
+    with pytest.raises(RuntimeError, match=r"but got end with 1 dimension\(s\)\."):
+        tg.linspace(0, tg.tensor([1.0]), 3)

@@ -42,6 +42,33 @@ def check_steps(start, end, step) -> None:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
 
 
+def fused(x, y, added):
+    """x * y + added, rounded once, as torch's compiler contracts it: in the next wider type; `y` is real."""
+    if np.iscomplexobj(added):
+        return fused(x.real, y, added.real) + fused(x.imag, y, added.imag) * added.dtype.type(1j)
+    wide = np.float64 if np.asarray(added).dtype == np.float32 else np.longdouble
+    return (np.asarray(x, wide) * np.asarray(y, wide) + np.asarray(added, wide)).astype(np.asarray(added).dtype)
+
+
+LANES = {"float32": 8, "float64": 4, "float16": 16, "bfloat16": 16}  # numbers that torch's kernel makes at a time, from the first of them, rounded; twice in a turn
+
+
+def rounded(array, d):
+    """Numbers as `d` holds them, in the dtype that it is computed in."""
+    return dtypes.from_stored(dtypes.to_stored(array, d), d)
+
+
+def counted(start, step, index, count: int, d):
+    """The elements of arange at `index` in float64, rounded where torch's kernel rounds."""
+    exact = fused(step, index, np.float64(start))
+    lanes = LANES.get(d.name)
+    if lanes is None:
+        return exact
+    lane = index % lanes
+    first = rounded(fused(step, index - lane, np.float64(start)), d).astype(np.float64)
+    return np.where(index < count // (2 * lanes) * (2 * lanes), fused(step, lane, first), exact)
+
+
 @function(tensors=False)
 def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False, **named):
     """Values from `start` (0) up to, not including, `end`, `step` (1) apart; int64 if all three are integers."""
@@ -73,7 +100,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
     for at in builtins.range(0, count, 1 << 20):
         index = np.arange(at, builtins.min(at + (1 << 20), count))
         if d.is_floating_point:
-            array[at : at + (1 << 20)] = dtypes.to_stored(start + step * index.astype(np.float64), d)
+            array[at : at + (1 << 20)] = dtypes.to_stored(counted(start, step, index, count, d), d)
         else:
             array[at : at + (1 << 20)] = builtins.int(start) + builtins.int(step) * index
     if out is not None:
@@ -106,15 +133,16 @@ def range_(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     return finish(from_array(start + step * np.arange(count, dtype=np.float64), d), requires_grad)
 
 
-def spaced(name, start, end, steps, dtype):
-    """(`steps` NumPy numbers evenly spaced from `start` to `end`, the dtype of the result)."""
+def spaced(name, start, end, steps, dtype, wide=False):
+    """(`steps` NumPy numbers evenly spaced from `start` to `end`, the dtype of the result); with `wide` counted in float64."""
+    if hasattr(steps, "_slot") and not steps.ndim and steps.dtype.category == dtypes.INTEGER:
+        steps = steps.item()
     if isinstance(steps, builtins.float) or not hasattr(steps, "__index__"):
         raise TypeError(f"{name}(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
     ranks = [v.ndim if hasattr(v, "_slot") else 0 for v in (start, end)]
     if any(ranks):
-        raise RuntimeError(
-            f"{name} only supports 0-dimensional start and end tensors, but got start with {ranks[0]} dimension(s) and end with {ranks[1]} dimension(s)."
-        )
+        both = f"start with {ranks[0]} dimension(s)" + f" and end with {ranks[1]} dimension(s)" * all(hasattr(v, "_slot") for v in (start, end))
+        raise RuntimeError(f"{name} only supports 0-dimensional start and end tensors, but got {both if hasattr(start, '_slot') else f'end with {ranks[1]} dimension(s)'}.")
     start, end = number(name, start, "start"), number(name, end, "end")
     steps = operator.index(steps)  # which may come as a tensor
     if steps < 0:
@@ -126,13 +154,21 @@ def spaced(name, start, end, steps, dtype):
             inferred = dtypes.default_dtype().to_complex().short
             raise RuntimeError(f"torch.{name}(): inferred dtype {inferred} can't be safely cast to passed dtype {d.scalar_name}")
         d = d.to_complex()
-    kind = dtypes.BY_NAME[d.compute].numpy.type if d.category >= dtypes.FLOAT else np.float64
+    if d is dtypes.bool_ and steps > 1:
+        raise NotImplementedError(f'"{name}_cpu" not implemented for \'Bool\'')
+    kind = dtypes.BY_NAME[d.compute].numpy.type if d.category >= dtypes.FLOAT and (d.is_complex or not wide) else np.float64
     if steps == 1:
         return np.array([start], kind), d
     # Symmetric, as torch: the second half counts back from the end.
     step = (kind(end) - kind(start)) / kind(steps - 1) if steps > 1 else kind(0)
     k = np.arange(steps)
-    return np.where(k < steps // 2, kind(start) + step * k.astype(kind), kind(end) - step * (steps - k - 1).astype(kind)), d
+    with np.errstate(invalid="ignore", over="ignore"):
+        if d.reduced and not d.is_complex and not wide:  # every operation rounds
+            start, end = rounded(kind(start), d), rounded(kind(end), d)
+            step = rounded(rounded(end - start, d) / rounded(kind(steps - 1), d), d)
+            along = lambda n: rounded(step * rounded(n.astype(kind), d), d)  # noqa: E731
+            return np.where(k < steps // 2, start + along(k), end - along(steps - k - 1)), d
+        return np.where(k < steps // 2, fused(step, k, kind(start)), fused(-step, steps - k - 1, kind(end))), d
 
 
 @function(tensors=False)
@@ -151,9 +187,23 @@ def logspace(start, end, steps, base=10.0, *, out=None, dtype=None, layout=None,
     check_options("logspace", device, layout, pin_memory, dtype, out)
     if out is not None:
         return made_in("logspace", out, requires_grad, lambda d: logspace(start, end, steps, base, dtype=d))
-    exponents, d = spaced("logspace", start, end, steps, dtype)
-    wide = exponents.astype(np.complex128 if d.is_complex else np.float64)
-    return made(from_array(dtypes.to_stored(number("logspace", base, "base") ** wide, d), d), requires_grad)
+    exponents, d = spaced("logspace", start, end, steps, dtype, wide=True)
+    base = number("logspace", base, "base")
+    if not isinstance(base, builtins.complex) and not np.iscomplexobj(exponents):
+        values = np.array([power(builtins.float(base), x) for x in exponents.tolist()], np.float64)  # as the C library has it: NumPy's differ in the last bit
+    else:
+        values = base ** exponents.astype(np.complex128)
+    return made(from_array(dtypes.to_stored(values, d), d), requires_grad)
+
+
+def power(base: builtins.float, exponent: builtins.float) -> builtins.float:
+    """C's pow, which does not raise."""
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf if base > 0 or exponent % 2 == 0 else -math.inf
+    except ValueError:
+        return math.inf if base == 0 else math.nan
 
 
 @function(tensors=False)

@@ -109,7 +109,8 @@ Elementwise("clamp_both", graph_name="Clamp", number_names={"y": "ClampBackward1
 Elementwise("where", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, x, y)", mask=True, function=False, method=False, inplace=False,
             grads=(None, "where(c, g, 0.0)", "where(c, 0.0, g)"), parameters=("condition", "input", "other"))
 Elementwise("masked_fill", inputs=("c", "x", "y"), kinds="FIBC", forward="where(c, y, x)", mask=True, function=False, method=False,
-            inplace=False, grads=(None, "where(c, 0.0, g)", "where(c, g, 0.0)"), parameters=("mask", "input", "value"))
+            inplace=False, grads=(None, "where(c, 0.0, g)", "where(c, g, 0.0)"), parameters=("mask", "input", "value"), graph_name="MaskedFillBackward1",
+            number_names={"y": "MaskedFillBackward0"})
 
 Elementwise("heaviside", inputs=XY, scalars="", kinds="FIB", forward="where(x == 0, y, where(x > 0, 1.0, 0.0))", forward_int="where(x == 0, y, where(x > 0, 1, 0))",
             forward_bool="x | y", grads=(UNKNOWN, UNKNOWN), check=checks.same_dtypes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import dtypes, geometry
+from tapegrad import dtypes, geometry, modes
 from tapegrad.cautions import warn_once
 from tapegrad.ops import checks
 from tapegrad.ops.outputs import into
@@ -79,6 +79,10 @@ def masked_fill(input, mask, value):
     check_mask("masked_fill", input, mask, value)
     op, values = BY_NAME["masked_fill"], [mask, input, value]
     tensors = dispatch.promoted(op, values, input.dtype)
+    if input._level is None and mask._level is None and not (input.is_contiguous() and (mask.is_contiguous() or mask.shape != input.shape)):
+        with modes.no_grad():  # torch writes into a row-major copy
+            result = dispatch.finish(op, [mask.contiguous(), input.contiguous(), tensors[2].detach()]).contiguous()
+        return dispatch.recorded(op, tensors, result)
     result = dispatch.finish(op, tensors)
     dispatch.note(op, values, tensors, result)
     return result

@@ -10,6 +10,8 @@ from __future__ import annotations
 import collections
 import functools
 
+from tapegrad import core, creation
+
 EXACT = "Expected out tensor to have dtype {want.short}, but got {got.short} instead"
 
 
@@ -85,10 +87,9 @@ def return_type(name, *fields):
 
 
 def laid_out_as(x, result):
-    """`result`, in memory in the order of `x` if that is dense."""
-    if x.is_contiguous():
+    """The fresh, unrecorded `result` in the memory order of `x`, of the same shape, as torch lays out what it computes by element."""
+    if x.is_contiguous() or result.shape != x.shape:
         return result
-    from tapegrad import creation
-
-    out = creation.empty_like(x.detach(), dtype=result.dtype)
-    return result if out.stride() == result.stride() else out.copy_(result)
+    laid = creation.empty_of(tuple(result.shape), result.dtype, creation.like_strides("clone", x, None))
+    core.assign(laid, result)
+    return laid

@@ -12,7 +12,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.linear import addmm, matmul, out_of
-from tapegrad.ops.outputs import return_type, store
+from tapegrad.ops.outputs import laid_out_as, return_type, store
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import ACTIVE, level_of, look_at
@@ -299,7 +299,8 @@ def frexp(input, *, out=None):
     if out is not None and out[0].dtype is not input.dtype:
         raise RuntimeError(f"torch.frexp() expects mantissa to have dtype {input.dtype.short} but got {out[0].dtype.short}")
     mantissa, exponent = np.frexp(input.detach()._values())
-    result = FrexpResult(creation.from_array(np.asarray(mantissa), input.dtype), creation.from_array(np.asarray(exponent, np.int32), dtypes.int32))
+    parts = creation.from_array(np.asarray(mantissa), input.dtype), creation.from_array(np.asarray(exponent, np.int32), dtypes.int32)
+    result = FrexpResult(*(laid_out_as(input, part) for part in parts))
     record(frexp_op, [input], result, plans.Parameters(frexp_op), saves=0b100, differentiable=1)
     return result if out is None else store("frexp", result, out)
 

@@ -10,7 +10,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import where
 from tapegrad.ops.gathering import along, check_index_shape, gather, index_array
-from tapegrad.ops.outputs import into, stored
+from tapegrad.ops.outputs import into, laid_out_as, stored
 from tapegrad.ops.public import METHODS, function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
@@ -101,6 +101,7 @@ def index_fill(input, dim, index, value):
     target = result._array().reshape(input.shape or (1,))
     filler = dispatch.convert(value.detach(), input.dtype) if tensor else creation.scalar(value, input.dtype)
     np.moveaxis(target, dim, 0)[array] = filler._array()
+    result = laid_out_as(input, result)
     operands = [input, dispatch.convert(value, input.dtype)] if tensor else [input]
     normal = creation.from_array(array % size if size else array, dtypes.int64)
     distinct = creation.from_array(np.unique(normal.numpy()), dtypes.int64)

@@ -15,7 +15,7 @@ from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.choosing import where
 from tapegrad.ops.extrema import extremum
 from tapegrad.ops.norms import vector_norm
-from tapegrad.ops.outputs import into, return_type
+from tapegrad.ops.outputs import into, laid_out_as, return_type
 from tapegrad.ops.public import METHODS, function
 from tapegrad.ops.reductions import dims_of, restore_dims, sum
 from tapegrad.ops.registry import BY_NAME, structural
@@ -76,7 +76,7 @@ def nan_to_num(input, nan=0.0, posinf=None, neginf=None, *, out=None):
     largest = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}.get(input.dtype.name)
     low = -largest if neginf is None and largest else neginf
     array = np.nan_to_num(input.detach()._values(), nan=0.0 if nan is None else nan, posinf=largest if posinf is None else posinf, neginf=low)
-    result = creation.from_array(np.asarray(array), input.dtype)
+    result = laid_out_as(input, creation.from_array(np.asarray(array), input.dtype))
     record(nan_to_num_op, [input], [result], saves=0b01)
     return into(out, result, "nan_to_num")
 

@@ -13,7 +13,7 @@ from tapegrad.engine import layout
 from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
-from tapegrad.ops.outputs import into, stored
+from tapegrad.ops.outputs import into, laid_out_as, stored
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.reductions import widened
 from tapegrad.ops.registry import structural
@@ -297,7 +297,8 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
             gap = (x - y).abs()
             close = (x == y) | (gap.isfinite() & (gap <= atol + (rtol * y).abs()))
             return close | (x.isnan() & y.isnan()) if equal_nan else close
-    return creation.from_array(np.isclose(input._values(), other._values(), rtol, atol, equal_nan), dtypes.bool_)
+    found = creation.from_array(np.isclose(input._values(), other._values(), rtol, atol, equal_nan), dtypes.bool_)
+    return laid_out_as(input, found)
 
 
 @function(method=True, batch=refuse_equal)
