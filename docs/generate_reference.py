@@ -157,23 +157,26 @@ def own_members() -> dict:
     }
 
 
-def autograd_page() -> str:
-    """The public functions and classes of the autograd package, file by file."""
+def modules_page(title: str, introduction: str, modules) -> str:
+    """The public functions and classes of modules, one after the other."""
     from importlib import import_module
-    from pkgutil import iter_modules
 
-    package = import_module("tapegrad.autograd")
-    lines = ["# Autograd", "", "`tapegrad.autograd`, and the files in it that have public names of their own.", ""]
-    for name in ["tapegrad.autograd", *(f"tapegrad.autograd.{m.name}" for m in iter_modules(package.__path__) if m.name in PUBLIC_FILES)]:
+    lines = [f"# {title}", "", introduction, ""]
+    for name in modules:
         module = import_module(name)
         chosen = getattr(module, "__all__", None) or [
-            n for n, f in vars(module).items() if not n.startswith("_") and getattr(f, "__module__", "") == name and callable(f)
+            n for n, f in vars(module).items() if not n.startswith("_") and getattr(f, "__module__", "").startswith(name) and callable(f)
         ]
         lines += [f"## {name}", ""]
         for n in sorted(chosen, key=str.lower):
             member = getattr(module, n)
-            lines += [f"### {n}", "", code(f"{name}.{n}" + signature(member)), "", prose(member.__doc__), ""]
+            lines += [f"### {n}", "", code(f"{name}.{n}" + signature(member)), "", prose(member.__doc__ or ""), ""]
     return "\n".join(lines)
+
+
+def files_of(package: str, names) -> list[str]:
+    """A package, and those of its files that have public names of their own."""
+    return [package, *(f"{package}.{name}" for name in sorted(names))]
 
 
 def write(folder: Path) -> None:
@@ -201,7 +204,18 @@ def write(folder: Path) -> None:
         "special.md": names_page(
             "Special functions", inspect.getdoc(tapegrad.special) or "", "tapegrad.special.", {n: getattr(tapegrad.special, n) for n in tapegrad.special.SPECIAL}
         ),
-        "autograd.md": autograd_page(),
+        "autograd.md": modules_page(
+            "Autograd", "`tapegrad.autograd`, and the files in it that have public names of their own.", files_of("tapegrad.autograd", PUBLIC_FILES)
+        ),
+        "func.md": modules_page("Transforms of functions", "`tapegrad.func`; see [transforms](../../concepts/transforms.md).", ["tapegrad.func"]),
+        "nn.md": modules_page(
+            "Networks", "`tapegrad.nn`; see [networks](../../concepts/networks.md).", files_of("tapegrad.nn", ("functional", "init", "utils"))
+        ),
+        "optim.md": modules_page("Optimizers", "`tapegrad.optim`: optimizers and schedules.", files_of("tapegrad.optim", ["lr_scheduler"])),
+        "distributions.md": modules_page(
+            "Distributions", "`tapegrad.distributions`; see [distributions](../../concepts/distributions.md).", ["tapegrad.distributions"]
+        ),
+        "tools.md": modules_page("Data and tests", "Data sets and loaders, and what tests of programs need.", ["tapegrad.utils.data", "tapegrad.testing"]),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
