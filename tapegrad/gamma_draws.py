@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import creation, geometry
+from tapegrad.autograd import underived
 from tapegrad.autograd.node import record
 from tapegrad.ops.public import function
-from tapegrad.ops.registry import NOT_IMPLEMENTED, structural, unknown_derivative
+from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
 from tapegrad.sampling import finished
 from tapegrad.transforms.randomness import of_tensors
@@ -94,14 +95,8 @@ def binomial(count, prob, generator=None):
     shape = tuple(geometry.broadcast_shapes(tuple(count.shape), tuple(prob.shape)))
     drawn = stream_of(generator).binomial(elements(count.expand(shape)).reshape(-1), elements(prob.expand(shape)).reshape(-1))
     result = finished(drawn, shape, False, None, count.dtype)
-    record(binomial_op, [count, prob], [result])
+    underived.unknown("binomial", [count, prob], [result])
     return result
-
-
-@structural("binomial", NOT_IMPLEMENTED)
-def binomial_op(node, g):
-    """The gradient of a binomial draw: torch has none."""
-    raise unknown_derivative("binomial")
 
 
 # --- the derivatives of draws -----------------------------------------------------------------------------------------

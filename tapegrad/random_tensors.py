@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import core, creation, dtypes, geometry, modes
-from tapegrad.autograd import inplace
+from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
 from tapegrad.creation import check_options, size_of
 from tapegrad.ops import plan as plans
@@ -111,7 +111,9 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     if p is not None:
         if 0 <= p <= 1 and input.numel():
             real_only(d, "bernoulli_scalar_cpu_")
-        return finished(stream.bernoulli(count(shape), parts(d), p), shape, False, out, d)
+        result = finished(stream.bernoulli(count(shape), parts(d), p), shape, False, out, d)
+        underived.unknown("bernoulli", [input], [result])
+        return result
     real_only(d, "bernoulli_tensor_cpu_self_")
     values = stream.bernoulli_array(np.ascontiguousarray(input.detach()._values()), kind(d))
     return recorded("BernoulliBackward0", [input], finished(values, shape, False, out, d))

@@ -12,9 +12,8 @@ import warnings
 
 from tapegrad import core, modes
 from tapegrad.autograd import node as nodes
-from tapegrad.autograd import results, saved
+from tapegrad.autograd import results, saved, underived
 from tapegrad.autograd.node import BackwardCFunction, Node
-from tapegrad.ops.plan import Parameters
 from tapegrad.ops.registry import Structural, structural
 from tapegrad.ops.transformable import ACTIVE
 from tapegrad.tensor import Tensor
@@ -327,6 +326,9 @@ class InplaceFunction(Function):
         self.inplace = inplace
 
 
+ONCE = "trying to differentiate twice a function that was marked with @once_differentiable"
+
+
 def once_differentiable(backward):
     """Decorate a `backward` that itself cannot be differentiated."""
 
@@ -336,21 +338,11 @@ def once_differentiable(backward):
             found = backward(ctx, *gs)
         if not modes.is_grad_enabled() or not any(isinstance(g, Tensor) and g.requires_grad for g in gs):
             return found
-        outputs = found if isinstance(found, tuple) else (found,)
-        outputs = tuple(_refused(g, [x for x in gs if isinstance(x, Tensor)]) if g is not None else None for g in outputs)
+        given = found if isinstance(found, tuple) else (found,)
+        placeholder = core.wrap(core.share_slot(gs[0]))  # stands for a gradient that is None in the graph
+        inputs = [placeholder if g is None else g.detach().requires_grad_() for g in given]
+        refused = iter(underived.refused([g for g in given if g is not None], inputs, ONCE))
+        outputs = tuple(None if g is None else next(refused) for g in given)
         return outputs if isinstance(found, tuple) else outputs[0]
 
     return wrapper
-
-
-def _refused(value, gs):
-    """`value` as a tensor that requires grad but whose derivative is an error."""
-    out = core.wrap(core.share_slot(value))
-    nodes.record(error_op, gs, [out], Parameters(error_op, graph_name="Error"))
-    return out
-
-
-@structural("error", "Error")
-def error_op(node, g):
-    """The derivative of what may be differentiated only once."""
-    raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import creation, dtypes, modes
+from tapegrad.autograd import underived
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
 from tapegrad.ops import plan as plans
@@ -249,7 +250,7 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
     else:
         values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim)
     inverse = inverse.reshape(array.shape if dim is None else -1)
-    return outcome(input, values, inverse, counts, return_inverse, return_counts)
+    return outcome("_unique2" if dim is None else "unique_dim", input, values, inverse, counts, return_inverse, return_counts)
 
 
 def real_values(input):
@@ -258,12 +259,13 @@ def real_values(input):
     return input.detach()._values()
 
 
-def outcome(input, values, inverse, counts, return_inverse, return_counts):
+def outcome(name, input, values, inverse, counts, return_inverse, return_counts):
     result = [creation.from_array(np.asarray(values), input.dtype)]
     if return_inverse:
         result.append(creation.from_array(np.asarray(inverse, np.int64), dtypes.int64))
     if return_counts:
         result.append(creation.from_array(np.asarray(counts, np.int64), dtypes.int64))
+    underived.not_implemented(name, [input], result)
     return tuple(result) if len(result) > 1 else result[0]
 
 
@@ -282,7 +284,7 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
     values = array.reshape(-1)[starts] if dim is None else np.take(array, starts, dim)
     inverse = (np.cumsum(fresh) - 1).reshape(array.shape if dim is None else -1)
     counts = np.diff(np.append(starts, len(rows)))
-    return outcome(input, values, inverse, counts, return_inverse, return_counts)
+    return outcome("unique_consecutive", input, values, inverse, counts, return_inverse, return_counts)
 
 
 @function()

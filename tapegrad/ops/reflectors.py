@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import creation
+from tapegrad.autograd import underived
 from tapegrad.autograd.node import record
 from tapegrad.ops import lapack
 from tapegrad.ops.matrix_checks import column_major, matrix, values, with_kernel, with_out
@@ -17,13 +18,11 @@ GeqrfResult = return_type("geqrf", "a", "tau")
 @with_out
 def geqrf(input):
     """(a, tau): R on and above the diagonal, Householder vectors below it with their factors; not differentiable."""
-    from tapegrad import modes
-
     with_kernel("geqrf_cpu", matrix("torch.geqrf", input, "input"))
-    if input.requires_grad and modes.is_grad_enabled():
-        raise NotImplementedError("the derivative for 'geqrf' is not implemented.")
     packed, tau = lapack.geqrf(values(input))
-    return GeqrfResult(column_major(packed, input.dtype), creation.from_array(tau, input.dtype))
+    result = GeqrfResult(column_major(packed, input.dtype), creation.from_array(tau, input.dtype))
+    underived.not_implemented("geqrf", [input], result)
+    return result
 
 
 @function(name="orgqr", method=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import creation, determinism, dispatch, dtypes
-from tapegrad.autograd import inplace
+from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import where
@@ -248,6 +248,9 @@ def scatter_reduce_op(node, g):
     return g_x, g_src
 
 
+DOUBLE = "{0}(): Double backward is unsupported for {1} when >1 zeros in {1} are scattered to the same position in self"
+
+
 def products_of_others(a, x, src, out, g):
     """Gradients of a product by index; where one factor is zero, the product of the others is computed without it."""
     dim, index = a.dim, a.index
@@ -255,9 +258,13 @@ def products_of_others(a, x, src, out, g):
     g_x = g * scatter_reduce(masked, dim, index, src, "prod", include_self=a.include_self) / masked
     zero = src == 0
     zeros = g.new_zeros(tuple(x.shape)).scatter_add(dim, index, zero.to(g.dtype))
-    only = zero & (zeros.gather(dim, index) == 1)
+    zeros = zeros.gather(dim, index)
+    only = zero & (zeros == 1)
     others = scatter_reduce(x, dim, index, src.masked_fill(only, 1), "prod", include_self=a.include_self)
     g_src = where(only, (g * others).gather(dim, index), (g * out).gather(dim, index) / src.masked_fill(zero, 1))
+    if g_src.requires_grad and bool((zeros > 1).any()):
+        names = ("index_reduce", "source") if a.graph_name == "IndexReduceBackward0" else ("scatter_reduce", "src")
+        (g_src,) = underived.refused([g_src], [g_src], DOUBLE.format(*names))
     return g_x, g_src
 
 

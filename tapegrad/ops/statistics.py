@@ -7,7 +7,7 @@ import builtins
 import numpy as np
 
 from tapegrad import creation, dispatch, dtypes
-from tapegrad.autograd import inplace
+from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn
 from tapegrad.ops import plan as plans
@@ -273,6 +273,7 @@ def histogram(input, bins=100, *, range=None, weight=None, density=False, out=No
     if density:
         counts = counts / (counts.sum() * np.diff(edges))
     result = HistogramResult(creation.from_array(counts, input.dtype), creation.from_array(np.asarray(edges, array.dtype), input.dtype))
+    underived.unknown("histogram", [t for t in (input, bins, weight) if hasattr(t, "_slot")], result)
     return result if out is None else HistogramResult(*(into(o, r) for o, r in zip(out, result, strict=True)))
 
 
@@ -293,4 +294,6 @@ def bincount(input, weights=None, minlength=0):
     if weights.shape != input.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
     d = weights.dtype if weights.dtype is dtypes.float32 else dtypes.float64
-    return creation.from_array(np.bincount(array, weights.detach()._values(), minlength).astype(d.numpy), d)
+    result = creation.from_array(np.bincount(array, weights.detach()._values(), minlength).astype(d.numpy), d)
+    underived.unknown("bincount", [input, weights], [result])
+    return result

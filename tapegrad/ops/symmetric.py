@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import dtypes
+from tapegrad.autograd import underived
 from tapegrad.autograd.node import record
 from tapegrad.ops import lapack
 from tapegrad.ops.matrix_checks import broadcast_batches, column_major, floating, square, values, with_out
@@ -18,12 +19,6 @@ LdlFactorExResult = return_type("linalg_ldl_factor_ex", "LD", "pivots", "info")
 def ldl_factor_op(node, *_):
     """Refused when it is asked for."""
     raise RuntimeError("derivative for aten::linalg_ldl_factor_ex is not implemented")
-
-
-@structural("linalg_ldl_solve", "LinalgLdlSolve")
-def ldl_solve_op(node, _):
-    """Refused when it is asked for."""
-    raise RuntimeError("derivative for aten::linalg_ldl_solve is not implemented")
 
 
 def factored(name, A, hermitian, check_errors):
@@ -82,5 +77,5 @@ def ldl_solve(LD, pivots, B, *, hermitian=False):
     LD, B = broadcast_batches(LD, B)
     pivots = pivots.to(dtypes.int32).expand(*LD.shape[:-1])
     x = column_major(lapack.ldl_solve(values(LD), values(pivots), values(B), hermitian), B.dtype)
-    record(ldl_solve_op, [LD, B], [x])
+    underived.unknown("linalg_ldl_solve", [LD, B], [x])
     return x
