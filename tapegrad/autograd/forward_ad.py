@@ -60,6 +60,30 @@ def check_dual(tensor, tangent) -> None:
         )
 
 
+def laid_out(tangent, tensor):
+    """`tangent`, copied if it does not lie in memory as `tensor` does, or is not conjugated or negated where that is: views of both must agree."""
+    if tangent._level is not None or tensor._level is not None or not tensor.numel():
+        return tangent
+    if described(tangent) == described(tensor):
+        return tangent
+    from tapegrad.creation import zeros
+
+    result = zeros(elements_of_storage(tensor), dtype=tensor.dtype).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    if tensor.is_conj():
+        result = result.conj()
+    if tensor.is_neg():
+        result = result._neg_view()
+    return result.copy_(tangent)
+
+
+def described(t) -> tuple:
+    return t.stride(), t.storage_offset(), t.is_conj(), t.is_neg(), elements_of_storage(t)
+
+
+def elements_of_storage(t) -> int:
+    return t.untyped_storage().nbytes() // t.element_size()
+
+
 def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> Tensor:
     """A tensor with the values of `tensor` that carries `tangent`."""
     number = len(_entered) - 1 if level is None else level
@@ -73,7 +97,7 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
         raise RuntimeError(f"Making a dual Tensor based on a Tensor that already has a forward gradient at the same level {number} is not supported.")
     if own.follows(tangent):
         raise RuntimeError(f"Setting a forward grad that itself has a forward gradient at the same level{number} is not supported.")
-    result = own.wrap(tensor, tangent)
+    result = own.wrap(tensor, laid_out(tangent, tensor))
     result._shared = True  # in-place operations change the tangent itself
     return result
 

@@ -20,9 +20,8 @@ from tapegrad.tensor import Tensor
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
 
-BATCHED_FORWARD = (
-    "gradcheck failed while testing batched gradient computation with forward-mode AD. This test is enabled automatically when both "
-    "`check_batched_grad=True` and `check_forward_ad=True`, but can be disabled with `check_batched_forward_grad=False`."
+BATCHED = (
+    "gradcheck or gradgradcheck failed while testing batched gradient computation. This test is enabled by `check_batched_grad=True`."
 )
 
 
@@ -129,7 +128,7 @@ def _slopes(func, inputs, x, array, index, eps, direction) -> list:
 
 
 def _numbers(out: Tensor) -> np.ndarray:
-    return np.asarray(out._values(), np.float64)
+    return np.asarray(out._values(), np.complex128 if out.dtype.is_complex else np.float64)
 
 
 def _analytical(out, inputs, unit) -> list:
@@ -159,7 +158,7 @@ def _show(array, like) -> str:
 
 
 def _mismatch(a, n, output, k, like, part, text="") -> GradcheckError:
-    prefix = f"While considering the {part} part of complex outputs only, " if part else ""
+    prefix = f"While considering the {'imaginary' if part == 'imag' else part} part of complex outputs only, " if part else ""
     return GradcheckError(
         f"{prefix}Jacobian mismatch for output {output} with respect to input {k},\nnumerical:{_show(n, like)}\nanalytical:{_show(a, like)}\n{text}"
     )
@@ -194,7 +193,9 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
         if check_forward_ad:
             if not check_backward_ad:
                 _check_inputs(_as_tuple(inputs), atol, rtol)
-            _check_forward(func, _as_tuple(inputs), eps, atol, rtol, check_undefined_grad, check_batched_forward_grad, fast_mode)
+            from tapegrad.autograd.gradcheck_forward import check_forward
+
+            check_forward(func, _as_tuple(inputs), eps, atol, rtol, check_undefined_grad, check_batched_forward_grad, fast_mode)
     except GradcheckError:
         if raise_exception:
             raise
@@ -222,7 +223,7 @@ def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, chec
         f = _part_of(func, part) if part else func
         with modes.enable_grad():
             parts = [out for out in _as_tuple(f(*inputs)) if isinstance(out, Tensor)] if part else everything
-        names = [{"imag": "imaginary"}.get(part, part) if whole[k] else "" for k in places]
+        names = [part if whole[k] else "" for k in places]
         check(f, inputs, wanted, points, [parts[k] for k in places], places, names, eps, atol, rtol, nondet_tol, check_grad_dtypes)
     if check_batched_grad:
         _check_batched(outputs, points, atol, rtol)
@@ -297,136 +298,6 @@ def _check_fast(func, inputs, wanted, points, outputs, places, parts, eps, atol,
                 )
 
 
-class _Forward:
-    """The function on dual tensors: every input that is checked has a tangent, zero unless it is the one that moves."""
-
-    def __init__(self, func, inputs, places):
-        from tapegrad.autograd import forward_ad
-
-        self.func, self.inputs, self.places = func, inputs, places
-        self.level = forward_ad.dual_level()
-
-    def __enter__(self):
-        from tapegrad.autograd.forward_ad import make_dual
-        from tapegrad.creation import zeros_like
-
-        self.level.__enter__()
-        self.tangents = {k: zeros_like(x.detach()) for k, x in enumerate(self.inputs) if _differentiable(x)}
-        self.duals = [make_dual(x.detach(), self.tangents[k]) if k in self.tangents else x for k, x in enumerate(self.inputs)]
-        return self
-
-    def __exit__(self, *exception):
-        self.level.__exit__()
-
-    def push(self, k, tangent) -> list:
-        """The tangents (None where there is none) of the outputs when input `k` moves along the array `tangent`."""
-        moved = self.tangents[k]._array()
-        moved[...] = tangent.reshape(moved.shape)
-        try:
-            return [None if t is None else _wide(t).reshape(-1) for t in self.run(self.duals)]
-        finally:
-            moved[...] = 0
-
-    def run(self, points) -> list:
-        """The tangents of the outputs at `points`."""
-        from tapegrad.autograd.forward_ad import unpack_dual
-
-        outputs = [out for out in _as_tuple(self.func(*points)) if isinstance(out, Tensor)]
-        return [unpack_dual(outputs[place]).tangent for place in self.places]
-
-
-def _check_forward(func, inputs, eps, atol, rtol, undefined: bool, batched: bool, fast_mode: bool) -> None:
-    """Tangents against differences, for every unit vector of every input (or one random vector); complex outputs part by part."""
-    random = np.random.default_rng(0)
-    with modes.enable_grad():
-        everything = [out for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor)]
-    places = [k for k, out in enumerate(everything) if out.dtype.differentiable]
-    whole = [out.dtype.is_complex for out in everything]
-    wanted = [k for k, x in enumerate(inputs) if _differentiable(x)]
-    for part in ("imag", "real") if any(whole) else ("",):
-        f = _part_of(func, part) if part else func
-        names = [{"imag": "imaginary"}.get(part, part) if w else "" for w in whole]
-        for k in wanted:
-            x = inputs[k]
-            units = random.standard_normal((1, x.numel())) if fast_mode else np.eye(x.numel())
-            units = units / (np.linalg.norm(units) or 1.0) if fast_mode else units
-            numerical = [n if not n.size or not fast_mode else units @ n for n in _numerical(f, inputs, k, eps, places)]
-            _compare_forward(f, inputs, k, units, everything, places, names, numerical, atol, rtol)
-    if undefined and places:
-        _check_undefined_forward(func, inputs, wanted, places, random)
-    if batched:
-        for k in wanted:
-            _check_batched_forward(func, inputs, k, places, random, atol, rtol)
-
-
-def _compare_forward(f, inputs, k, units, everything, places, names, numerical, atol, rtol) -> None:
-    x = inputs[k]
-    rows: list[list] = [[] for _ in places]
-    with _Forward(f, inputs, places) as forward:
-        for unit in units:
-            moves = [forward.push(k, axis * unit) for axis in ((1, 1j) if x.dtype.is_complex else (1,))]
-            for j, place in enumerate(places):
-                zero = np.zeros(everything[place].numel())
-                rows[j].append(sum(axis * (zero if m[j] is None else m[j]) for axis, m in zip((1, 1j), moves, strict=False)))
-    for j, place in enumerate(places):
-        analytical = np.array(rows[j]) if rows[j] else np.zeros((0, everything[place].numel()))
-        if not _close(analytical, numerical[j], atol, rtol):
-            error = _mismatch(analytical, numerical[j], place, k, x, names[place])
-            raise GradcheckError(str(error).replace("Jacobian mismatch", "Jacobian computed with forward mode mismatch", 1))
-
-
-def _check_undefined_forward(func, inputs, wanted, places, random) -> None:
-    """An input without a tangent must count as one whose tangent is zero."""
-    from tapegrad.autograd.forward_ad import make_dual
-    from tapegrad.creation import zeros_like
-
-    with _Forward(func, inputs, places) as forward:
-        for k in wanted:
-            forward.tangents[k]._array()[...] = _random(random, inputs[k])
-        for k in wanted:
-            points, x = list(forward.duals), inputs[k].detach()
-            points[k] = make_dual(x, zeros_like(x))
-            found = forward.run(points)
-            points[k] = inputs[k].detach()
-            for j, (one, other) in enumerate(zip(found, forward.run(points), strict=True)):
-                if one is not None and other is not None and not np.allclose(_wide(one), _wide(other)):
-                    raise GradcheckError(
-                        f"Mismatch in tangent values for output with index: {places[j]} when input: {inputs[k]} has an undefined tangent value.  "
-                        f"Got: {one} but expected: {other}"
-                    )
-
-
-def _check_batched_forward(func, inputs, k, places, random, atol, rtol) -> None:
-    """The tangents for a batch of vectors are those of its rows."""
-    from tapegrad.autograd import forward_ad
-    from tapegrad.creation import from_array
-    from tapegrad.ops.joining import stack
-    from tapegrad.transforms.batching import VmapLevel
-
-    x = inputs[k]
-    vectors = [_random(random, x) for _ in range(2)]
-    batch = stack([from_array(np.asarray(v), x.dtype) for v in vectors])
-    try:
-        with VmapLevel(2, "error", public=False) as level, forward_ad.dual_level():
-            points = [p.detach() if _differentiable(p) else p for p in inputs]
-            points[k] = forward_ad.make_dual(points[k], level.wrap(batch))
-            outputs = [out for out in _as_tuple(func(*points)) if isinstance(out, Tensor)]
-            tangents = [forward_ad.unpack_dual(outputs[place]).tangent for place in places]
-            found = [None if t is None else level.spread(t) for t in tangents]
-    except RuntimeError as error:
-        raise GradcheckError(f"While computing batched gradients, got: {error}\n\n{BATCHED_FORWARD}") from error
-    for row, v in enumerate(vectors):
-        with forward_ad.dual_level():
-            points = [p.detach() if _differentiable(p) else p for p in inputs]
-            points[k] = forward_ad.make_dual(points[k], from_array(np.asarray(v), x.dtype))
-            single = _Forward(func, inputs, places).run(points)
-        for place, t, rows in zip(places, single, found, strict=True):
-            got = np.zeros(0) if rows is None else _wide(rows[row]).reshape(-1)
-            expected = np.zeros_like(got) if t is None else _wide(t).reshape(-1)
-            if not _close(got if rows is not None else np.zeros_like(expected), expected, atol, rtol):
-                raise GradcheckError(f"\nFor output {place} and input {k}:\n\n{BATCHED_FORWARD}\n\nGot:\n{got}\n\nExpected:\n{expected}\n")
-
-
 def _check_batched(outputs, points, atol, rtol) -> None:
     from tapegrad.autograd import grad
     from tapegrad.creation import from_array
@@ -436,7 +307,10 @@ def _check_batched(outputs, points, atol, rtol) -> None:
     for j, out in enumerate(outputs):
         rows = [from_array(np.asarray(_random(random, out)), out.dtype) for _ in range(2)]
         single = [_analytical(out, points, row) for row in rows]
-        batched = grad([out], points, [stack(rows)], retain_graph=True, allow_unused=True, is_grads_batched=True)
+        try:
+            batched = grad([out], points, [stack(rows)], retain_graph=True, allow_unused=True, is_grads_batched=True)
+        except RuntimeError as error:
+            raise GradcheckError(f"While computing batched gradients, got: {error}\n\n{BATCHED}") from error
         for i, found in enumerate(batched):
             for k in range(2):
                 one = single[k][i]
@@ -444,7 +318,8 @@ def _check_batched(outputs, points, atol, rtol) -> None:
                     found is not None and one is not None and _close(_wide(found[k]), _wide(one), atol, rtol)
                 )
                 if not same:
-                    raise GradcheckError(f"For output {j} and input {i}: the batched gradient differs from the gradients of its rows")
+                    got, expected = found[k] if found is not None else None, one
+                    raise GradcheckError(f"For output {j} and input {i}:\n\n{BATCHED}\n\nGot:\n{got}\n\nExpected:\n{expected}")
 
 
 @structural("undefined", "UndefinedGrad")

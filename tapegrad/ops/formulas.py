@@ -87,7 +87,7 @@ def tangent(op: Elementwise, inputs, out, tangents):
         if text is None or g is None:
             continue
         if text == UNKNOWN:
-            raise NotImplementedError(f"Trying to use forward AD with aten::{op.name} that does not support it.")
+            raise NotImplementedError(vars(unknown_derivative(op.name))["forward"])
         operands["g"] = g
         term = _partial(text, operands)
         total = term if total is None else total + term

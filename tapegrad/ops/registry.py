@@ -26,7 +26,17 @@ NOT_IMPLEMENTED = "NotImplemented"
 
 
 def unknown_derivative(name: str) -> RuntimeError:
-    return RuntimeError(f"derivative for aten::{name} is not implemented")
+    """The error for an op of torch's that has neither a derivative nor a node; its `forward` is what forward mode says."""
+    error = RuntimeError(f"derivative for aten::{name} is not implemented")
+    vars(error)["forward"] = f"Trying to use forward AD with aten::{name} that does not support it."
+    return error
+
+
+def no_derivative(what: str, name: str = "") -> NotImplementedError:
+    """The same for an op that has a node, but no derivative (for `what`: "igamma: input")."""
+    error = NotImplementedError(f"the derivative for '{what}' is not implemented.")
+    vars(error)["forward"] = f"Trying to use forward AD with {name or what} that does not support it because it has not been implemented yet."
+    return error
 
 
 @dataclass(eq=False)

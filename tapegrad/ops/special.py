@@ -19,7 +19,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import laid_out_as
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, made_public
-from tapegrad.ops.registry import Structural
+from tapegrad.ops.registry import Structural, no_derivative
 from tapegrad.ops.transformable import transformable
 
 ROWS: dict[str, Special] = {}
@@ -86,7 +86,7 @@ def derivative_of(op: Special, node, g):
         if not node.inputs[k].requires_grad:
             result.append(None)
         elif text is None:
-            raise NotImplementedError(f"the derivative for '{op.name if op.name == 'zeta' else op.name + ': input'}' is not implemented.")
+            raise no_derivative(*(("zeta", "special_zeta") if op.name == "zeta" else (op.name + ": input", op.name)))
         else:
             result.append(eval(code(text), namespace(), names))
     return result

@@ -106,6 +106,21 @@ class InGraph(Handle):
         return node.node_of(slot) if core.get_field(slot, FLAGS) & layout.REQUIRES_GRAD else None  # an index that came along has none
 
     @property
+    def _grad_fn(self):
+        """torch's other name for `grad_fn`; may be set to None, which detaches the tensor."""
+        return self.grad_fn
+
+    @_grad_fn.setter
+    def _grad_fn(self, value):
+        if value is not None:
+            raise RuntimeError("_grad_fn can be only set to None")
+        self.detach_()
+
+    @_grad_fn.deleter
+    def _grad_fn(self):
+        raise RuntimeError("Deletion of _grad_fn not allowed. Detach tensor instead!")
+
+    @property
     def output_nr(self):
         """Which output of its node the tensor is."""
         return core.get_field(self._slot, core.OUTPUT_NR) if core.get_field(self._slot, FLAGS) & layout.REQUIRES_GRAD else 0

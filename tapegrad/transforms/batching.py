@@ -14,7 +14,7 @@ from tapegrad import core, dispatch, geometry
 from tapegrad.ops import plan as plans
 from tapegrad.ops.postponed import carried_out
 from tapegrad.ops.transformable import Unhandled
-from tapegrad.transforms.wrappers import NO_BRANCH, NO_ITEM, Level, Wrapper, in_body, make, run_body, view_of
+from tapegrad.transforms.wrappers import NO_BRANCH, NO_ITEM, NO_ITEM_IN_GRADIENTS, Level, Wrapper, in_body, make, run_body, view_of
 from tapegrad.utils._pytree import tree_flatten, tree_unflatten
 
 UNBATCHED_TARGET = (
@@ -47,7 +47,7 @@ class Batched(Wrapper):
     _kind = "BatchedTensorImpl"
 
     def item(self):
-        raise Unhandled if in_body() else RuntimeError(NO_ITEM)
+        raise Unhandled if in_body() else RuntimeError(NO_ITEM if self._level.public else NO_ITEM_IN_GRADIENTS)
 
     def __bool__(self):
         raise Unhandled if in_body() else RuntimeError(NO_BRANCH)

@@ -120,7 +120,7 @@ class Dual(Wrapper):
         if self._level.public:
             return super().__repr__()
         text = repr(self._value)
-        return text if not self._level.alive else f"{text[:-1]}, tangent={self._tangent!r})"
+        return text if not self._level.alive else f"{text[:-1]}, tangent={self._tangent})"
 
     def detach(self):
         """The value alone: tangents end here, as gradients do."""
@@ -347,10 +347,22 @@ class DualLevel(Level):
             for k, out in enumerate(outputs):
                 value = out if own is None else own[k]
                 if hasattr(out, "_slot") and has_tangent(out) and out.requires_grad:
-                    tangent = reverse.transposed(out, points, tangents, inside, recorded)
+                    tangent = _transposed_or_refused(out, points, tangents, inside, recorded)
                     value = self.wrap(value if recorded or own is not None else reverse.detached(value), tangent)
                 results.append(value)
         return tree_unflatten(results, shape)
+
+
+def _transposed_or_refused(*arguments):
+    """`reverse.transposed`; what has no derivative is refused in the words for forward mode."""
+    from tapegrad.transforms import reverse
+
+    try:
+        return reverse.transposed(*arguments)
+    except RuntimeError as error:
+        if "forward" in vars(error):
+            raise NotImplementedError(vars(error)["forward"]) from None
+        raise
 
 
 def views_of(base) -> list:

@@ -17,6 +17,9 @@ ERROR = (
     "vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' randomness flags on vmap or perform "
     "the randomness operation out of vmap"
 )
+ERROR_IN_GRADIENTS = (
+    "vmap: We do not yet support calling random operations inside of vmap. Please perform random operations outside of vmap as a workaround"
+)
 SAME = "Vmap does not currently support same randomness with a batched tensor input. Please file an issue with functorch"
 DIFFERENT = (
     "vmap: Cannot ask for different inplace randomness on an unbatched tensor. This will appear like same randomness. If this is necessary for "
@@ -49,7 +52,7 @@ def innermost():
     """The vmap level that decides about a draw, None if there is none (left); its refusal."""
     level = next((level for level in reversed(levels()) if level.kind == "vmap" and level not in _done), None)
     if level is not None and level.randomness == "error":
-        raise RuntimeError(ERROR)
+        raise RuntimeError(ERROR if level.public else ERROR_IN_GRADIENTS)
     return level
 
 

@@ -26,6 +26,7 @@ NO_ITEM = (
     "vmap: It looks like you're calling .item() on a Tensor. We don't support vmap over calling .item() on a Tensor, please try to rewrite what "
     "you're doing with other operations. If error is occurring somewhere inside PyTorch internals, please file a bug report."
 )
+NO_ITEM_IN_GRADIENTS = "Batching rule not implemented for aten::item. We could not generate a fallback."
 NO_BRANCH = (
     "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. We don't support that yet, please file an issue at "
     "https://github.com/pytorch/pytorch/issues ."
