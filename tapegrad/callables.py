@@ -77,6 +77,8 @@ def rounded_division(mode: str):
 
 def scaled(op: Elementwise, values, alpha):
     """(the op, its values) for x + alpha * y and x - alpha * y, with torch's refusals."""
+    if op.check is not None:
+        op.check(op, values)
     d = result_dtype([v for v in values if isinstance(v, (*NUMBERS, Handle))])
     kind = alpha.dtype.category if hasattr(alpha, "_slot") else dtypes.of_number(alpha).category
     if kind == BOOL and d.category != BOOL:
@@ -85,8 +87,10 @@ def scaled(op: Elementwise, values, alpha):
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if not d.is_complex and kind > FLOAT:
         raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
-    if d.category == BOOL or type(alpha) not in (int, float, complex):
-        return op, [values[0], values[1] * (bool(alpha) if d.category == BOOL else alpha)]
+    if d.category == BOOL:
+        return op, [values[0], values[1] & bool(alpha)]
+    if type(alpha) not in (int, float, complex):
+        return op, [values[0], values[1] * alpha]
     return OPS[op.name + "_scaled"], [*values, alpha]
 
 
@@ -98,11 +102,21 @@ def operator(op: Elementwise, name: str, self, *others, reflected: bool = False,
     if len(op.inputs) == 1 and (others or named):
         name = OWN_NAMES.get(op.name, op.name)
         raise TypeError(f"Tensor.{name}() takes no " + ("keyword arguments" if named else f"arguments ({len(others)} given)"))
+    if named and not reflected:
+        return by_name(op, op.name, (self, *others), named)
     if named or len(others) != len(op.inputs) - 1 or not isinstance((*others, 0)[0], (Handle, np.ndarray, *NUMBERS)):
         return NotImplemented
     if op.name == "bitwise_not" and self.dtype.category > INTEGER:
         raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
     return call(op, *((others[0], self) if reflected else (self, *others)))
+
+
+def by_name(op: Elementwise, name: str, operands, named):
+    """An operator called with names, as `x.__add__(y, alpha=2)`: as the method; NotImplemented for what fits none of its forms."""
+    try:
+        return function(op, name, True, checker(name, True), name.endswith("_"), *operands, **named)
+    except TypeError:
+        return NotImplemented
 
 
 OWN_NAMES = {"bitwise_not": "__invert__"}  # of operators that are no method under another name
@@ -123,7 +137,9 @@ def augmented(op: Elementwise, name: str, self, *others, **named):
     found = met((self, *others))
     if found is not None:
         return offered(name, found, self, *others)
-    if named or len(others) != 1 or not isinstance(others[0], (Handle, np.ndarray, *NUMBERS)):
+    if named:
+        return by_name(op, op.name + "_", (self, *others), named)
+    if len(others) != 1 or not isinstance(others[0], (Handle, np.ndarray, *NUMBERS)):
         return NotImplemented
     return call_inplace(op, self, *others)
 

@@ -198,7 +198,8 @@ def broadcast_shapes(*operands: tuple) -> tuple:
     ndim = max(map(len, operands), default=0)
     result = [1] * ndim
     for shape in operands:
-        for k, size in enumerate(shape, ndim - len(shape)):
+        for k in range(ndim - 1, ndim - len(shape) - 1, -1):
+            size = shape[k - ndim]
             if size == 1:
                 continue
             if result[k] != 1 and result[k] != size:

@@ -229,7 +229,7 @@ def converted(result, cls):
         return result
     if isinstance(result, Tensor) and not isinstance(result, cls):
         made = result.as_subclass(cls)
-        made._base, made._parent, made._plan = result._base, result._parent, result._plan
+        made._base_object, made._parent, made._plan = result._base, result._parent, result._plan
         return made
     if isinstance(result, (tuple, list)):
         items = [converted(item, cls) for item in result]

@@ -102,7 +102,12 @@ def _seed(outputs, gradients) -> list:
 
 def _flag(value) -> bool:
     """What torch takes for a switch: any integer."""
-    return value if value is True or value is False else index(value) != 0
+    if value is True or value is False:
+        return value
+    number = index(value)
+    if not 0 <= number < 256:
+        raise OverflowError(f"unsigned byte integer is {'less than minimum' if number < 0 else 'greater than maximum'}")
+    return number != 0
 
 
 def _check_roots(outputs) -> None:
@@ -170,7 +175,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     """
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
-    allow_unused = materialize_grads if allow_unused is None else allow_unused
+    allow_unused = _flag(materialize_grads if allow_unused is None else allow_unused)
     if type(outputs) is Tensor and create_graph is False and (retain_graph is None or type(retain_graph) is bool) and not ( is_grads_batched or materialize_grads or ACTIVE) and only_inputs:
         found = _plain_gradients(outputs, inputs, grad_outputs, retain_graph)
         if found is not None:
@@ -201,7 +206,6 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         t._settle()
     seeds = _seed(outs, gradients)
     _check_roots(outs)
-    allow_unused = _flag(allow_unused)
     result = Sweep(_flag(retain), _flag(create_graph)).run(outs, seeds, _slots(wanted), accumulate=False)
     for k, g in enumerate(result):
         if g is None:

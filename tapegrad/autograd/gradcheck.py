@@ -69,8 +69,7 @@ def _check_inputs(inputs, atol, rtol) -> None:
 
 
 def _outputs(func, inputs) -> list:
-    found = [out for out in _as_tuple(func(*inputs)) if isinstance(out, Tensor) and out.requires_grad]
-    return found
+    return [out for out in _as_tuple(func(*inputs)) if out.requires_grad]
 
 
 def _values(func, inputs) -> list:

@@ -91,6 +91,8 @@ class save_on_cpu(saved_tensors_hooks):
     """Keep saved tensors in CPU memory.  All tensors are there: with `pin_memory` a copy is kept, without it the tensor's memory."""
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda"):
+        if not isinstance(device_type, str):
+            raise TypeError(f"attribute name must be string, not '{type(device_type).__name__}'")
         super().__init__(lambda tensor: tensor.detach().clone() if pin_memory else tensor.detach(), lambda packed: packed)
 
 

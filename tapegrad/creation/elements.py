@@ -132,6 +132,17 @@ def convert_number(value, d: Dtype, name: str | None = None):
     return value
 
 
+def kernel_number(value, d: Dtype):
+    """A number as a kernel of dtype `d` takes it: what lies behind the point is cut off for integers; torch's overflow errors."""
+    value = value.item() if hasattr(value, "_slot") else value
+    if isinstance(value, builtins.int):
+        if not -(2**63) <= value < 2**64:
+            raise OverflowError("int too big to convert")
+        if value >= 2**63 and d.category == dtypes.INTEGER:
+            raise RuntimeError(f"value cannot be converted to type {cpp_name(d)} without overflow")
+    return builtins.bool(value) if d.category == dtypes.BOOL else convert_number(value, d)
+
+
 def cpp_name(d: Dtype) -> str:
     return {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t"}.get(d.name, d.short)
 

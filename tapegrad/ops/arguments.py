@@ -2,8 +2,8 @@
 
 The forms are data, `data/call_forms.txt`: a line for each way in which a name may be called; a method's begin with a dot and leave the tensor
 itself out; a "~" marks what torch's Python calls inside a public function of the same name.  `checker` gives what looks at the arguments of a
-call before its body runs, for whatever is called through Python: a body sees only arguments of the kinds that its forms name.  The types of a
-call that passed are remembered, so that the next one costs a look-up; what compiled code answers is not looked at at all.
+call before its body runs, for whatever is called through Python: a body sees only arguments of the kinds that its forms name, by position if
+they have one.  The types of a call that passed are remembered, so that the next one costs a look-up; calls of compiled code are not looked at.
 
 As in torch, the first form that fits is meant.  If none does, the text is about one parameter if one form only could be meant, by the number of
 arguments; else it lists the forms.  Start reading at `Form.trouble`.
@@ -203,6 +203,16 @@ class Form:
             return "invalid keyword arguments"
         return None
 
+    def placed(self, args: tuple, kwargs: dict, method: bool) -> tuple[tuple, dict]:
+        """The arguments of a call in this form, those by name at their places as far as none before them is left out: a body may have other names."""
+        moved, left = list(args), dict(kwargs)
+        for p in self.parameters[len(args) - method : self.positional]:
+            known = next((n for n in (p.name, *ALIASES.get(p.name, ())) if n in left), None)
+            if known is None:
+                break
+            moved.append(left.pop(known))
+        return tuple(moved), left
+
     def too_many(self, name: str, given: int) -> str:
         if self.least != self.positional:
             return f"{name}() takes from {self.least} to {self.positional} positional arguments but {given} were given"
@@ -358,7 +368,7 @@ def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dic
     ways = forms(name, method)
     if not ways:
         return None
-    passed: set[tuple] = set()  # the types of calls that fit, where no more than the types matters
+    passed: dict[tuple, Form] = {}  # the types of calls that fit, where no more than the types matters -> the form meant
     by_types = not any(p.kind in BY_VALUE for form in ways for p in form.parameters)
 
     known = {p.name for form in ways for p in form.parameters}
@@ -368,21 +378,24 @@ def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dic
 
     def check(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         types = (*map(type, args), *kwargs, *map(type, kwargs.values()))
-        if types in passed:
-            return args, kwargs
-        meant = misfit(name, args, kwargs, method)
-        if isinstance(meant, TypeError):
-            raise meant
-        if kwargs and not renamed.keys().isdisjoint(kwargs):
-            return args, {renamed.get(k, k): v for k, v in kwargs.items()}
-        if meant.deprecated:
-            rest, kwargs = modern(name, meant, ways, args[method:], kwargs)
-            return args[:method] + rest, kwargs
-        given = (*args[method:], *kwargs.values())
-        if takes_dtype and type in types:  # Python's own types, each a dtype
-            return tuple(map(as_dtype, args)), {k: as_dtype(v) for k, v in kwargs.items()}
-        if not any(isinstance(v, (tuple, list)) or (hasattr(v, "_slot") and not by_types) for v in given):
-            passed.add(types)
+        form = passed.get(types)
+        if form is None:
+            meant = misfit(name, args, kwargs, method)
+            if isinstance(meant, TypeError):
+                raise meant
+            if meant.deprecated:
+                rest, kwargs = modern(name, meant, ways, args[method:], kwargs)
+                return args[:method] + rest, kwargs
+            form = meant
+            given = (*args[method:], *kwargs.values())
+            if takes_dtype and type in types:
+                args, kwargs = tuple(map(as_dtype, args)), {k: as_dtype(v) for k, v in kwargs.items()}
+            elif not any(isinstance(v, (tuple, list)) or (hasattr(v, "_slot") and not by_types) for v in given):
+                passed[types] = form
+        if kwargs:
+            args, kwargs = form.placed(args, kwargs, method)
+            if not renamed.keys().isdisjoint(kwargs):
+                kwargs = {renamed.get(k, k): v for k, v in kwargs.items()}
         return args, kwargs
 
     return check

@@ -7,6 +7,7 @@ former.  A conjugate is a view too: `postponed.py`.
 from __future__ import annotations
 
 from tapegrad import dispatch, dtypes, modes
+from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import into
@@ -98,15 +99,20 @@ def imag(input):
 
 
 @function(method=True)
-def conj_physical(input):
+def conj_physical(input, *, out=None):
     """The complex conjugate, a copy; a real tensor itself."""
+    if out is not None:
+        return into(out, conj_physical(input), "conj_physical")
     return dispatch.call(BY_NAME["conj_physical_op"], input) if tensor_argument("conj_physical", input).dtype.is_complex else input
+
+
+_untouched = inplace.by_function(lambda x: x)
 
 
 @method()
 def conj_physical_(self):
     """`conj` in place."""
-    return dispatch.call_inplace(BY_NAME["conj_physical_op"], self) if self.dtype.is_complex else self
+    return dispatch.call_inplace(BY_NAME["conj_physical_op"], self) if self.dtype.is_complex else _untouched(self)
 
 
 @function(method=True)

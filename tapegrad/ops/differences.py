@@ -153,8 +153,7 @@ def steps_along(x, y, dim):
     if x.ndim == 1:
         return (x.narrow(0, 1, x.shape[0] - 1) - x.narrow(0, 0, x.shape[0] - 1)).reshape([-1] + [1] * (y.ndim - dim - 1))
     x = x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape)) if x.ndim < y.ndim else x
-    at = dim - y.ndim + x.ndim
-    return x.narrow(at, 1, x.shape[at] - 1) - x.narrow(at, 0, x.shape[at] - 1)
+    return x.narrow(dim, 1, x.shape[dim] - 1) - x.narrow(dim, 0, x.shape[dim] - 1)
 
 
 def trapezoids(name, y, x, dx, dim):
@@ -166,18 +165,14 @@ def trapezoids(name, y, x, dx, dim):
     dim = wrap_dim(dim, y.ndim)
     if not y.ndim:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
-    if y.dtype is dtypes.bool_:
-        raise RuntimeError(f"{name}: received a bool input for `y`, but bool is not supported")
-    if x is not None and x.dtype is dtypes.bool_:
-        raise RuntimeError(f"{name}: received a bool input for `x`, but bool is not supported")
+    if y.shape[dim] == 0:
+        return None, dim
+    if dtypes.bool_ in (y.dtype, getattr(x, "dtype", None)):
+        which = "`y`" if x is None else "`x` or `y`"
+        raise RuntimeError(f"{name}: received a bool input for {which}, but bool is not supported")
     if x is not None and x.ndim == 1 and x.shape[0] != y.shape[dim]:
         raise RuntimeError(f"{name}: There must be one `x` value for each sample point")
-    if x is not None and x.ndim > y.ndim:
-        dim += x.ndim - y.ndim
-        y = y.reshape((1,) * (x.ndim - y.ndim) + tuple(y.shape))
     size = y.shape[dim]
-    if size == 0:
-        return None, dim
     step = steps_along(x, y, dim) if x is not None else 1.0 if dx is None else dx
     left, right = y.narrow(dim, 0, size - 1), y.narrow(dim, 1, size - 1)
     return (left + right) * step / 2.0, dim

@@ -191,18 +191,18 @@ def repeat_op(node, g):
     return g.reshape(parts).sum(tuple(range(0, len(parts), 2))).reshape(a.part[len(a.part) - node.inputs[0].ndim :]) if parts else g
 
 
-def repeat_samples(level, f, self, *sizes):
+def repeat_samples(level, f, self, *sizes, repeats=None):
     """The batch rule of repeat: one copy of the batch."""
-    sizes = ints("repeat", sizes, "repeats")
+    sizes = ints("repeat", sizes if repeats is None else (repeats,), "repeats")
     if len(sizes) < self.ndim:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     return level.wrap(f(level.aligned(self, len(sizes)), 1, *sizes))
 
 
 @method(batch=repeat_samples, linear="self")
-def repeat(self, *sizes):
+def repeat(self, *sizes, repeats=None):
     """Copied `sizes[d]` times along each dim (numpy.tile)."""
-    sizes = ints("repeat", sizes, "repeats")
+    sizes = ints("repeat", sizes if repeats is None else (repeats,), "repeats")
     if len(sizes) < self.ndim:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     from tapegrad.creation import from_array, room_for

@@ -14,6 +14,7 @@ import numpy as np
 
 from tapegrad import dtypes, geometry, modes
 from tapegrad.autograd.node import record
+from tapegrad.creation.elements import kernel_number
 from tapegrad.engine.layout import DIRECT, STRIDED, SUMMED, SWEEP_APPLY, SWEEP_REDUCE, SWEEP_VIEW
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
@@ -385,10 +386,8 @@ def addmm_samples(level, f, input, mat1, mat2, *, beta=1, alpha=1, out=None):
 def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
     """beta * input + alpha * (mat1 @ mat2); `input` broadcasts to the product's shape."""
     check_addmm(input, mat1, mat2)
-    for factor in (alpha, beta):
-        if isinstance(factor, complex) and not mat1.dtype.is_complex:
-            raise RuntimeError(f"value cannot be converted to type {mat1.dtype.short} without overflow")
     m, n, k, d = mat1.shape[0], mat2.shape[1], mat1.shape[1], mat1.dtype
+    beta, alpha = kernel_number(beta, d), kernel_number(alpha, d)
     if d.reduced:
         compute = dtypes.BY_NAME[d.compute]
         with modes.no_grad():

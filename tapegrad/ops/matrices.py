@@ -13,7 +13,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.least_squares import tolerances
 from tapegrad.ops.matrix_checks import broadcast_batches, floating, matrix, square, values, with_out
-from tapegrad.ops.norms import vector_norm
+from tapegrad.ops.norms import vector_norm, widened_to
 from tapegrad.ops.outputs import into
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
@@ -39,8 +39,7 @@ def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None, out=No
         raise RuntimeError(f"{name}: dims must be different. Got ({dim[0]}, {dim[1]})")
     if isinstance(ord, str) and ord not in ("fro", "nuc") or not isinstance(ord, str) and abs(ord) not in (1, 2, INF):
         raise RuntimeError(f"{name}: Order {ord} not supported.")
-    if dtype is not None:
-        A = A.to(dtype)
+    A = widened_to(dtype, A, name)
     if ord == "fro":
         return vector_norm(A, 2, (first, second), keepdim, out=out)
     if ord in ("nuc", 2, -2):
@@ -239,7 +238,10 @@ def chain_matmul(*matrices, out=None):
         "torch.chain_matmul is deprecated and will be removed in a future PyTorch release. Use torch.linalg.multi_dot instead, which accepts a "
         "list of two or more tensors rather than multiple parameters."
     )
-    return into(out, matrices[0]) if len(matrices) == 1 else multi_dot(matrices, out=out)
+    look_at("~chain_matmul", matrices)
+    if not matrices:
+        raise RuntimeError("chain_matmul(): Expected one or more matrices")
+    return into(out, matrices[0], "chain_matmul") if len(matrices) == 1 else multi_dot(matrices, out=out)
 
 
 # --- vectors --------------------------------------------------------------------------------------------------------

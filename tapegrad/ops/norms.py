@@ -83,13 +83,28 @@ def nonzero(norm):
     return norm.masked_fill(norm == 0, float("inf"))
 
 
+def widened_to(dtype, x, name):
+    """`x` in the dtype in which a norm is to be computed, which may be wider only, and complex for complex numbers."""
+    if dtype is None:
+        return x
+    if dtype.category < dtypes.FLOAT:
+        raise RuntimeError(f"{name}: dtype should be floating point or complex, but got {dtype.scalar_name}")
+    if dtype.is_complex is not x.dtype.is_complex:
+        kind = "complex" if x.dtype.is_complex else "real"
+        raise RuntimeError(f"{name}: dtype should be {kind} for {kind} inputs, but got {dtype.scalar_name}")
+    if dtypes.promote_types(x.dtype, dtype) is not dtype:
+        raise RuntimeError(
+            f"{name}: the dtype of the input ({x.dtype.scalar_name}) should be convertible without narrowing to the specified dtype ({dtype.scalar_name})"
+        )
+    return x.to(dtype)
+
+
 def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     """(sum(|x|**p))**(1/p) over `dim`; the order p may be 0 (how many are nonzero) and +-inf."""
     tensor_argument("linalg.vector_norm", x)
-    if dtype is not None:
-        x = x.to(dtype)
     if x.dtype.category < dtypes.FLOAT:
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
+    x = widened_to(dtype, x, "linalg.vector_norm")
     p = ord.item() if hasattr(ord, "_slot") else float(ord)
     return into(out, norm_over(x, p, dims_of(dim, x.ndim), keepdim), "vector_norm")
 

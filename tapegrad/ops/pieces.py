@@ -15,7 +15,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat, stack
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import ACTIVE, checked
+from tapegrad.ops.transformable import ACTIVE, checked, look_at
 from tapegrad.ops.views import full_item, pick, pick_make, wrap_dim
 
 
@@ -120,6 +120,7 @@ def split_method(self, split_size, dim=0):
         split_size = int(split_size)
     if not isinstance(split_size, int):
         return split_with_sizes(self, split_size, dim)
+    look_at("~split", self, split_size, dim)
     dim = _dim_to_split(self, dim)
     return _pieces(split_op, self, dim, _sections_of_size(self, split_size, dim), "SplitBackward0", split_size=split_size)
 

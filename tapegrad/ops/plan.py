@@ -186,7 +186,7 @@ def _shown(out, plan, x, flags: int, word: int, fresh: bool):
     """The view `out` of `x`, which had `flags`, as the caller in the modes `word` gets it: it knows where it came from."""
     if not fresh and not flags & layout.INFERENCE:
         base = x._base
-        out._base = x if base is None else base
+        out._base_object = x if base is None else base
         out._parent, out._plan = x, plan
     if not word & modes.GRAD or flags & (layout.RESTRICTED | layout.INFERENCE):
         core.set_field(out._slot, FLAGS, view_flags(core.get_field(out._slot, FLAGS), flags, word, fresh))

@@ -9,6 +9,7 @@ import numpy as np
 from tapegrad import creation, dispatch, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
+from tapegrad.creation.elements import kernel_number
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.linear import addmm, matmul, out_of
@@ -24,16 +25,19 @@ def scaled(g, factor):
     return g if factor == 1 else g * factor
 
 
+BOOL_KERNELS = {"addmv": "addmv_impl_cpu", "baddbmm": "baddbmm", "addbmm": "addmm_impl_cpu_"}  # torch's, which have no code for truth values
+
+
 def added(op, name, input, x, y, product, shape, beta, alpha, out):
     """beta * input + alpha * product, recorded as one op; `input` must broadcast to `shape`."""
     from tapegrad import modes
 
     d = x.dtype
-    for number, what in ((beta, "beta"), (alpha, "alpha")):
-        if not d.is_floating_point and not d.is_complex and isinstance(number, float):
-            raise RuntimeError(f"For integral input tensors, argument {what} must not be a floating point number.")
     if input.dtype is not d:
         raise RuntimeError(f"self and {'mat2' if name != 'addr' else 'vec2'} must have the same dtype, but got {input.dtype.short} and {d.short}")
+    if d is dtypes.bool_ and name != "addr":
+        raise no_kernel(BOOL_KERNELS[name], d)
+    beta, alpha = kernel_number(beta, d), kernel_number(alpha, d)
     if tuple(input.shape) != shape:
         input = input.expand(shape)
     if ACTIVE and level_of((input, x, y)) is not None:
@@ -136,6 +140,11 @@ def addr(input, vec1, vec2, *, beta=1, alpha=1, out=None):
         if x.ndim != 1:
             raise RuntimeError(f"addr: Expected 1-D argument vec{k + 1}, but got {x.ndim}-D")
     d = dispatch.result_dtype([input, vec1, vec2])
+    for number, what in ((beta, "beta"), (alpha, "alpha")):
+        if isinstance(number, bool) and d is not dtypes.bool_:
+            raise RuntimeError(f"Boolean {what} only supported for Boolean results.")
+        if d.category <= dtypes.INTEGER and isinstance(number, (float, complex)):
+            raise RuntimeError(f"For integral input tensors, argument {what} must not be a floating point number.")
     input, vec1, vec2 = (dispatch.convert(t, d) for t in (input, vec1, vec2))
     shape = (vec1.shape[0], vec2.shape[0])
     return added(addr_op, "addr", input, vec1, vec2, lambda v, w: v.unsqueeze(1) * w, shape, beta, alpha, out)

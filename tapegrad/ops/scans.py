@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from tapegrad import dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import ranks, rows
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.extrema import pick_along
 from tapegrad.ops.outputs import dtype_with, into, laid_out_as, return_type, stored
 from tapegrad.ops.public import function
@@ -29,7 +32,7 @@ def cumsum(input, dim, *, dtype=None, out=None):
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, tensor_argument("cumsum", input).ndim)
-    d = sum_dtype(input, dtype_with(out, dtype))
+    d = scanned("cumsum", sum_dtype(input, dtype_with(out, dtype)))
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
     if rows.usable(input, lie):
@@ -75,7 +78,7 @@ def cumprod(input, dim, *, dtype=None, out=None):
     from tapegrad.creation import from_array
 
     dim = wrap_dim(dim, tensor_argument("cumprod", input).ndim)
-    d = sum_dtype(input, dtype_with(out, dtype))
+    d = scanned("cumprod", sum_dtype(input, dtype_with(out, dtype)))
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
     if rows.usable(input, lie):
@@ -86,6 +89,26 @@ def cumprod(input, dim, *, dtype=None, out=None):
     result = from_array(np.cumprod(array, dim, dtype=array.dtype) if array.ndim else array.copy(), d)
     record(cumprod_op, [input], [result], plans.Parameters(cumprod_op, dim=dim), saves=0b11)
     return into(out, result, "cumprod")
+
+
+def scanned(name, d):
+    """The dtype of a scan; truth values have no kernel."""
+    if d is dtypes.bool_:
+        raise no_kernel(name + "_out_cpu", d)
+    return d
+
+
+def in_place(scan):
+    """The form of a scan that is written to its own operand: in the operand's dtype."""
+
+    @functools.wraps(scan)
+    def run(input, dim, *, dtype=None):
+        wrap_dim(dim, input.ndim)
+        if dtype is not None and dtype is not input.dtype:
+            raise RuntimeError(f"Bad in-place call: input tensor dtype {input.dtype.short} and output tensor dtype {dtype.short} should match")
+        return scan(input, dim, dtype=input.dtype)
+
+    return run
 
 
 def comparable(name, x):

@@ -336,6 +336,8 @@ def cholesky_inverse(L, upper=False):
     with_kernel("cholesky_inverse_out_cpu", square("cholesky_inverse", L))
     lower = values(L)
     lower = lower.swapaxes(-1, -2).conj() if upper else lower
+    zeros = np.diagonal(lower, 0, -2, -1) == 0
+    check_info("cholesky_inverse", "inv", np.where(zeros.any(-1), zeros.argmax(-1) + 1, 0) if lower.size else 0)
     unit = np.broadcast_to(np.eye(L.shape[-1], dtype=lower.dtype), lower.shape)
     x = lapack.triangular(lower.swapaxes(-1, -2).conj(), lapack.triangular(lower, unit, False, True, False), True, True, False)
     x = column_major(x, L.dtype)

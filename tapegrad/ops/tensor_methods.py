@@ -130,7 +130,7 @@ _masked_fill_ = inplace.by_function(choosing.masked_fill)
 
 for _function in (gathering.scatter, gathering.scatter_add, gathering.index_add):
     method(name=_function.__name__ + "_")(inplace.by_function(_function, apart=True))
-for _function in (scans.cumsum, scans.cumprod, diagonals.tril, diagonals.triu):
+for _function in (scans.in_place(scans.cumsum), scans.in_place(scans.cumprod), diagonals.tril, diagonals.triu):
     method(name=_function.__name__ + "_")(inplace.by_function(_function))
 
 
@@ -140,7 +140,7 @@ def _reshaping(name, function):
         inplace.check_writable(self)
         # What the tensor was so far lives on as the parent: a view stays a view of its base, by one more step.
         before = core.wrap(self._slot)
-        before._base, before._parent, before._plan = self._base, self._parent, self._plan
+        before._base_object, before._parent, before._plan = self._base, self._parent, self._plan
         with modes.set_grad_enabled(modes.is_grad_enabled() or not self.is_leaf):  # the graph must know the new shape
             view = function(before, *args, **kwargs)
             view = view if view is before else in_place_name(before, view)

@@ -7,7 +7,7 @@ embed's own derivative is the view again.  Views with all the elements are in `r
 from __future__ import annotations
 
 from tapegrad import core, geometry
-from tapegrad.dtypes import INTEGER
+from tapegrad.dtypes import INTEGER, bool_
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function
@@ -40,8 +40,16 @@ def ints(name, args, parameter="size") -> tuple:
         args = args[0]
     result = []
     for k, a in enumerate(args):
+        if type(a) is int:
+            result.append(a)
+            continue
         if isinstance(a, bool) or not hasattr(a, "__index__"):
             raise TypeError(f"{name}(): argument '{parameter}' must be tuple of ints, but found element of type {type(a).__name__} at pos {k}")
+        if getattr(a, "dtype", None) is bool_:
+            raise RuntimeError(
+                "Expected scalar.isIntegral( false) to be true, but got false.  (Could this error message be improved?  If so, please report an "
+                "enhancement request to PyTorch.)"
+            )
         result.append(a.__index__())
     return tuple(result)
 

@@ -33,7 +33,7 @@ class _TensorType(type):
         return super().__dir__()
 
 
-def _optional(name):
+def _optional(name, writable=True):
     """A property that reads a slot of the object, None while it is not set."""
     def get(self):
         try:
@@ -41,7 +41,10 @@ def _optional(name):
         except AttributeError:
             return None
 
-    return property(get, lambda self, value: setattr(self, name, value))
+    def refuse(self, value):
+        raise AttributeError(f"attribute '{name.removesuffix('_object')}' of '{type(self).__name__}' objects is not writable")
+
+    return property(get, (lambda self, value: setattr(self, name, value)) if writable else refuse)
 
 
 class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
@@ -75,7 +78,7 @@ class Tensor(Attributes, InGraph, Conversions, metaclass=_TensorType):
 
     # --- what only Python knows; unset slots read as None -----------------------------------------------------------
     _level = None  # of a transform that follows the tensor (transforms/wrappers.py)
-    _base = _optional("_base_object")
+    _base = _optional("_base_object", writable=False)
     _parent = _optional("_parent_object")
     _plan = _optional("_plan_object")
     _hooks = _optional("_hooks_dict")

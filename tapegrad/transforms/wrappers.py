@@ -304,7 +304,7 @@ class Wrapper(Tensor):
 def view_of(result, x, op, key, make_view):
     """Tell a wrapper that it is a view of the wrapper `x`."""
     base = x._base
-    result._base = x if base is None else base
+    result._base_object = x if base is None else base
     result._parent, result._plan = x, plans.Parameters(op, key=key, make=make_view)
     return result
 

@@ -45,28 +45,33 @@ def dropout(input, p=0.5, training=True, inplace=False):
     tensor([0., 0., 2., 0., 0., 0.])
     """
     _check(p)
-    look_at("dropout", input, p, training)
+    look_at("dropout_" if inplace else "dropout", input, p, training)
     return _drop(input, p, training, inplace)
 
 
 def alpha_dropout(input, p=0.5, training=False, inplace=False):
     """Dropout that keeps mean and variance of self-normalising networks."""
     _check(p)
-    look_at("alpha_dropout", input, p, training)
+    look_at("alpha_dropout_" if inplace else "alpha_dropout", input, p, training)
     return _drop(input, p, training, inplace, alpha=True)
 
 
 def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     """`alpha_dropout` of whole channels."""
     _check(p)
-    look_at("feature_alpha_dropout", input, p, training)
+    look_at("feature_alpha_dropout_" if inplace else "feature_alpha_dropout", input, p, training)
     return _drop(input, p, training, inplace, feature=True, alpha=True)
+
+
+def _features(input, p, training, inplace):
+    look_at("feature_dropout_" if inplace else "feature_dropout", input, p, training)
+    return _drop(input, p, training, inplace, feature=True)
 
 
 def _channels(input, p, training, inplace, batched):
     if batched:
-        return _drop(input, p, training, inplace, feature=True)
-    out = _drop(input.unsqueeze(0), p, training, inplace, feature=True)
+        return _features(input, p, training, inplace)
+    out = _features(input.unsqueeze(0), p, training, inplace)
     return input if inplace else out.squeeze(0)
 
 
@@ -101,7 +106,7 @@ def dropout2d(input, p=0.5, training=True, inplace=False):
             "dimension, i.e. shape (C, H, W). To maintain the 1D channel-wise dropout behavior, please switch to using dropout1d instead.",
             UserWarning, stacklevel=2,
         )
-    return _drop(input, p, training, inplace, feature=True)
+    return _features(input, p, training, inplace)
 
 
 def dropout3d(input, p=0.5, training=True, inplace=False):
