@@ -66,7 +66,10 @@ def start() -> None:
         with locks.starting:
             if not _started and not _inside:
                 _inside.append(True)
-                _start()
+                try:
+                    _start()
+                finally:  # interrupted while it compiled, it begins again
+                    _inside.clear()
 
 
 def _start() -> None:
@@ -97,6 +100,12 @@ def slot_view():
 
 def buffer_view():
     return layout.BUFFER.view(state_cell("buffers").value, state_cell("buffer_count").value)
+
+
+def lend(slot: int) -> None:
+    """Note that a NumPy array looks into the memory of a slot."""
+    row = state_cell("buffers").value + get_field(slot, BUFFER) * layout.BUFFER.size  # type: ignore[name-defined]  # noqa: F821  # a compiled function
+    ctypes.c_int32.from_address(row + layout.BUFFER.offset["lent"]).value = 1
 
 
 def entry_view():

@@ -16,7 +16,7 @@ from tapegrad.creation import check_dtype, check_options, only_size, size_of
 from tapegrad.generator import DEFAULT_SEED
 from tapegrad.generator import Generator as _Stream
 from tapegrad.ops.public import function
-from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, normal_elements, real_only
+from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, normal_elements, real_only, redrawn
 from tapegrad.transforms.randomness import draws, each_sample
 
 
@@ -151,8 +151,10 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
     """Uniform on [0, 1)."""
     check_options("rand", device, layout, pin_memory, dtype, out)
     shape = size_of("rand", only_size("rand", size, named))
+    if out is not None:
+        return redrawn(out, shape, "uniform_", generator=generator, requires_grad=requires_grad)
     d = float_dtype("check_uniform_bounds", dtype)
-    return each_sample(lambda shape: finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, out, d), shape, out)
+    return each_sample(lambda shape: finished(drawn(stream_of(generator).uniform, count(shape), d), shape, requires_grad, None, d), shape)
 
 
 @function(tensors=False)
@@ -161,8 +163,10 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
     """Standard normal."""
     check_options("randn", device, layout, pin_memory, dtype, out)
     shape = size_of("randn", only_size("randn", size, named))
+    if out is not None:
+        return redrawn(out, shape, "normal_", generator=generator, requires_grad=requires_grad)
     d = float_dtype("normal_kernel_cpu", dtype)
-    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, out, d), shape, out)
+    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, None, d), shape)
 
 
 def whole(value) -> int:
@@ -182,11 +186,13 @@ def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=N
     if len(values) > len(names) or given.keys() - {"low", "high", "size"} or not given.keys() >= {"high", "size"} or not isinstance(given["size"], (tuple, list)):
         raise TypeError("randint() takes a high, or a low and a high, and a size")
     low, high = whole(given.get("low", 0)), whole(given["high"])
-    d = check_dtype(dtype, "randint") or dtypes.int64
     shape = size_of("randint", (given["size"],))
+    if out is not None:
+        return redrawn(out, shape, "random_", low, high, generator=generator, requires_grad=requires_grad)
+    d = check_dtype(dtype, "randint") or dtypes.int64
     real_only(d, BOUNDS)
     draw = lambda shape: stream_of(generator).randint(count(shape), low, high, kind(d))
-    return each_sample(lambda shape: finished(draw(shape), shape, requires_grad, out, d), shape, out)
+    return each_sample(lambda shape: finished(draw(shape), shape, requires_grad, None, d), shape)
 
 
 @function(tensors=False)

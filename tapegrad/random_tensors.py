@@ -15,7 +15,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
-from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, laid_out, normal_elements, real_only
+from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, laid_out, normal_elements, real_only, redrawn
 from tapegrad.transforms.randomness import draws, each_sample, in_place, of_tensors, spread_over
 
 
@@ -73,8 +73,11 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, la
         return normal_of_tensors(mean, std, generator, out)
     if not isinstance(size, (tuple, list)):
         raise TypeError("normal() of numbers takes a size")
-    shape, d = size_of("normal", (size,)), float_dtype("normal_kernel_cpu", dtype)
-    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d, mean, std), shape, requires_grad, out, d), shape, out)
+    shape = size_of("normal", (size,))
+    if out is not None:
+        return redrawn(out, shape, "normal_", mean, std, generator=generator, requires_grad=requires_grad)
+    d = float_dtype("normal_kernel_cpu", dtype)
+    return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d, mean, std), shape, requires_grad, None, d), shape)
 
 
 @of_tensors
@@ -88,17 +91,21 @@ def normal_of_tensors(mean, std, generator, out):
             raise RuntimeError("normal expects all elements of std >= 0.0")
     if modes.is_grad_enabled() and any(t.requires_grad for t in given) and given[0].dtype.is_complex:
         raise RuntimeError("normal does not support automatic differentiation for outputs with complex dtype.")
+    with_out = [out] if out is not None and not hasattr(std, "_slot") else []  # whose sizes count as well, in torch
     shape, d = (), given[0].dtype
-    for t in given:
+    for t in given + with_out:
         shape = geometry.broadcast_shapes(tuple(shape), tuple(t.shape))
     scale = 1.0 if hasattr(std, "_slot") else std
     with modes.no_grad():
-        result = finished(normal_elements(stream_of(generator), count(shape), d, 0.0, scale), tuple(shape), False, None, d)
+        if out is not None:
+            result = redrawn(out, tuple(shape), "normal_", 0.0, scale, generator=generator)
+        else:
+            result = finished(normal_elements(stream_of(generator), count(shape), d, 0.0, scale), tuple(shape), False, None, d)
         if hasattr(std, "_slot"):
             result.mul_(std)
         result.add_(mean if hasattr(mean, "_slot") else creation.full((), mean, dtype=d))
     if out is not None:
-        return finished(result._array(), tuple(shape), False, out, d)
+        return out
     name = {(True, False): 1, (False, True): 2, (True, True): 3}[hasattr(mean, "_slot"), hasattr(std, "_slot")]
     return recorded(f"NormalBackward{name}", given, result)
 

@@ -66,6 +66,15 @@ def laid_out(values: np.ndarray, shape: tuple, strides: tuple) -> np.ndarray:
     return np.asarray(values).reshape([shape[k] for k in order]).transpose(np.argsort(order))
 
 
+def redrawn(out, shape: tuple, draw: str, *args, requires_grad=False, **kwargs):
+    """A draw for `out=`: the memory, of the sizes asked for, is overwritten by the method `draw`, so that its dtype decides what is drawn."""
+    from tapegrad.transforms.randomness import refuse_out
+
+    refuse_out()
+    getattr(out.resize_(shape), draw)(*args, **kwargs)
+    return out.requires_grad_() if requires_grad else out
+
+
 def finished(array, shape, requires_grad=False, out=None, d=None):
     """The tensor of freshly drawn elements, stored in `out` if that is given."""
     from tapegrad.transforms.randomness import refuse_out

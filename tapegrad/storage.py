@@ -48,11 +48,11 @@ def whole(tensor, d):
 
 
 def is_resizable(slot: int) -> bool:
-    """Whether memory belongs to the engine, and to one buffer."""
+    """Whether memory belongs to the engine, to one buffer, and is not lent to NumPy."""
     rows = core.buffer_view()
     row = rows[core.get_field(slot, core.BUFFER)]
     shared = (rows["memory"] == row["memory"]) & (rows["references"] > 0)
-    return not row["owner"] and int(shared.sum()) == 1
+    return not row["owner"] and not row["lent"] and int(shared.sum()) == 1
 
 
 def resize(slot: int, nbytes: int) -> None:

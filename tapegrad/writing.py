@@ -74,7 +74,12 @@ def write_out(result, out):
                 UserWarning,
                 stacklevel=3,
             )
-        fresh = core.allocate_slot(geometry.geometry(tuple(result.shape)), out.dtype.code)
+        row = core.buffer_view()[core.get_field(out._slot, core.BUFFER)]
+        if row["lent"] and row["nbytes"] < result.numel() * out.dtype.itemsize:
+            raise RuntimeError("Trying to resize storage that is not resizable")
+        g = core.get_field(result._slot, core.GEOMETRY)
+        dense = geometry.flags_of(g) & layout.DENSE  # then `out` lies in memory as the result does
+        fresh = core.allocate_slot(g if dense else geometry.geometry(tuple(result.shape)), out.dtype.code)
         core.move_handle(out, fresh)
     core.assign(out, result)
     core.bump_version(out._slot, 1)

@@ -28,6 +28,8 @@ ONCE = {
     "qr": (lambda: tg.qr(tg.eye(2)), "torch.qr is deprecated"),
     "cholesky": (lambda: tg.cholesky(tg.eye(2)), "torch.cholesky is deprecated"),
     "searchsorted": (lambda: tg.searchsorted(tg.ones(6)[::2], tg.ones(2)), "boundary tensor is non-contiguous"),
+    "float": (lambda: float(tg.ones(1, requires_grad=True)), "Converting a tensor with requires_grad=True to a scalar may lead"),
+    "complex number": (lambda: complex(tg.ones(1, requires_grad=True)), "Converting a tensor with requires_grad=True to a scalar may lead"),
     "complex": (lambda: tg.ones(1, dtype=tg.complex64).to(tg.float32), "Casting complex values to real"),
 }
 EACH_TIME = {
@@ -69,3 +71,11 @@ def test_given_each_time(name):
 
 def test_a_good_divisor_is_silent():
     assert given(lambda: (tg.ones(2).var(), tg.ones(1).var(unbiased=False), tg.cov(tg.ones(2, 3)))) == []
+
+
+def test_numbers_of_tensors_without_a_gradient_are_silent(monkeypatch):
+    monkeypatch.setattr(cautions, "_given", set())
+    x = tg.ones(1, requires_grad=True)
+    assert given(lambda: (float(x.detach()), x.item(), int(x), bool(x))) == []
+    with tg.no_grad():
+        assert given(lambda: float(x)) == []

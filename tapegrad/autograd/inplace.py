@@ -108,7 +108,9 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
 def is_repeated(tensor) -> bool:
     """Whether elements of the tensor surely share memory: a dim is repeated.  torch looks no further."""
     g = core.get_field(tensor._slot, core.GEOMETRY)
-    return any(n > 1 and step == 0 for n, step in zip(geometry.shapes[g], geometry.strides[g], strict=True)) if 0 in geometry.strides[g] else False
+    if 0 not in geometry.strides[g] or not geometry.numels[g]:
+        return False
+    return any(n > 1 and step == 0 for n, step in zip(geometry.shapes[g], geometry.strides[g], strict=True))
 
 
 def once(tensor) -> tuple:

@@ -177,4 +177,4 @@ def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=None):
         return found
     if not requires_grad:
         return found.detach() if found.requires_grad else found
-    return found if found.requires_grad else finish(found.detach() if found is obj else found, True)
+    return found if found.requires_grad else found.requires_grad_()

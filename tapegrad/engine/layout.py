@@ -107,6 +107,7 @@ BUFFER = Struct(
     guard="i32",  # bytes of known content behind the memory, in checking mode
     hidden="i64",  # bytes at the end that a storage made smaller no longer has
     born="i32",  # how many function transforms had begun when it was made
+    lent="i32",  # a NumPy array looks into it, or did: it stays where it is, and of its size
 )
 
 GEOMETRY = Struct(

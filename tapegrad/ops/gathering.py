@@ -45,19 +45,29 @@ def check_index_shape(name, x, dim, index, src=None):
         return
     if src is not None and max(src.ndim, 1) != max(x.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
-    for d in range(min(x.ndim, index.ndim)):
-        if src is not None and (d != dim and index.shape[d] > x.shape[d] or index.ndim == src.ndim and index.shape[d] > src.shape[d]):
+    size = lambda t, d: t.shape[d] if t.ndim else 1  # noqa: E731
+    for d in range(max(x.ndim, 1)):
+        if src is not None and (d != dim and size(index, d) > size(x, d) or size(index, d) > size(src, d)):
             raise RuntimeError(
                 f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {dim} and to be no larger size than "
                 f"src {list(src.shape)}"
             )
-        if d != dim and index.shape[d] > x.shape[d]:
+        if d != dim and size(index, d) > size(x, d):
             if who == "self":
                 raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {dim}")
             raise RuntimeError(
                 f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from "
                 f"dimension {dim}"
             )
+
+
+def part_of(src, index):
+    """The elements of a source that an index of every element has places for, in its shape; one of them may be 0-d where the other has a dim."""
+    if tuple(src.shape) == tuple(index.shape):
+        return src
+    if src.ndim != index.ndim:
+        return src.reshape(-1)[: index.numel()].reshape(tuple(index.shape))
+    return src[tuple(slice(n) for n in index.shape)]
 
 
 def along(array, dim):
@@ -92,8 +102,8 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     source = input.detach()._array()
     if not array.size:
         result = from_array(np.empty(array.shape, input.dtype.numpy), input.dtype)
-    elif not input.ndim:
-        result = from_array(source.reshape(1)[array.reshape(-1)].reshape(array.shape), input.dtype)
+    elif not input.ndim or not array.ndim:
+        result = from_array(source.reshape(-1)[array.reshape(-1)].reshape(array.shape), input.dtype)
     else:
         result = from_array(source[along(array, dim)], input.dtype)
     record(gather_op, [input, index], [result], plans.Parameters(gather_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
@@ -136,20 +146,17 @@ def scattered(name, op, input, dim, index, src, add):
     check_index_shape(name, input, dim, index, src if tensor else None)
     result = from_array(input.detach()._array(), input.dtype)
     target = result._array()
+    part = part_of(src, index) if tensor else None
     if array.size:
-        values = src.detach()._array() if tensor else np.asarray(creation.stored_number(creation.convert_number(src, input.dtype), input.dtype))
-        if tensor:
-            values = values[tuple(slice(n) for n in array.shape)] if array.ndim else values
-        place = along(array, dim) if array.ndim else ()
-        if not target.ndim:
-            target, place, values = target.reshape(1), (array.reshape(-1),), np.reshape(values, -1)
+        values = part.detach()._array() if tensor else np.asarray(creation.stored_number(creation.convert_number(src, input.dtype), input.dtype))
+        if target.ndim <= 1:  # any of them may be 0-d instead
+            target, array, values = target.reshape(-1), array.reshape(-1), np.reshape(values, -1)
+        place = along(array, dim)
         if add:
             add_at(target, place, values, input.dtype)
         else:
             target[place] = values
-    inputs = [input, index, src] if tensor else [input, index]
-    if tensor and tuple(src.shape) != tuple(index.shape):
-        inputs[2] = src[tuple(slice(n) for n in index.shape)]
+    inputs = [input, index, part] if tensor else [input, index]
     record(op, inputs, [result], plans.Parameters(op, dim=dim, source=tensor), saves=0 if add else 0b10, reads=(0, 0, 0b10))
     return result
 

@@ -185,6 +185,8 @@ def unflatten(input, dim, sizes):
     sizes = ints("unflatten", (sizes,))
     if not sizes:
         raise RuntimeError("unflatten: sizes must be non-empty")
+    if not input.ndim:
+        raise RuntimeError(f"unflatten got an unexpected error:\nDimension specified as {dim} but tensor has no dimensions")
     try:
         sizes = resolve_shape(sizes, input.shape[dim])
     except RuntimeError as error:

@@ -9,7 +9,7 @@ from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import where
-from tapegrad.ops.gathering import along, check_index_shape, gather, index_array
+from tapegrad.ops.gathering import along, check_index_shape, gather, index_array, part_of
 from tapegrad.ops.outputs import into, laid_out_as, stored
 from tapegrad.ops.public import METHODS, function, method
 from tapegrad.ops.registry import structural
@@ -299,12 +299,12 @@ def reduced_by_index(name, graph_name, input, dim, index, src, reduce, include_s
     places = index_array("scatter", input, dim, index)
     result = creation.from_array(input.detach()._array(), input.dtype)
     target = result._array()
+    src = part_of(src, index)
     if places.size:
         values = src.detach()._array()
-        values = values[tuple(slice(n) for n in places.shape)] if places.ndim else values
-        at = along(places, dim) if places.ndim else ()
-        if not target.ndim:
-            target, at, values = target.reshape(1), (places.reshape(-1),), np.reshape(values, -1)
+        if target.ndim <= 1:  # any of them may be 0-d instead
+            target, places, values = target.reshape(-1), places.reshape(-1), np.reshape(values, -1)
+        at = along(places, dim)
         if not include_self:
             target[at] = start_value(reduce, input.dtype)
         REDUCE[reduce].at(target, at, values)
@@ -313,8 +313,6 @@ def reduced_by_index(name, graph_name, input, dim, index, src, reduce, include_s
             np.add.at(count, at, 1)
             count[count == 0] = 1
             target[...] = target / count if input.dtype.is_floating_point else target // count
-    if tuple(src.shape) != tuple(index.shape):
-        src = src[tuple(slice(n) for n in index.shape)]
     plan = plans.Parameters(scatter_reduce_op, graph_name, dim=dim, index=index, reduce=reduce, include_self=include_self)
     record(scatter_reduce_op, [input, src], [result], plan, saves=0b111 if reduce not in ("sum",) else 0b011)
     return result

@@ -165,8 +165,9 @@ def resize_(self, *sizes, memory_format=None):
     if needed <= nbytes:
         inplace.become_view(self, core.wrap(core.view_slot(slot, target, 0)))
         return self
-    owner = int(core.buffer_view()[core.get_field(slot, core.BUFFER)]["owner"])
-    if owner and not isinstance(ctypes.cast(owner, ctypes.py_object).value, Handle):  # the memory of x.data belongs to a tensor
+    row = core.buffer_view()[core.get_field(slot, core.BUFFER)]
+    owner = int(row["owner"])
+    if row["lent"] or owner and not isinstance(ctypes.cast(owner, ctypes.py_object).value, Handle):  # the memory of x.data belongs to a tensor
         raise RuntimeError(NOT_RESIZABLE)
     fresh = creation.empty_of(size, self.dtype, steps)
     ctypes.memmove(core.data_of(fresh._slot), address + start * self.dtype.itemsize, max(nbytes - start * self.dtype.itemsize, 0))

@@ -7,6 +7,7 @@ import ctypes
 import numpy as np
 
 from tapegrad import core, dtypes, formats, geometry, modes
+from tapegrad.cautions import warn_once
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
 from tapegrad.dtypes import BY_CODE, OF_SLOT, PLAIN
 from tapegrad.engine.bind import Handle
@@ -140,6 +141,7 @@ class Conversions(Handle):
         d = self.dtype
         if d.foreign:
             raise TypeError(f"Got unsupported ScalarType {d.scalar_name}")
+        core.lend(self._slot)
         if not self.numel():
             return np.empty(tuple(self.shape), d.numpy)
         interface = {
@@ -225,10 +227,18 @@ class Conversions(Handle):
         return self.item()
 
     def __float__(self):
+        self._discourage()
         return float(self._real_number(dtypes.float64))
 
     def __int__(self):
         return int(self._real_number(dtypes.int64))
+
+    def _discourage(self):
+        if self.requires_grad and modes.is_grad_enabled():
+            warn_once(
+                "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using tensor.detach() first.",
+                stacklevel=4,
+            )
 
     def _real_number(self, d):
         value = self._number()
@@ -239,6 +249,7 @@ class Conversions(Handle):
         return value
 
     def __complex__(self):
+        self._discourage()
         return complex(self._number())
 
     def __index__(self):

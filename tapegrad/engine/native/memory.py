@@ -127,6 +127,7 @@ def new_buffer(nbytes):
     row.guard = guard
     row.born = st.transforms
     row.hidden = 0
+    row.lent = 0
     if guard:
         poison(address, nbytes, POISON)
         poison(address + nbytes, guard, GUARD)
@@ -170,6 +171,7 @@ def foreign_buffer(address, nbytes, owner):
     row.guard = 0
     row.born = st.transforms
     row.hidden = 0
+    row.lent = 0
     return b
 
 
