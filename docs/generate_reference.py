@@ -181,6 +181,7 @@ def files_of(package: str, names) -> list[str]:
 
 def write(folder: Path) -> None:
     """Write every page into `folder`; a page that has not changed keeps its time."""
+    import tapegrad.fft
     import tapegrad.linalg
     import tapegrad.special  # (loads the table and the public names)
     from tapegrad.ops.public import FUNCTIONS, METHODS
@@ -204,6 +205,7 @@ def write(folder: Path) -> None:
         "special.md": names_page(
             "Special functions", inspect.getdoc(tapegrad.special) or "", "tapegrad.special.", {n: getattr(tapegrad.special, n) for n in tapegrad.special.SPECIAL}
         ),
+        "fft.md": modules_page("Fourier transforms", inspect.getdoc(tapegrad.fft) or "", ["tapegrad.fft"]),
         "autograd.md": modules_page(
             "Autograd", "`tapegrad.autograd`, and the files in it that have public names of their own.", files_of("tapegrad.autograd", PUBLIC_FILES)
         ),

@@ -26,7 +26,7 @@ LAYERS = [
     "quasirandom random_tensors",
     "gamma_draws",
     "nn utils.data",
-    "distributions testing",
+    "distributions fft testing",
     "optim",
     "tapegrad demo return_types __main__",
 ]
