@@ -270,3 +270,22 @@ def test_results_of_nested_gradients_are_plain():
     x = tg.func.grad(lambda q: tg.func.grad(f, 1)(q, w).sum())(q)
     x.sum().backward()
     assert w.grad.tolist() == [2.0, 2.0]
+
+
+# --- tensors made like one that a transform follows -------------------------------------------------------------------
+@pytest.mark.parametrize("make", [
+    tg.zeros_like, tg.empty_like, lambda x: tg.full_like(x, 2.0), lambda x: x.new_zeros(2), lambda x: x.new_full((2,), 1.0),
+    lambda x: x.new_empty_strided((2,), (1,)),
+])
+def test_a_tensor_made_like_a_dual_one_is_of_the_vmaps_below(make):
+    samples = tg.stack([X, X * 3])
+    value, tangent = vmap(lambda x: jvp(lambda x: make(x * 2).copy_(x * x), (x,), (x,)))(samples)
+    assert value.tolist() == (samples**2).tolist() and tangent.tolist() == (2 * samples**2).tolist()
+
+
+@pytest.mark.parametrize("name, at", [("select_scatter", (0, 1)), ("diagonal_scatter", ()), ("slice_scatter", (0, 0, 1))])
+def test_views_written_into_a_copy_are_pulled_back_in_a_batch(name, at):
+    view = {"select_scatter": tg.select, "diagonal_scatter": tg.diagonal, "slice_scatter": lambda x, d, a, b: x[a:b]}[name]
+    f = lambda x: getattr(tg, name)(x, view(x, *at) * 2, *at)
+    x = tg.arange(4.0).view(2, 2)
+    assert tg.func.jacrev(f)(x).tolist() == tg.func.jacfwd(f)(x).tolist()

@@ -11,6 +11,7 @@ from tapegrad import core, dtypes, formats, geometry
 from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, made, refuse_pinned, scalar, stored_number
 from tapegrad.determinism import uninitialised
 from tapegrad.ops.public import function
+from tapegrad.ops.transformable import CONSTANT
 
 
 # --- the arguments of factories --------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ def like(name, value):
 
     make.__doc__ = f"A tensor of the shape, dtype and stride order of `input`, {'uninitialised' if value is None else f'filled with {value}'}."
     make.__name__ = make.__qualname__ = name
-    return function(name=name, batch="leading")(make)
+    return function(name=name, batch="leading", linear=CONSTANT)(make)
 
 
 
@@ -228,7 +229,7 @@ def like_strides(name: str, t, memory_format=None) -> tuple:
 zeros_like, ones_like, empty_like = like("zeros_like", 0), like("ones_like", 1), like("empty_like", None)
 
 
-@function(batch="leading")
+@function(batch="leading", linear=CONSTANT)
 def full_like(input, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None):
     """A tensor of the shape and dtype of `input` filled with `fill_value`."""
     tensor_argument("full_like", input)

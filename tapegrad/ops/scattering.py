@@ -351,7 +351,7 @@ def _into_view(name, graph_name, view, parameters):
     def derivative(node, g):
         a = node.attributes
         zeros = g.new_zeros(a.shape)
-        return run(g, zeros, *a.arguments), view(g, *a.arguments)
+        return public(g, zeros, *a.arguments), view(g, *a.arguments)
 
     derivative.doc = "The base loses the part that was overwritten, the source gets it."
 
@@ -376,7 +376,8 @@ def _into_view(name, graph_name, view, parameters):
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"A copy of `input` with `src` written over the view `{name.removesuffix('_scatter')}` of it."
-    return function(method=True, name=name)(run)
+    public = function(method=True, name=name)(run)
+    return public
 
 
 def _slice(x, dim, start, end, step):

@@ -17,6 +17,7 @@ from tapegrad.ops.outputs import into, laid_out_as, stored
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.reductions import widened
 from tapegrad.ops.registry import structural
+from tapegrad.ops.transformable import CONSTANT
 from tapegrad.ops.views import wrap_dim
 
 
@@ -223,7 +224,7 @@ def _new(name, make):
 
     run.__name__ = run.__qualname__ = name
     run.__doc__ = f"`tapegrad.{name[4:]}` in this tensor's dtype."
-    return method(name=name, batch=new_samples)(run)
+    return method(name=name, batch=new_samples, linear=CONSTANT)(run)
 
 
 _new("new_zeros", lambda x, size, d, r: creation.filled("zeros", size, 0, d, None, r, like=x))
@@ -237,7 +238,7 @@ def new_strided_samples(level, f, self, size, stride, *args, **named):
     return level.wrap(f(level.front(self), (level.size, *size), (span, *stride), *args, **named))
 
 
-@method(batch=new_strided_samples)
+@method(batch=new_strided_samples, linear=CONSTANT)
 def new_empty_strided(self, size, stride, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     """`tapegrad.empty_strided` in this tensor's dtype."""
     return creation.empty_strided(size, stride, dtype=dtype or self.dtype, requires_grad=requires_grad)
@@ -250,7 +251,7 @@ def new_full_samples(level, f, self, size, fill_value, **named):
     return level.wrap(f(level.front(self), (level.size, *size), fill_value, **named))
 
 
-@method(batch=new_full_samples)
+@method(batch=new_full_samples, linear=CONSTANT)
 def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False):
     """`tapegrad.full` in this tensor's dtype."""
     return creation.filled("full", (tuple(size),), fill_value, dtype or self.dtype, None, requires_grad, like=self)

@@ -5,7 +5,7 @@ such operands while any level is alive, and hands the call to the highest one fo
 
     batch       the op's own rule: `batch(level, f, *args, **kwargs)` computes the op over a batch (vmap only)
     linear      the names of parameters in each of which the op is linear (or a function of the arguments that tells them): the tangent is
-                the op on the tangent (forward mode only)
+                the op on the tangent (forward mode only); CONSTANT for what has no tangent, and is made of values alone
     the body    run on the wrapped operands as it is: right for whatever is composed of other transformable functions
     a fallback  when the body turns out to need memory, which a wrapper has not (`Unhandled`): a loop over the batch, or the
                 transpose of the recorded derivative
@@ -19,6 +19,7 @@ import functools
 
 from tapegrad.overriding import BY_BODY, met, taken
 
+CONSTANT = ("",)  # as `linear`: nothing depends on the elements of the tensors, only on what they are
 ACTIVE: list = []  # the levels that are alive, of all threads
 POSTPONED: list = []  # `postponed.called`, once there has been a tensor whose conjugation or negation is postponed (`ops/postponed.py`)
 VIEWS = frozenset(  # what lets such a tensor pass as it is

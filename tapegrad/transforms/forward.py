@@ -19,7 +19,7 @@ from tapegrad.engine.bind import Handle, state_cell
 from tapegrad.ops import formulas
 from tapegrad.ops import plan as plans
 from tapegrad.ops.postponed import carried_out
-from tapegrad.ops.transformable import Unhandled
+from tapegrad.ops.transformable import CONSTANT, Unhandled
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import batching
 from tapegrad.transforms.wrappers import NO_STORAGE, Level, Wrapper, in_body, make, run_body, view_of
@@ -283,6 +283,9 @@ class DualLevel(Level):
         self.became.clear()
 
     def compute(self, f, args, kwargs):
+        if f.linear is CONSTANT:
+            args, kwargs = self._values((args, kwargs))
+            return f(*args, **kwargs)
         if f.linear:
             named = batching.arguments(f, args, kwargs)
             linear = f.linear(named) if callable(f.linear) else f.linear
