@@ -140,11 +140,11 @@ def geometry(shape: tuple, steps: tuple | None = None) -> int:
 
 
 def count(shape: tuple) -> int:
-    """The number of elements; torch's error where that is beyond 64 bits."""
+    """The number of elements; torch's error where that is beyond 64 bits, as it is with a size below 0."""
     numel = 1
     for size in shape:
         numel *= size
-        if numel > LARGEST:
+        if not 0 <= numel <= LARGEST:
             raise RuntimeError("numel: integer multiplication overflow")
     return numel
 

@@ -183,22 +183,25 @@ def teaching(callable_, code: int):
         outer = modes.word()
         values = (*args, *kwargs.values())
         operands = operands_of(values, code)
+        tensors = [v for v in operands if hasattr(v, "_slot")]
         trail, before = None, cautions.count
         try:  # from here on: an interruption may come with any call
             modes.set_bits(modes.TEACHING, True)
             plans.forget_last()  # what an earlier call did to the same tensor is no answer to this one
-            if not code & INPLACE and not outer & modes.SLOW and all(hasattr(v, "_slot") for v in operands):
-                trail = chains.begin(operands)
+            if not outer & modes.SLOW:
+                trail = chains.begin(tensors)
             result = callable_(*args, **kwargs)
         finally:
             chains.end(trail)
             if not outer & modes.TEACHING:
                 modes.set_bits(modes.TEACHING, False)
-        if overriding.state.modes or cautions.count != before:
+        if trail is None or overriding.state.modes or cautions.count != before:
             return result  # of a mode, which another call may not ask; or with a warning, which another call gives too
-        plan = plans.answered(args[0] if code & VOID_RESULT else result, operands)
-        if plan is None and trail is not None:
-            plan = plans.chain_plan(trail, result)
+        plan = None
+        if trail.holds(bool(code & INPLACE)):
+            plan = plans.answered(args[0] if code & VOID_RESULT else result, operands)
+            if plan is None and not code & INPLACE and len(tensors) == len(operands):
+                plan = plans.chain_plan(trail, result)
         patience = PATIENCE if plan is not None else patience - 1
         if plan is not None:
             names = tuple(kwargs)

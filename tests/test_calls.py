@@ -155,6 +155,65 @@ def test_a_result_that_another_operation_touched_is_not_taught():
         plans.answered = answered
 
 
+def test_what_depends_on_the_place_in_memory_is_not_taught():
+    """The same shape and strides in another memory: what fits one is beyond the other, or not aligned."""
+    memory = tg.arange(10.0)
+    for _ in ROUNDS:
+        assert memory[:4].as_strided((8,), (1,)).tolist() == list(range(8)) and memory[2:4].as_strided((2,), (1,), 0).tolist() == [0.0, 1.0]
+        assert tg.view_as_complex(memory[2:6].view(2, 2)).tolist() == [2 + 3j, 4 + 5j] and memory[2:4].view(tg.int64).shape == (1,)
+    with pytest.raises(RuntimeError, match="storage offset 0, and itemsize 4 requiring a storage size of 32 are out of bounds for storage of size 16"):
+        tg.arange(4.0).as_strided((8,), (1,))
+    assert memory[4:6].as_strided((2,), (1,), 0).tolist() == [0.0, 1.0]
+    with pytest.raises(RuntimeError, match="storage_offset divisible by 2"):
+        tg.view_as_complex(memory[3:7].view(2, 2))
+    with pytest.raises(RuntimeError, match="storage_offset.. must be divisible by 2 to view Float as Long .different element sizes., but got 3"):
+        memory[3:5].view(tg.int64)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_elements_out_of_bounds_are_refused_by_answered_calls(reduction):
+    loss = lambda x: tg.nn.functional.binary_cross_entropy(x, tg.tensor([0.5, 1.0]), reduction=reduction)
+    for _ in ROUNDS:
+        assert loss(tg.tensor([0.25, 1.0])).isfinite().all()
+    for bad in (1.5, -0.5, float("nan")):
+        with pytest.raises(RuntimeError, match="all elements of input should be between 0 and 1"):
+            loss(tg.tensor([0.25, bad]))
+
+
+def test_calls_that_look_before_they_run_one_plan_are_not_taught():
+    from tapegrad.planned import teaching
+
+    def looks(x):
+        if x.min().item() < 0:
+            raise ValueError
+        return x.t()
+
+    def writes(x):
+        with tg.no_grad():
+            x.clamp_(max=1.0)
+        return x.t()
+
+    looking, writing, viewing = teaching(looks, 0), teaching(writes, 0), teaching(lambda x: x.t(), 0)
+    x, large = tg.ones(2, 2), [tg.full((2, 2), 2.0) for _ in ROUNDS]
+    found = []
+    remember, plans.remember = plans.remember, lambda plan, teach: found.append(plan)
+    try:
+        for y in large:
+            looking(x)
+            writing(y)
+        assert not found
+        viewing(x)
+        assert found
+    finally:
+        plans.remember = remember
+
+
+def test_copies_taught_without_a_gradient_are_recorded_as_themselves():
+    for _ in ROUNDS:
+        tg.ones(4).unsafe_split(2)
+    assert [part.grad_fn.name() for part in tg.ones(4, requires_grad=True).unsafe_split(2)] == ["UnsafeSplitBackward0"] * 2
+
+
 def test_gradients_of_answered_calls():
     x = tg.tensor([[0.5, -1.0, 2.0], [1.5, 0.0, -0.5]], dtype=tg.float64)
     index = tg.tensor([1, 0, 1])

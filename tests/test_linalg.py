@@ -298,3 +298,26 @@ def test_powers_of_a_scalar():
     assert tg.linalg.vander(tg.tensor(2.0), N=3).tolist() == [[1.0, 2.0, 4.0]]
     with pytest.raises(RuntimeError, match="integer tensors, but got Bool"):
         tg.linalg.vander(tg.tensor([True, False]))
+
+
+def test_pivots_that_name_no_row_are_refused():
+    """LAPACK would write to the rows that they name."""
+    a, b = tg.eye(3) * 2, tg.ones(3, 2)
+    rows = lambda *p: tg.tensor(p, dtype=tg.int32)
+    for solve in (lambda p: tg.linalg.lu_solve(a, p, b), lambda p: tg.lu_solve(b, a, p)):
+        assert solve(rows(1, 2, 3)).tolist() == [[0.5, 0.5]] * 3
+        for low in (0, -1):
+            with pytest.raises(RuntimeError, match="Pivots given to lu_solve must all be greater or equal to 1. Did you properly pass the result of lu_factor"):
+                solve(rows(1, low, 3))
+        with pytest.raises(RuntimeError, match="Pivots given to lu_solve must all be smaller or equal to LU.size.-2.. Did you properly"):
+            solve(rows(1, 4, 3))
+    with pytest.raises(RuntimeError, match="Pivots given to ldl_solve must all satisfy .pivot. >= 1. Did you properly pass the result of ldl_factor"):
+        tg.linalg.ldl_solve(a, rows(0, 2, 3), b)
+    with pytest.raises(RuntimeError, match="Pivots given to ldl_solve must all satisfy .pivot. <= LD.size.-2.. Did you properly"):
+        tg.linalg.ldl_solve(a, rows(-4, -4, 3), b)
+    for alone in ((-1, 2, 3), (1, 2, -3), (-2, -2, -3)):
+        with pytest.raises(RuntimeError, match="Pivots given to ldl_solve must be negative in pairs"):
+            tg.linalg.ldl_solve(a, rows(*alone), b)
+    for bad in (0, -1, 4):
+        with pytest.raises(RuntimeError, match="pivots passed to lu_unpack must be between 1 and LU.size.-2. inclusive."):
+            tg.lu_unpack(a, rows(1, bad, 3))

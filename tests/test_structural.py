@@ -145,3 +145,31 @@ def test_sizes_given_as_tensors_leave_no_trace():
         tg.ones(3) + tg.ones(2)
     assert repr(tg.empty(True + 1, 1).expand(2, True + 2).shape) == "tapegrad.Size([2, 3])"
     assert repr(tg.ones(11, True).shape) == "tapegrad.Size([11, 1])"
+
+
+def test_sizes_below_zero_are_refused():
+    for make in (lambda: tg.ones(1).expand(-5), lambda: tg.ones(2, 1).expand(-1, -3), lambda: tg.ones(()).expand(-1), lambda: tg.broadcast_to(tg.ones(1), (-2,))):
+        with pytest.raises(RuntimeError, match="numel: integer multiplication overflow"):
+            make()
+
+
+def test_bytes_seen_as_another_dtype():
+    """The memory and the version counter are shared, the graph is not; what does not fit is refused in PyTorch's words."""
+    x = tg.ones(4, requires_grad=True)
+    y = x * 1
+    loss = (y * y).sum()
+    seen = y.view(tg.int16)
+    assert seen.shape == (8,) and not seen.requires_grad and y.view(tg.float32) is not y and not y.view(tg.float32).requires_grad
+    seen.zero_()
+    assert y._version == 1 and y.tolist() == [0.0] * 4
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    assert tg.zeros(3, 2)[:, :1].view(tg.int16).stride() == (4, 1) and tg.zeros(3, 6)[:, :2].view(tg.float64).stride() == (3, 1)
+    for make, words in (
+        (lambda: tg.tensor(1.0).view(tg.int8), "self.dim.. cannot be 0 to view Float as Char"),
+        (lambda: tg.zeros(2, 3).view(tg.float64), "self.size.-1. must be divisible by 2 to view Float as Double .different element sizes., but got 3"),
+        (lambda: tg.zeros(4, 4).t().view(tg.float64), "self.stride.-1. must be 1 to view Float as Double .different element sizes., but got 4"),
+        (lambda: tg.zeros(2, 3)[:, :2].view(tg.complex64), "self.stride.0. must be divisible by 2 to view Float as ComplexFloat"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            make()

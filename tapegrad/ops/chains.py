@@ -77,10 +77,12 @@ class Trail:
         if any(ref() is not None for ref in self._buffers.get(core.get_field(t._slot, core.BUFFER), ())):
             self.broken = True
 
+    def holds(self, written: bool) -> bool:
+        """Whether the call came to its result without a look at the elements of its operands, and without a change of them unless they are `written`."""
+        return not self.broken and (written or [core.version_of(t._slot) for t in self.operands] == self.versions)
+
     def found(self, result):
         """(the steps that lead to `result`, the references of its tensors, constants), or None if that is not known to be all there is."""
-        if self.broken or [core.version_of(t._slot) for t in self.operands] != self.versions:
-            return None
         references = [self.reference(t) for t in (result if isinstance(result, tuple) else (result,))]
         wanted: set[int] = set()
         waiting = list(references)

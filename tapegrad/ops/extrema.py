@@ -170,8 +170,8 @@ def arg_extremum(name, pick, input, dim, keepdim):
 
     if input.dtype is dtypes.bool_:
         raise RuntimeError(f"{name}(): does not support bool input")
-    array = real_order(name, input)._values()
-    if array.size == 0 and (dim is None or input.shape[wrap_dim(dim, input.ndim)] == 0):
+    real_order(name, input)
+    if input.numel() == 0 and (dim is None or input.shape[wrap_dim(dim, input.ndim)] == 0):
         raise IndexError(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
             if dim is None else f"{name}(): Expected reduction dim {dim} to have non-zero size."
@@ -181,6 +181,7 @@ def arg_extremum(name, pick, input, dim, keepdim):
     if rows.usable(input, lie) and (dim is not None or input.is_contiguous()):
         make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), dtypes.int64.code)], differentiable=0)  # noqa: E731
         return plans.run(arg_op, [input], (name, dims, keepdim), make)
+    array = input._values()
     if dim is None:
         index = first_nan_or(pick, array.reshape(-1), 0)
         return from_array(np.asarray(index, np.int64).reshape((1,) * input.ndim if keepdim else ()), dtypes.int64)

@@ -200,7 +200,10 @@ def lu_unpack(LU_data, LU_pivots, unpack_data=True, unpack_pivots=True):
     m, n = data.shape[-2:]
     k = min(m, n)
     empty = lambda: creation.empty_of((0,), LU_data.dtype)
-    p = creation.from_array(lapack.permutation(values(LU_pivots), m), LU_data.dtype) if unpack_pivots else empty()
+    order = values(LU_pivots)
+    if unpack_pivots and not ((order > 0) & (order <= m)).all():
+        raise RuntimeError("pivots passed to lu_unpack must be between 1 and LU.size(-2) inclusive.Did you properly pass the result of lu_factor?")
+    p = creation.from_array(lapack.permutation(order, m), LU_data.dtype) if unpack_pivots else empty()
     lower = creation.from_array(np.tril(data[..., :k], -1) + np.eye(m, k), LU_data.dtype) if unpack_data else empty()
     upper = creation.from_array(np.triu(data[..., :k, :]), LU_data.dtype) if unpack_data else empty()
     if unpack_data:

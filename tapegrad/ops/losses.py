@@ -16,7 +16,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import floats_only
 from tapegrad.ops.postponed import carried_out
 from tapegrad.ops.registry import Elementwise, Structural
-from tapegrad.ops.transformable import ACTIVE, level_of
+from tapegrad.ops.transformable import ACTIVE, level_of, plain
 
 VALUE = """
 def kernel(args, start, stop):
@@ -30,7 +30,7 @@ def kernel(args, start, stop):
         y = get_{dtype}(at_y, i)
         total = total + ({formula})
     put_{dtype}(result, 0, {finish})
-"""
+{refuse}"""
 DERIVATIVE = """
 def kernel(args, start, stop):
     result = load_i64(args)
@@ -44,13 +44,23 @@ def kernel(args, start, stop):
         y = get_{dtype}(at_y, i)
         put_{dtype}(result, i, {formula})
 """
+REFUSE = """
+    for i in range(n):
+        x = get_{dtype}(at_x, i)
+        if not ({within}):
+            store_i64(load_i64(args + 24) - 8, 1)
+"""
 IN_ONE_KERNEL = 1 << 17  # elements up to which one thread's kernel beats an elementwise pass and a shared reduction
 
 
 class PointwiseLoss:
-    """`loss(x, y, reduction, *numbers)`: the record of a pointwise loss, callable.  forward and grads are formulas of x, y (and z, a number)."""
+    """`loss(x, y, reduction, *numbers)`: the record of a pointwise loss, callable.  forward and grads are formulas of x, y (and z, a number).
 
-    def __init__(self, name, graph_name, forward, grads, numbers=0, kernel=None, domain=(), doc=""):
+    `within`: (low, high, the words of the error if an element of x is not between them).
+    """
+
+    def __init__(self, name, graph_name, forward, grads, numbers=0, kernel=None, domain=(), doc="", within=None):
+        self.within = within
         inputs = ("x", "y", "z")[: 2 + numbers]
         self.elementwise = Elementwise(name, graph_name, doc, inputs=inputs, forward=forward, grads=(*grads, *(None,) * numbers), numbers=numbers,
                                        method=False, function="nn", inplace=False, check=floats_only(kernel or f"{name}_cpu"), kernel=kernel or "", cost=20,
@@ -59,8 +69,10 @@ class PointwiseLoss:
 
     def __call__(self, x, y, reduction, *numbers):
         if reduction == "none":
+            self.check(x)
             return dispatch.call(self.elementwise, x, y, *numbers)
         if ACTIVE and level_of((x, y)) is not None:
+            self.check(x)
             each = dispatch.call(self.elementwise, x, y, *numbers)
             return each.mean() if reduction == "mean" else each.sum()
         x, y = carried_out(x), carried_out(y)
@@ -70,12 +82,21 @@ class PointwiseLoss:
             core.get_field(t, core.GEOMETRY) == g and y.dtype is d and d.name in ("float32", "float64") and geometry.is_contiguous(g)
             and 0 < geometry.numels[g] <= IN_ONE_KERNEL
         ):
-            return plans.run(self.reduced, [x, y], (reduction, *numbers), lambda: self.plan(g, d, reduction, numbers))
+            return plans.run(self.reduced, [x, y], (reduction, *numbers), lambda: self.plan(g, d, reduction, numbers), lambda: self.check(x))
+        self.check(x)
         with modes.no_grad():
             each = dispatch.call(self.elementwise, x.detach(), y.detach(), *numbers)
             out = (each.mean() if reduction == "mean" else each.sum()).detach()
         record(self.reduced, [x, y], [out], plans.Parameters(self.reduced, reduction=reduction, numbers=numbers, count=each.numel()), 0b11)
         return out
+
+    def check(self, x) -> None:
+        """Refuse elements out of bounds; the kernel of a plan finds them itself."""
+        if self.within is not None:
+            low, high, error = self.within
+            values = plain(x).detach()._values()
+            if not ((values >= low) & (values <= high)).all():
+                raise RuntimeError(error)
 
     def text(self, which, d, numbers) -> str:
         text = kernels.expression(self.elementwise, d, which)
@@ -86,7 +107,10 @@ class PointwiseLoss:
     def plan(self, g, d, reduction, numbers):
         n = geometry.numels[g]
         mean = reduction == "mean"
-        value = VALUE.format(dtype=d.name, formula=self.text(0, d, numbers), finish="total / n" if mean else "total")
+        refuse = ""
+        if self.within is not None:
+            refuse = REFUSE.format(dtype=d.name, within="x >= {} and x <= {}".format(*self.within))
+        value = VALUE.format(dtype=d.name, formula=self.text(0, d, numbers), finish="total / n" if mean else "total", refuse=refuse)
         rules = []
         for k in (1, 2):
             text = DERIVATIVE.format(dtype=d.name, formula=self.text(k, d, numbers), scale="g = g * real(1.0 / n)" if mean else "")
@@ -118,9 +142,10 @@ huber_loss = PointwiseLoss(
 binary_cross_entropy = PointwiseLoss(
     "binary_cross_entropy", "BinaryCrossEntropy",
     "(y - 1) * where(log1p(-x) < -100, -100.0, log1p(-x)) - y * where(log(x) < -100, -100.0, log(x))",
-    ("g * (x - y) / where((1 - x) * x < 1e-12, 1e-12, (1 - x) * x)",
+    ("g * (x - y) / where((1 - x) * x < 9.999999960041972e-13, 9.999999960041972e-13, (1 - x) * x)",  # 1e-12 in float32
      "g * (where(log1p(-x) < -100, -100.0, log1p(-x)) - where(log(x) < -100, -100.0, log(x)))"),
-    kernel="binary_cross_entropy", domain=((0.1, 0.9), (0, 1)), doc="-(y log(x) + (1 - y) log(1 - x)), the logarithms at least -100.")
+    kernel="binary_cross_entropy", domain=((0.1, 0.9), (0, 1)), doc="-(y log(x) + (1 - y) log(1 - x)), the logarithms at least -100.",
+    within=(0, 1, "all elements of input should be between 0 and 1"))
 binary_cross_entropy_with_logits = PointwiseLoss(
     "binary_cross_entropy_with_logits", "BinaryCrossEntropyWithLogits", "(1 - y) * x - (where(x < 0, x, 0.0) - log1p(exp(-fabs(x))))",
     ("g * (sigmoid(x) - y)", "g * -x"), kernel="log_sigmoid_cpu", doc="(1 - y) x - log sigmoid(x).")

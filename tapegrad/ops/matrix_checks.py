@@ -40,6 +40,18 @@ def values(x) -> np.ndarray:
     return x.detach().numpy()
 
 
+def row_numbers(pivots, rows: int, name: str, packed: str) -> np.ndarray:
+    """The elements of `pivots` for LAPACK, which writes to the rows that they name: from 1 to `rows`, negative in blocks of `ldl_solve`."""
+    found = values(pivots)
+    signed = name == "ldl_solve"
+    size = np.abs(found) if signed else found
+    for wrong, symbol, words, bound in ((size < 1, ">=", "greater", 1), (size > rows, "<=", "smaller", f"{packed}.size(-2)")):
+        if wrong.any():
+            wanted = f"satisfy |pivot| {symbol} {bound}" if signed else f"be {words} or equal to {bound}"
+            raise RuntimeError(f"Pivots given to {name} must all {wanted}. Did you properly pass the result of {name[:-5]}factor?")
+    return found
+
+
 def matrix(name, x, who="A"):
     from tapegrad.ops.views import tensor_argument
 

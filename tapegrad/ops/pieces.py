@@ -68,6 +68,8 @@ def _pieces(op, x, dim, sizes, name, **parameters) -> tuple:
 def copies(views, prefix="", suffix="") -> tuple:
     """Copies of pieces, as the outputs of an entry of their own that is named after that of the views."""
     if not views or not views[0].requires_grad or views[0]._level is not None or not modes.is_grad_enabled():
+        for x in views[:1]:
+            plans.chains.looked(x)  # where it requires grad the call comes down to other plans
         return tuple(x.clone(memory_format=contiguous_format) for x in views)
     made = views[0].grad_fn.attributes
     with modes.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import core, geometry
+from tapegrad.creation import elements
 from tapegrad.dtypes import CONJ, NEG
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
@@ -123,15 +124,31 @@ def view_as_dtype(self, d):
     for bit, kind in ((CONJ, "conjugate view tensors"), (NEG, "tensors with negative bit set")):
         if core.get_field(self._slot, core.DTYPE) & bit:
             raise RuntimeError(f"torch.Tensor.view is not supported for {kind} when converting to a different dtype.")
-    if d is self.dtype:
-        return self
-    from tapegrad.creation import share
+    shape, steps = seen_as_dtype(self, d)
+    slot = core.view_slot(plans.settled(self), geometry.geometry(shape, steps), 0)
+    core.set_field(slot, core.DTYPE, d.code)
+    return elements.finish(core.wrap(slot))
 
-    array = self.detach()._array()
-    if d.itemsize != self.dtype.itemsize and (self.ndim == 0 or self.stride(-1) != 1):
-        raise RuntimeError("self.dim() cannot be 0 to view with a different element size" if self.ndim == 0 else VIEW_ERROR)
-    other = array.view(d.numpy)
-    return share(self, other.ctypes.data, other.shape, tuple(s // d.itemsize for s in other.strides), d)
+
+def seen_as_dtype(x, d) -> tuple[tuple, tuple]:
+    """The shape and strides, in elements of `d`, of the bytes of `x`."""
+    shape, steps = tuple(x.shape), x.stride()
+    own, other = x.dtype.itemsize, d.itemsize
+    if own == other:
+        return shape, steps
+    ending = f"to view {x.dtype.scalar_name} as {d.scalar_name} (different element sizes)"
+    if not shape:
+        raise RuntimeError(f"self.dim() cannot be 0 {ending}")
+    n = max(1, other // own)
+    for name, value in (("size(-1)", shape[-1]), ("storage_offset()", x.storage_offset())):
+        if value % n:
+            raise RuntimeError(f"self.{name} must be divisible by {n} {ending}, but got {value}")
+    if steps[-1] != 1:
+        raise RuntimeError(f"self.stride(-1) must be 1 {ending}, but got {steps[-1]}")
+    for k, step in enumerate(steps[:-1]):
+        if step % n:
+            raise RuntimeError(f"self.stride({k}) must be divisible by {n} {ending}, but got {step}")
+    return (*shape[:-1], shape[-1] * own // other), (*[step * own // other for step in steps[:-1]], 1)
 
 
 def reshape_samples(level, f, input, *shape, **named):
@@ -285,7 +302,7 @@ def expand(self, *sizes, implicit=False):
         result, moves = [1] * len(sizes), [1] * len(sizes)
         for k, size in reversed(list(enumerate(sizes))):
             own = shape[k - lead] if k >= lead else 1
-            if size == -1:
+            if size == -1 and shape:
                 if k < lead:
                     raise RuntimeError(f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {k}")
                 size = own

@@ -18,6 +18,7 @@ from tapegrad.ops.matrix_checks import (
     column_major,
     floating,
     matrix,
+    row_numbers,
     same_dtype,
     square,
     values,
@@ -262,10 +263,11 @@ def lu_solve(LU, pivots, B, *, left=True, adjoint=False):
         )
     LU, B = broadcast_batches(LU, B)
     pivots = pivots.expand(*LU.shape[:-1])
+    order = row_numbers(pivots, LU.shape[-2], "lu_solve", "LU")
     b = values(B) if left else values(B).swapaxes(-1, -2).conj()
     # X A = B is A^H X^H = B^H.
     trans = 2 if adjoint == left else 0
-    x = lapack.lu_solve(values(LU), values(pivots), b, trans)
+    x = lapack.lu_solve(values(LU), order, b, trans)
     x = column_major(x if left else x.swapaxes(-1, -2).conj(), LU.dtype)
     record(lu_solve_op, [LU, pivots, B], [x], plans.Parameters(lu_solve_op, left=left, adjoint=adjoint), saves=0b1011)
     return x

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tapegrad import dtypes
 from tapegrad.autograd import underived
 from tapegrad.autograd.node import record
 from tapegrad.ops import lapack
-from tapegrad.ops.matrix_checks import broadcast_batches, column_major, floating, square, values, with_out
+from tapegrad.ops.matrix_checks import broadcast_batches, column_major, floating, row_numbers, square, values, with_out
 from tapegrad.ops.outputs import return_type
 from tapegrad.ops.registry import structural
 from tapegrad.ops.solves import int32
@@ -19,6 +21,14 @@ LdlFactorExResult = return_type("linalg_ldl_factor_ex", "LD", "pivots", "info")
 def ldl_factor_op(node, *_):
     """Refused when it is asked for."""
     raise RuntimeError("derivative for aten::linalg_ldl_factor_ex is not implemented")
+
+
+def in_blocks(pivots: np.ndarray) -> None:
+    """Refuse pivots whose negative ones do not come in pairs, one for each row of a block of two: LAPACK would swap rows that are not there."""
+    for row in pivots.reshape(-1, pivots.shape[-1]).tolist():
+        starts = iter(row)
+        if any(p < 0 and next(starts, 1) > 0 for p in starts):
+            raise RuntimeError("Pivots given to ldl_solve must be negative in pairs. Did you properly pass the result of ldl_factor?")
 
 
 def factored(name, A, hermitian, check_errors):
@@ -76,6 +86,8 @@ def ldl_solve(LD, pivots, B, *, hermitian=False):
         )
     LD, B = broadcast_batches(LD, B)
     pivots = pivots.to(dtypes.int32).expand(*LD.shape[:-1])
-    x = column_major(lapack.ldl_solve(values(LD), values(pivots), values(B), hermitian), B.dtype)
+    order = row_numbers(pivots, LD.shape[-2], "ldl_solve", "LD")
+    in_blocks(order)
+    x = column_major(lapack.ldl_solve(values(LD), order, values(B), hermitian), B.dtype)
     underived.unknown("linalg_ldl_solve", [LD, B], [x])
     return x

@@ -11,6 +11,7 @@ from tapegrad.device import CPU
 from tapegrad.dtypes import OF_SLOT
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
+from tapegrad.ops import chains
 from tapegrad.ops.transformable import checked
 
 
@@ -140,10 +141,12 @@ class Attributes(Handle):
 
     def data_ptr(self):
         """The address of the first element."""
+        chains.looked(self)
         return core.data_of(self._slot) if self.numel() else 0
 
     def storage_offset(self):
         """How many elements before the first one the memory begins."""
+        chains.looked(self)  # what a call makes of it follows from no geometry
         row = core.buffer_view()[core.get_field(self._slot, core.BUFFER)]
         return (core.data_of(self._slot) - int(row["memory"])) // self.dtype.itemsize
 
