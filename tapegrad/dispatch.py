@@ -345,7 +345,7 @@ def call_inplace(op: Elementwise, target, *others):
         level = level_of((target, *others))
         if level is not None:
             return level.write_elementwise(op, target, others)
-    settle(target)
+    inplace.settle_written(target)
     if core.get_field(target._slot, core.DTYPE) > dtypes.PLAIN:
         from tapegrad.ops import postponed
 

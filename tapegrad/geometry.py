@@ -194,18 +194,17 @@ def start() -> None:
 
 # --- broadcasting ---------------------------------------------------------------------------------------------------
 def broadcast_shapes(*operands: tuple) -> tuple:
-    """The common shape of operands under broadcasting; torch's error if there is none."""
-    ndim = max(map(len, operands), default=0)
-    result = [1] * ndim
+    """The common shape of operands under broadcasting; torch's error, which is about the last dim that does not fit, if there is none."""
+    result: list[int] = []
     for shape in operands:
-        for k in range(ndim - 1, ndim - len(shape) - 1, -1):
-            size = shape[k - ndim]
+        result[:0] = [1] * (len(shape) - len(result))
+        for k in range(-1, -1 - len(shape), -1):
+            size = shape[k]
             if size == 1:
                 continue
             if result[k] != 1 and result[k] != size:
-                first, second = (result[k], size)
                 raise RuntimeError(
-                    f"The size of tensor a ({first}) must match the size of tensor b ({second}) at non-singleton dimension {k}"
+                    f"The size of tensor a ({result[k]}) must match the size of tensor b ({size}) at non-singleton dimension {len(result) + k}"
                 )
             result[k] = size
     return tuple(result)

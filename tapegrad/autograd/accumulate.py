@@ -36,13 +36,14 @@ def add_grad(slot: int, g, create: bool) -> None:
         core.set_field(slot, core.GRAD, g._slot)
         return
     old = core.wrap(held)
-    if create or old.requires_grad:
+    if create:
         g = old + g
         core.hold(g._slot)
         core.set_field(slot, core.GRAD, g._slot)
         core.drop(held)
     else:
-        old.add_(g)
+        with modes.no_grad():  # in place: the gradient stays the tensor that the user may have, with the graph that it may have
+            old.add_(g)
 
 
 def own_copy(slot, g, create: bool):

@@ -236,7 +236,7 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
             if mode == "any":
                 if len(own.grads) == 1:
                     fn(grad)
-            elif not any(j not in own.grads and engine.will_run(t._slot) for j, t in enumerate(tensors)):
+            elif not any(j not in own.grads and (engine.will_run(t._slot) or j > k and t is tensors[k]) for j, t in enumerate(tensors)):
                 grads = [own.grads.get(j) for j in range(len(tensors))]
                 own.grads = {}
                 fn(grads)

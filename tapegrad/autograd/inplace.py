@@ -91,7 +91,7 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
         recorded = grad or (base is not None and base.requires_grad) or any(getattr(v, "requires_grad", False) for v in values)
         if flags & RESTRICTED and recorded:
             raise RuntimeError(restricted_text(target, "is being"))
-        if base is not None and flags_of(base) & layout.LEAF_GRAD:
+        if base is not None and is_leaf(base) and (grad or flags_of(base) & layout.LEAF_GRAD):
             raise RuntimeError(LEAF_VIEW)
         if flags & layout.LEAF_GRAD:
             raise RuntimeError(LEAF)
@@ -103,6 +103,20 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
         from tapegrad.autograd import watch
 
         watch.writing(target)
+
+
+def settle_written(target) -> None:
+    """`dispatch.settle` for what is about to be written to: a view that must not be is refused as that, though its base has changed as well."""
+    slot = target._slot
+    if slot > 0 and flags_of(target) & RESTRICTED and modes.word() & modes.GRAD and core.get_field(slot, core.VERSION) != core.version_of(slot):
+        base = target._base
+        if base is not None and base.requires_grad:
+            raise RuntimeError(restricted_text(target, "is being"))
+    plans.settled(target)
+
+
+def is_leaf(tensor) -> bool:
+    return core.get_field(tensor._slot, core.ENTRY) < 0 or not flags_of(tensor) & layout.REQUIRES_GRAD
 
 
 def is_repeated(tensor) -> bool:
@@ -394,15 +408,10 @@ def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
 
 def copy_into(target, source, graph_name="CopyBackwards", repeated: bool = False) -> bool:
     """target.copy_(source), recorded; true if there was nothing to record.  `repeated` as in `check_writable`."""
+    if geometry.broadcast_shapes_or_none(tuple(target.shape), tuple(source.shape)) != tuple(target.shape):
+        source = drop_leading_ones(source, target)
     check_writable(target, [source], repeated=repeated)
     writing.refuse_overlap(target, [source])
-    try:
-        shape = geometry.broadcast_shapes(tuple(target.shape), tuple(source.shape))
-        fits = shape == tuple(target.shape)
-    except RuntimeError:
-        fits = False
-    if not fits:
-        source = drop_leading_ones(source, target)
     dispatch.warn_of_loss(source.dtype, target.dtype)
     plain, place = source, target
     if core.get_field(plain._slot, core.BUFFER) == core.get_field(target._slot, core.BUFFER):
@@ -470,7 +479,8 @@ def detach_inplace(tensor):
             "gradients. To fix this error, please refer to the Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution."
         )
     if core.get_field(tensor._slot, core.ENTRY) >= 0 or flags_of(tensor) & layout.REQUIRES_GRAD:
-        saved.forbid(tensor._slot)
+        if not tensor.is_leaf:
+            saved.forbid(tensor._slot)
         core.move_handle(tensor, core.share_slot(tensor))
     return tensor
 
@@ -480,6 +490,7 @@ def fill_(tensor, value, graph_name="FillBackward2"):
     given = value
     if hasattr(value, "_slot"):
         if value.ndim:
+            check_writable(tensor, [value], repeated=True)
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
         graph_name = "FillBackward3"
     else:
@@ -496,7 +507,7 @@ def by_function(function, apart: bool = False):
     """
 
     def run(self, *args, **kwargs):
-        plans.settled(self)
+        settle_written(self)
         tensors = [a for a in args if hasattr(a, "_slot")]
         check_writable(self, tensors)
         writing.refuse_overlap(self, tensors, apart)

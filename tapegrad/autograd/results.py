@@ -54,6 +54,8 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
         return list(outputs)
     results = [_Result(ctx, inputs, out) for out in outputs]
     made = [r for r in results if isinstance(r.out, Tensor)]
+    for t in {id(r.out): r.out for r in made if r.dirty}.values():  # before anything is saved: what is saved is the tensor as it was changed
+        core.bump_version(t._slot, 1)
     for k, r in enumerate(made):
         r.repeated = (r.dirty or not r.is_input) and any(r.out is later.out for later in made[k + 1 :])
     for r in made:
@@ -64,9 +66,6 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
         if r.repeated:  # the same tensor again: its gradient arrives at the last of its places
             r.last = next(other for other in reversed(made) if other.out is r.out)
             r.dirty, r.is_view, r.holder = False, False, core.wrap(core.share_slot(r.out)) if recorded else r.last.holder
-    for r in made:
-        if r.dirty:  # before anything is saved: what is saved is the tensor as it was changed
-            core.bump_version(r.out._slot, 1)
     mask = sum(1 << bit for bit, r in enumerate(made) if r.differentiable)
     if recorded and mask:
         _record(ctx, call, inputs, [None if r.repeated else r.out for r in made], [r.holder for r in made], mask)
@@ -110,6 +109,12 @@ def _record(ctx, call, inputs, outs, holders, differentiable: int) -> None:
 
 def _check_dirty(result, count: int) -> None:
     flags = core.get_field(result.out._slot, core.FLAGS)
+    base = result.out._base
+    if base is not None and result.out.requires_grad:
+        if flags & layout.RESTRICTED:
+            raise RuntimeError(inplace.restricted_text(result.out, "is being"))
+        if inplace.is_leaf(base):
+            raise RuntimeError(inplace.LEAF_VIEW)
     if flags & layout.LEAF_GRAD:
         raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
     if not result.is_input:
@@ -137,7 +142,7 @@ class _Result:
     def place(self, recorded: bool) -> None:
         """Choose the holder: a view of an input that came back as it is, a slot of its own for one that is changed, else the result."""
         out = self.out
-        if not self.differentiable and out.requires_grad:
+        if out.requires_grad and not (self.differentiable and (recorded or not self.is_input and out._base is not None)):
             self.holder, self.dirty = out.detach(), False
         elif self.dirty:
             self.holder = core.wrap(core.share_slot(out)) if recorded and self.differentiable else out

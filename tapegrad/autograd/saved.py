@@ -378,7 +378,9 @@ def current_producer(slot: int) -> int:
             first = core.entry_field(e, core.ENTRY_INPUTS)
             for k in range(core.entry_field(e, core.ENTRY_NOUT)):
                 other = core.operand_slot(e, first + k)
-                if other and core.data_of(other) == core.data_of(slot) and all(core.get_field(other, f) == core.get_field(slot, f) for f in fields):
+                if not other or core.data_of(other) != core.data_of(slot) or core.get_field(other, core.FLAGS) & layout.VIEW:
+                    continue
+                if all(core.get_field(other, f) == core.get_field(slot, f) for f in fields):
                     return e
     return best
 

@@ -60,7 +60,11 @@ def __setitem__(self, index, value):
             plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given)
         return
     view = self if whole else basic(self, item, name)
-    refuse_values(view, advanced, without_leading_ones(value), given is not value or (value.numel() == 1 and is_one_mask(index)))
+    try:
+        refuse_values(view, advanced, without_leading_ones(value), given is not value or (value.numel() == 1 and is_one_mask(index)))
+    except RuntimeError:
+        inplace.check_writable(view, [value], repeated=True)
+        raise
     inplace.put_into(view, advanced, value, False)
     if view is self and given is not value:
         plans.note_given(value, given)

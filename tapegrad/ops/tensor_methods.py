@@ -73,7 +73,7 @@ def contiguous(self, memory_format=None):
 @method()
 def copy_(self, src, non_blocking=False):
     """Write `src`, converted and broadcast, over this tensor."""
-    plans.settled(self)
+    inplace.settle_written(self)
     if not hasattr(src, "_slot"):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
     plans.settled(src)
@@ -83,7 +83,8 @@ def copy_(self, src, non_blocking=False):
     except RuntimeError:
         fits = False
     if not fits:
-        raise RuntimeError(f"The size of tensor a ({list(target)}) must match the size of tensor b ({list(src.shape)})") if src.ndim > self.ndim else _mismatch(self, src)
+        inplace.check_writable(self, [src])
+        raise _mismatch(self, src)
     if inplace.copy_into(self, src):
         plans.note_store(inplace.copy_op, self, core.get_field(self._slot, core.GEOMETRY), 0, src, src)
     return self
@@ -91,23 +92,23 @@ def copy_(self, src, non_blocking=False):
 
 def _mismatch(a, b):
     try:
-        geometry.broadcast_shapes(tuple(a.shape), tuple(b.shape))
+        shape = geometry.broadcast_shapes(tuple(a.shape), tuple(b.shape))
     except RuntimeError as error:
         return error
-    return RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(b.shape)}")
+    return RuntimeError(f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(shape)}")
 
 
 @method()
 def fill_(self, value):
     """Every element replaced by a number."""
-    plans.settled(self)
+    inplace.settle_written(self)
     return inplace.fill_(self, value)
 
 
 @method()
 def zero_(self):
     """Every element replaced by 0."""
-    plans.settled(self)
+    inplace.settle_written(self)
     if not inplace.is_recorded(self, ()) and geometry.flags_of(core.get_field(self._slot, core.GEOMETRY)) & layout.DENSE:
         inplace.check_writable(self)
         moves.cleared(inplace.copy_op, self)
@@ -137,7 +138,7 @@ for _function in (scans.in_place(scans.cumsum), scans.in_place(scans.cumprod), d
 
 def _reshaping(name, function):
     def run(self, *args, **kwargs):
-        plans.settled(self)
+        inplace.settle_written(self)
         inplace.check_writable(self)
         # What the tensor was so far lives on as the parent: a view stays a view of its base, by one more step.
         before = core.wrap(self._slot)
