@@ -150,3 +150,24 @@ def test_gradgradcheck_draws_from_the_default_stream():
     tg.manual_seed(0)
     tg.empty(2, dtype=tg.float64).uniform_(-1, 1)
     assert tg.equal(after, tg.rand(2))
+
+
+@pytest.mark.parametrize("d", [tg.float16, tg.bfloat16, tg.float32, tg.float64])
+def test_functions_that_ask_for_the_limits_of_their_dtype(d):
+    x, eps, tiny = tg.tensor([1.0, math.inf, 0.0, -1.0, 1.0, math.nan, 1.0], dtype=d), tg.finfo(d).eps, tg.finfo(d).tiny * tg.finfo(d).eps
+    y = tg.tensor([2.0, 0.0, -1.0, 0.0, 1.0, 0.0, math.nan], dtype=d)
+    found = tg.nextafter(x, y)
+    assert found.dtype is d and found.tolist()[:5] == [1 + eps, tg.finfo(d).max, -tiny, -1 + eps / 2, 1.0] and found[5:].isnan().all()
+    assert tg.nn.functional.softshrink(tg.tensor([1.0, -1.0, 0.25, math.inf], dtype=d)).tolist() == [0.5, -0.5, 0.0, math.inf]
+    small = tg.full((2, 2), 1e-4, dtype=d)
+    wide = small.double() if d is tg.float64 else small.float()
+    expected = wide / (wide**2 + tg.finfo(wide.dtype).eps).sqrt()
+    found = tg.nn.functional.rms_norm(small, (2,), tg.tensor([1.0, 2.0], dtype=d))
+    assert found.dtype is d and tg.allclose(found.double(), (expected * tg.tensor([1.0, 2.0])).double(), rtol=4 * eps)
+
+
+def test_signs_of_zeros():
+    signs = lambda t: tg.signbit(t).tolist()
+    x = tg.tensor([0.0, -0.0])
+    assert signs(tg.erfinv(x)) == [False, True] and signs(tg.nn.functional.softshrink(-x - 0.25)) == [False, False]
+    assert tg.special.spherical_bessel_j0(tg.tensor([math.inf, -math.inf, 0.0])).tolist() == [0.0, 0.0, 1.0]

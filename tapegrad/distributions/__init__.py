@@ -7,7 +7,7 @@
 A seed gives torch's samples.
 """
 
-from tapegrad.distributions import constraints, kl, kl_between, transforms
+from tapegrad.distributions import constraints, kl, kl_between, kl_low_rank, transforms
 from tapegrad.distributions.bernoulli import Bernoulli
 from tapegrad.distributions.beta import Beta
 from tapegrad.distributions.binomial import Binomial
@@ -15,15 +15,20 @@ from tapegrad.distributions.categorical import Categorical
 from tapegrad.distributions.cauchy import Cauchy
 from tapegrad.distributions.chi2 import Chi2
 from tapegrad.distributions.constraint_registry import biject_to, transform_to
+from tapegrad.distributions.continuous_bernoulli import ContinuousBernoulli
 from tapegrad.distributions.dirichlet import Dirichlet
 from tapegrad.distributions.distribution import Distribution
 from tapegrad.distributions.exp_family import ExponentialFamily
 from tapegrad.distributions.exponential import Exponential
+from tapegrad.distributions.fishersnedecor import FisherSnedecor
 from tapegrad.distributions.gamma import Gamma
+from tapegrad.distributions.generalized_pareto import GeneralizedPareto
 from tapegrad.distributions.geometric import Geometric
 from tapegrad.distributions.independent import Independent
 from tapegrad.distributions.kl import kl_divergence, register_kl
 from tapegrad.distributions.laplace import Laplace
+from tapegrad.distributions.lkj_cholesky import LKJCholesky
+from tapegrad.distributions.lowrank_multivariate_normal import LowRankMultivariateNormal
 from tapegrad.distributions.mixture_same_family import MixtureSameFamily
 from tapegrad.distributions.multinomial import Multinomial
 from tapegrad.distributions.multivariate_normal import MultivariateNormal
@@ -47,3 +52,5 @@ from tapegrad.distributions.studentT import StudentT
 from tapegrad.distributions.transformed_distribution import TransformedDistribution
 from tapegrad.distributions.transforms import *  # noqa: F403
 from tapegrad.distributions.uniform import Uniform
+from tapegrad.distributions.von_mises import VonMises
+from tapegrad.distributions.wishart import Wishart

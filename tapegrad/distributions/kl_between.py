@@ -8,6 +8,7 @@ import tapegrad as tg
 from tapegrad.distributions.bernoulli import Bernoulli
 from tapegrad.distributions.beta import Beta
 from tapegrad.distributions.binomial import Binomial
+from tapegrad.distributions.continuous_bernoulli import ContinuousBernoulli
 from tapegrad.distributions.exponential import Exponential
 from tapegrad.distributions.gamma import Gamma
 from tapegrad.distributions.kl import register_kl
@@ -20,9 +21,11 @@ from tapegrad.distributions.utils import euler_constant
 
 # q does not reach everywhere where p lies: a parameter of p that has the batch's shape, and such q.
 UNREACHED = {
-    Beta: ("concentration1", (Pareto,)), Exponential: ("rate", (Beta, Pareto, Uniform)), Gamma: ("concentration", (Beta, Pareto, Uniform)),
-    Gumbel: ("loc", (Beta, Exponential, Gamma, Pareto, Uniform)), Laplace: ("loc", (Beta, Exponential, Gamma, Pareto, Uniform)),
-    Normal: ("loc", (Beta, Exponential, Gamma, Pareto, Uniform)), Pareto: ("scale", (Beta, Uniform)), Poisson: ("rate", (Bernoulli, Binomial)),
+    Beta: ("concentration1", (Pareto,)), ContinuousBernoulli: ("probs", (Pareto,)), Exponential: ("rate", (Beta, ContinuousBernoulli, Pareto, Uniform)),
+    Gamma: ("concentration", (Beta, ContinuousBernoulli, Pareto, Uniform)), Gumbel: ("loc", (Beta, ContinuousBernoulli, Exponential, Gamma, Pareto, Uniform)),
+    Laplace: ("loc", (Beta, ContinuousBernoulli, Exponential, Gamma, Pareto, Uniform)),
+    Normal: ("loc", (Beta, ContinuousBernoulli, Exponential, Gamma, Pareto, Uniform)), Pareto: ("scale", (Beta, ContinuousBernoulli, Uniform)),
+    Poisson: ("rate", (Bernoulli, Binomial)),
 }  # fmt: skip
 for _p, (_name, _others) in UNREACHED.items():
     for _q in _others:
@@ -64,6 +67,42 @@ def _beta_uniform(p, q):
     result = -p.entropy() + (q.high - q.low).log()
     result[(q.low > p.support.lower_bound) | (q.high < p.support.upper_bound)] = math.inf
     return result
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+def _continuous_bernoulli(p, q):
+    own = p.mean * (p.logits - q.logits) + (p._cont_bern_log_norm() + tg.log1p(-p.probs))
+    return own + (-q._cont_bern_log_norm() - tg.log1p(-q.probs))
+
+
+@register_kl(Beta, ContinuousBernoulli)
+def _beta_continuous_bernoulli(p, q):
+    return -p.entropy() - p.mean * q.logits - tg.log1p(-q.probs) - q._cont_bern_log_norm()
+
+
+@register_kl(ContinuousBernoulli, Exponential)
+def _continuous_bernoulli_exponential(p, q):
+    return -p.entropy() - tg.log(q.rate) + q.rate * p.mean
+
+
+@register_kl(ContinuousBernoulli, Normal)
+def _continuous_bernoulli_normal(p, q):
+    t2 = 0.5 * (math.log(2 * math.pi) + tg.square(q.loc / q.scale)) + tg.log(q.scale)
+    return -p.entropy() + t2 + (p.variance + tg.square(p.mean) - 2 * q.loc * p.mean) / (2 * tg.square(q.scale))
+
+
+@register_kl(ContinuousBernoulli, Uniform)
+def _continuous_bernoulli_uniform(p, q):
+    result = -p.entropy() + (q.high - q.low).log()
+    outside = tg.max(tg.ge(q.low, p.support.lower_bound), tg.le(q.high, p.support.upper_bound))
+    return tg.where(outside, math.inf, result)
+
+
+@register_kl(Uniform, ContinuousBernoulli)
+def _uniform_continuous_bernoulli(p, q):
+    result = -p.entropy() - p.mean * q.logits - tg.log1p(-q.probs) - q._cont_bern_log_norm()
+    outside = tg.max(tg.ge(p.high, q.support.upper_bound), tg.le(p.low, q.support.lower_bound))
+    return tg.where(outside, math.inf, result)
 
 
 @register_kl(Exponential, Gamma)

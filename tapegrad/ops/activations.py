@@ -43,7 +43,7 @@ activation("hardtanh", "where(x < y, y, where(x > z, z, x))", "where((x > y) & (
 activation("threshold", "where(x <= y, z, x)", "where(x <= y, 0.0, g)", inputs=XYZ, kinds="FI", forward_int="where(x <= y, z, x)", cost=6,
            domain=((-3, 3), (-1, 1), (-1, 1)))
 activation("hardshrink", "where((x >= -y) & (x <= y), 0.0, x)", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6, domain=((-3, 3), (0.2, 1)))
-activation("softshrink", "where(x > y, x - y, where(x < -y, x + y, x * 0.0))", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6, kernel="softshrink_check",
+activation("softshrink", "where(x > y, x - y, where(x < -y, x + y, where(x != x, x, 0.0)))", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6, kernel="softshrink_check",
            domain=((-3, 3), (0.2, 1)))
 activation("prelu_kernel", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", "where(x > 0, 0.0, g * x)", inputs=XY, numbers=0, cost=6)
 

@@ -46,6 +46,7 @@ class Special(Structural):
     parameter: str = ""
     promotes: bool = True  # whether integers are computed in the default dtype
     numbers: bool = False  # whether one operand may be a Python number
+    stored: bool = False  # whether the value takes arrays as memory holds them, bfloat16 as its bits, rather than numbers to compute with
 
     def __post_init__(self):
         super().__post_init__()
@@ -137,16 +138,17 @@ def call(op: Special, *values, number=None, out=None):
 def run_row(op: Special, tensors, number, d):
     """The row's value on tensors of one shape and dtype, recorded."""
     with np.errstate(all="ignore"):
-        arrays = [t.detach()._values() for t in tensors] + ([number] if op.parameter else [])
+        arrays = [t.detach()._array() if op.stored else t.detach()._values() for t in tensors] + ([number] if op.parameter else [])
         result = laid_out_as(tensors[0], creation.from_array(np.asarray(kernel(op.value)(*arrays)), d))
     if d.is_floating_point:
         record(op, tensors, [result], plans.Parameters(op, number=number) if op.parameter else None, saves=op.reads)
     return result
 
 
-def special(name, value, *grads, inputs=("x",), graph_name="", names=None, domain=((-3.0, 3.0),), kinds="F", numbers=False, promotes=True, doc=""):
+def special(name, value, *grads, inputs=("x",), graph_name="", names=None, domain=((-3.0, 3.0),), kinds="F", numbers=False, promotes=True, stored=False, doc=""):
     """Register a row, its functions, its method and its in-place form."""
-    op = Special(name, graph_name, doc, inputs=inputs, value=value, grads=grads, names=names or (name,), domain=domain, kinds=kinds, numbers=numbers, promotes=promotes)
+    op = Special(name, graph_name, doc, inputs=inputs, value=value, grads=grads, names=names or (name,), domain=domain, kinds=kinds, numbers=numbers,
+                 promotes=promotes, stored=stored)  # fmt: skip
 
     def run(*args, out=None, **named):
         return call(op, *args, *(named[k] for k in ("input", "x", "other", "n") if k in named), out=out)
@@ -234,7 +236,7 @@ special("zeta", "zeta", None, "g * (-x * zeta(x + 1, y))", inputs=XY, numbers=Tr
         doc="The Hurwitz zeta function: the sum of (k + other)**-input.")
 
 # --- error functions and the normal distribution --------------------------------------------------------------------
-special("erfinv", "erfinv", "g * (sqrt(pi) / 2 * exp(out * out))", names=("erfinv", "special.erfinv"), domain=((-0.9, 0.9),), doc="The inverse of erf.")
+special("erfinv", lambda x: np.copysign(kernel("erfinv")(x), x), "g * (sqrt(pi) / 2 * exp(out * out))", names=("erfinv", "special.erfinv"), domain=((-0.9, 0.9),), doc="The inverse of erf.")
 special("erfcx", "erfcx", "g * (2 * x * out - 2 / sqrt(pi))", graph_name="SpecialErfcx", names=("special.erfcx",), doc="exp(x**2) erfc(x).")
 special("ndtr", "ndtr", "g * (exp(-x * x / 2) / sqrt(2 * pi))", graph_name="Mul", names=("special.ndtr",), doc="The normal distribution function.")
 special("ndtri", "ndtri", "g * (sqrt(2 * pi) * exp(out * out / 2))", graph_name="SpecialNdtri", names=("special.ndtri",), domain=((0.05, 0.95),),
@@ -264,7 +266,7 @@ for _name, _value, _grad, _domain in (
 special("airy_ai", lambda x: airy(x, 0), "g * airy_ai_prime(x)", graph_name="SpecialAiryAi", names=("special.airy_ai",), doc="The Airy function Ai.")
 special("airy_ai_prime", lambda x: airy(x, 1), "g * (x * airy_ai(x))", names=("special.airy_ai_prime",), doc="The derivative of the Airy function Ai.")
 del SPECIAL["airy_ai_prime"]  # only the derivative uses it
-special("spherical_bessel_j0", lambda x: np.sinc(x / math.pi), "g * where(x == 0, 0.0, (x.cos() - out) / where(x == 0, 1.0, x))",
+special("spherical_bessel_j0", lambda x: np.where(np.isinf(x), 0, np.sinc(x / math.pi)).astype(x.dtype), "g * where(x == 0, 0.0, (x.cos() - out) / where(x == 0, 1.0, x))",
         graph_name="SpecialSphericalBesselJ0", names=("special.spherical_bessel_j0",), doc="sin(x) / x, 1 at 0.")
 
 
@@ -277,7 +279,16 @@ def airy(x, which):
 # --- with parameters, and integers ----------------------------------------------------------------------------------
 special("gcd", np.gcd, None, None, inputs=XY, kinds="I", doc="The greatest common divisor.")
 special("lcm", np.lcm, None, None, inputs=XY, kinds="I", doc="The least common multiple.")
-special("nextafter", np.nextafter, "where(x == y, 0.0, g)", "g * 0", inputs=XY, promotes=False, doc="The next number from input towards other.")
+special("nextafter", lambda x, y: nextafter_values(x, y), "where(x == y, 0.0, g)", "g * 0", inputs=XY, promotes=False, stored=True, doc="The next number from input towards other.")
+
+
+def nextafter_values(x, y):
+    """np.nextafter, also for the bits of bfloat16: a step away from 0 adds one to them."""
+    if x.dtype != dtypes.bfloat16.numpy:
+        return np.nextafter(x, y)
+    a, b = (dtypes.from_stored(bits, dtypes.bfloat16) for bits in (x, y))
+    stepped = np.where(a == 0, (y & 0x8000) | 1, np.where((a < b) == (a > 0), x + 1, x - 1))
+    return np.where(np.isnan(a) | (a == b), np.where(np.isnan(a), x, y), np.where(np.isnan(b), y, stepped)).astype(x.dtype)
 
 
 @function(method=True)

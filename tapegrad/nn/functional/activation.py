@@ -10,6 +10,7 @@ import numpy as np
 from tapegrad import dispatch, dtypes, modes
 from tapegrad.cautions import warn
 from tapegrad.install import NN
+from tapegrad.limits import finfo
 from tapegrad.ops import joining, tensor_methods
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
@@ -154,7 +155,7 @@ def hardshrink(input, lambd=0.5):
 def softshrink(input, lambd=0.5):
     """x moved by lambd towards 0, 0 where |x| <= lambd."""
     tensor_argument("softshrink", input)
-    largest = np.finfo(input.dtype.numpy).max if input.dtype.is_floating_point else 0
+    largest = finfo(input.dtype).max if input.dtype.is_floating_point else 0
     if not 0 <= lambd <= largest and input.dtype.is_floating_point:
         raise RuntimeError(f"lambda must be in range [0, {largest:g}] for input dtype {input.dtype.scalar_name}, but found {lambd:g}")
     return NN.softshrink(input, lambd)

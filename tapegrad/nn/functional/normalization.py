@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from tapegrad import modes
+from tapegrad import dtypes, modes
+from tapegrad.limits import finfo
 from tapegrad.nn.functional.padding import pad
 from tapegrad.nn.functional.pooling import avg_pool2d, avg_pool3d
 from tapegrad.ops.normalisation import normalise
@@ -51,8 +52,9 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     look_at("rms_norm", input, normalized_shape, weight, eps)
     shape = check_shape(normalized_shape, input, weight, None)
     dims = tuple(range(input.dim() - len(shape), input.dim()))
-    scale = (input.pow(2).mean(dims, True) + (float(np.finfo(input.dtype.numpy).eps) if eps is None else eps)).rsqrt()
-    return input * scale if weight is None else input * scale * weight
+    x = input.to(dtypes.float32) if input.dtype.reduced else input
+    result = x * (x.pow(2).mean(dims, True) + (finfo(x.dtype).eps if eps is None else eps)).rsqrt()
+    return (result if weight is None else result * weight).to(input.dtype)
 
 
 def check_spread(sizes, shown) -> None:
