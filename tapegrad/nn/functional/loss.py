@@ -89,7 +89,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     look_at("smooth_l1_loss", input, target, 1, beta)
     if beta == 0:
         return reduced((x - y).abs(), reduction)
-    if beta < 0:
+    if not beta >= 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
     return losses.smooth_l1_loss(x, y, reduction, beta)
 
@@ -99,7 +99,7 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     check_sizes(input, target)
     x, y = broadcast(input, target)
     look_at("huber_loss", input, target, 1, delta)
-    if delta <= 0:
+    if not delta > 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     if weight is not None:
         return weighted(losses.huber_loss(x, y, "none", delta), input, weight, reduction)
