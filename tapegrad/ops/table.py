@@ -37,6 +37,7 @@ def load() -> None:
         reshaping,
         scans,
         scattering,
+        short_time,
         solves,
         special,
         spectra,
