@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from tapegrad.naming import known_as, type_name
+
 
 class DLDeviceType(enum.IntEnum):
     """Kinds of device by the numbers of the DLPack protocol."""
@@ -24,14 +26,25 @@ def arguments(*args, **kwargs):
     if "device" in given and "type" not in given and "index" not in given:
         given["type"] = given.pop("device")
     if len(args) > 2 or "type" not in given or given.keys() - {"type", "index"}:
-        named = ", ".join([*(type(a).__name__ for a in args), *(f"{k}={type(v).__name__}" for k, v in kwargs.items())])
-        raise TypeError(
-            f"device() received an invalid combination of arguments - got ({named}), but expected one of:\n * (torch.device device)\n"
-            " * (str type, int index = -1)\n"
-        )
+        raise refused(args, kwargs)
+    if len(args) == 1 and not kwargs and not isinstance(args[0], (str, int, device)):
+        item = f"list of [{', '.join(map(type_name, args[0]))}]" if isinstance(args[0], list) else type_name(args[0])
+        raise refused(args, kwargs, f"      didn't match because some of the arguments have invalid types: (!{item}!)\n")
     return given["type"], given.get("index")
 
 
+def refused(args: tuple, kwargs: dict, why: str = "") -> TypeError:
+    """torch's error for arguments of `device` that fit neither of its forms."""
+    named = ", ".join([*map(type_name, args), *(f"{k}={type_name(v)}" for k, v in kwargs.items())]) + (", " if kwargs else "")
+    if kwargs and not args and not why:
+        why = f"      didn't match because some of the keywords were incorrect: {', '.join(kwargs)}\n"
+    return TypeError(
+        f"device() received an invalid combination of arguments - got ({named}), but expected one of:\n * (torch.device device)\n{why}"
+        " * (str type, int index = -1)\n"
+    )
+
+
+@known_as("tapegrad.device", final=True)
 class device:
     """`device("cpu")`; any other name is refused."""
 
@@ -109,4 +122,4 @@ def check(chosen) -> None:
             raise AssertionError("Torch not compiled with CUDA enabled")
         device(chosen)
         return
-    raise TypeError(f"device must be a string or a tapegrad.device, not {type(chosen).__name__}")
+    raise TypeError(f"device must be a string or a tapegrad.device, not {type_name(chosen)}")

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tapegrad.naming import known_as, type_name
+
 BOOL, INTEGER, FLOAT, COMPLEX = range(4)  # categories, in promotion order
 
 
+@known_as("tapegrad.dtype", final=True)
 class dtype:
     """An element type, such as `tapegrad.float32`."""
 
@@ -177,7 +180,7 @@ def of_number(value) -> dtype:
         return _default.to_complex()
     if isinstance(value, str):
         raise TypeError("new(): invalid data type 'str'")
-    raise RuntimeError(f"Could not infer dtype of {type(value).__name__}")
+    raise RuntimeError(f"Could not infer dtype of {type_name(value)}")
 
 
 def stronger(higher: dtype | None, lower: dtype | None) -> dtype | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tapegrad.dispatch import NUMBERS
 from tapegrad.engine.bind import Handle
+from tapegrad.naming import type_name
 
 UNARY = (
     "abs acos asin atan ceil cos cosh erf erfc exp expm1 floor frac lgamma log log10 log1p log2 neg reciprocal round rsqrt sigmoid sign sin sinh "
@@ -26,7 +27,7 @@ def tensors_of(name: str, values, number: int = 0) -> list:
         raise TypeError(f"{name}(): argument {'self' if not number else number} must be tuple of Tensors, not {type(values).__name__}")
     for k, value in enumerate(values):
         if not isinstance(value, Handle):
-            raise TypeError(f"expected Tensor as element {k} in argument {number}, but got {type(value).__name__}")
+            raise TypeError(f"expected Tensor as element {k} in argument {number}, but got {type_name(value)}")
     return list(values)
 
 

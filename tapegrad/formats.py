@@ -7,8 +7,10 @@ the tensor that something is made like.
 from __future__ import annotations
 
 from tapegrad import geometry
+from tapegrad.naming import known_as
 
 
+@known_as("tapegrad.layout", final=True)
 class layout:
     """How a tensor lies in memory: `strided` is the one layout there is."""
 
@@ -25,6 +27,7 @@ class layout:
 strided = layout("strided")
 
 
+@known_as("tapegrad.memory_format", final=True)
 class memory_format:
     """A memory format: `contiguous_format`, `preserve_format`, `channels_last` or `channels_last_3d`."""
 
@@ -42,6 +45,13 @@ contiguous_format, preserve_format = memory_format("contiguous_format", "Contigu
 channels_last = memory_format("channels_last", "ChannelsLast", (1, 3, 2, 0))
 channels_last_3d = memory_format("channels_last_3d", "ChannelsLast3d", (1, 4, 3, 2, 0))
 FORMATS = (contiguous_format, preserve_format, channels_last, channels_last_3d)
+
+
+def _refuse(cls, *args, **kwargs):
+    raise TypeError(f"cannot create 'tapegrad.{cls.__name__}' instances")
+
+
+layout.__new__ = memory_format.__new__ = _refuse  # type: ignore[method-assign]
 
 
 def check(name: str, value) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from tapegrad import locks
 from tapegrad.engine import bind, layout
 from tapegrad.engine.layout import CONTIGUOUS, DENSE, DIRECT, OVERLAPS, SCALAR, STRIDED
+from tapegrad.naming import known_as
 
 MAX_NDIM = 64
 LARGEST = 2**63 - 1  # what compiled code can count
@@ -30,8 +31,11 @@ _rows: np.ndarray
 lock = locks.tables
 
 
+@known_as("tapegrad.Size", final=True)
 class Size(tuple):
     """The shape of a tensor: a tuple of ints that prints as `tapegrad.Size([2, 3])`."""
+
+    __slots__ = ()
 
     def __new__(cls, sizes=()):
         values = []

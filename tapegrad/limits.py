@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.naming import known_as, type_name
 
 
 class _Info:
@@ -35,10 +36,11 @@ PYTHON_TYPES = {bool: dtypes.bool_, int: dtypes.int64, float: dtypes.float64, co
 def _dtype_argument(name, given):
     given = PYTHON_TYPES.get(given, given) if isinstance(given, type) else given
     if not isinstance(given, dtypes.dtype):
-        raise TypeError(f"{name}(): argument 'type' (position 1) must be tapegrad.dtype, not {type(given).__name__}")
+        raise TypeError(f"{name}(): argument 'type' (position 1) must be tapegrad.dtype, not {type_name(given)}")
     return given
 
 
+@known_as("tapegrad.finfo", final=True)
 class finfo(_Info):
     """The limits of a floating-point dtype (the default one if none is given); of a complex dtype those of its parts.
 
@@ -92,6 +94,7 @@ class finfo(_Info):
         return f"finfo({', '.join(f'{name}={getattr(self, name):g}' for name in names)}, dtype={self.dtype})"
 
 
+@known_as("tapegrad.iinfo", final=True)
 class iinfo(_Info):
     """The limits of an integer dtype.
 

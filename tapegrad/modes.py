@@ -145,15 +145,21 @@ class no_grad(_ModeContext):
     False
     """
 
+    __module__ = "tapegrad.autograd.grad_mode"
+
 
 class enable_grad(_ModeContext):
     """Operations inside are recorded, even within no_grad."""
+
+    __module__ = "tapegrad.autograd.grad_mode"
 
     on = True
 
 
 class set_grad_enabled(_ModeContext):
     """Switch recording at once; as a context manager, until its end."""
+
+    __module__ = "tapegrad.autograd.grad_mode"
 
     def __new__(cls, mode):
         return object.__new__(cls)
@@ -181,6 +187,8 @@ class set_grad_enabled(_ModeContext):
 
 class inference_mode(_ModeContext):
     """Like no_grad, and the tensors made inside may not enter a recorded computation afterwards."""
+
+    __module__ = "tapegrad.autograd.grad_mode"
 
     def __new__(cls, mode=True):
         self = object.__new__(cls)

@@ -15,11 +15,13 @@ from tapegrad import creation, dtypes
 from tapegrad.creation import check_dtype, check_options, only_size, size_of
 from tapegrad.generator import DEFAULT_SEED
 from tapegrad.generator import Generator as _Stream
+from tapegrad.naming import known_as
 from tapegrad.ops.public import function
 from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, normal_elements, real_only, redrawn
 from tapegrad.transforms.randomness import draws, each_sample
 
 
+@known_as("tapegrad._C.Generator")
 class Generator:
     """A stream of random numbers of its own.
 
@@ -29,7 +31,7 @@ class Generator:
     tensor([0.4963, 0.7682])
     """
 
-    __module__ = "tapegrad"
+    __slots__ = ("_stream",)
 
     def __init__(self, device="cpu"):
         from tapegrad.device import check
@@ -80,14 +82,13 @@ class Generator:
     def __deepcopy__(self, memo):
         return self.clone_state()
 
-    def __getstate__(self):
-        return self._stream.get_state()
+    def __reduce__(self):
+        return type(self), (), self._stream.get_state()
 
     def __repr__(self):
         return f"<tapegrad._C.Generator object at {id(self):#x}>"
 
     def __setstate__(self, state):
-        self.__init__()
         self._stream.set_state(state)
 
 

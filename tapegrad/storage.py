@@ -19,6 +19,7 @@ import numpy as np
 from tapegrad import core, creation, dtypes, geometry
 from tapegrad.cautions import warn_once
 from tapegrad.engine.bind import Handle
+from tapegrad.naming import known_as
 
 NOT_RESIZABLE = "Trying to resize storage that is not resizable"
 DEPRECATED = (
@@ -237,6 +238,7 @@ for _name, _dtype in CONVERSIONS.items():
 
 
 # --- bytes ----------------------------------------------------------------------------------------------------------
+@known_as("tapegrad.storage.UntypedStorage")
 class UntypedStorage(_StorageBase):
     """The memory of a tensor as bytes: `t.untyped_storage()`, or `UntypedStorage(size)`, or of a sequence of bytes.
 
@@ -373,6 +375,7 @@ def _elements(forms: str, args, wrap_storage, d):
     return creation.build(list(args[0]), d)
 
 
+@known_as("tapegrad.storage.TypedStorage")
 class TypedStorage(_StorageBase):
     """The memory of a tensor as a vector of its dtype: `t.storage()`, `TypedStorage(size, dtype=...)`, of a sequence, or over other memory.
 

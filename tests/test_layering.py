@@ -10,6 +10,7 @@ import tapegrad
 ROOT = Path(tapegrad.__file__).parent
 # From the ground up.  A unit (a folder, a file, or one of the files of `ops` that others build on) imports at its top only what is below it.
 LAYERS = [
+    "naming",
     "cautions determinism device locks dtypes maths overriding printing rejection restricted samples ops.registry",
     "engine generator limits ops.arguments ops.transformable",
     "assertions geometry kernels settings ops.checks ops.public",
@@ -22,8 +23,8 @@ LAYERS = [
     "autograd callables foreach numpy_protocol",
     "ops tape utils",
     "planned special transforms",
-    "_C backends func install linalg overrides random",
-    "quasirandom random_tensors",
+    "backends func install linalg overrides random",
+    "_C quasirandom random_tensors",
     "gamma_draws",
     "nn utils.data",
     "distributions fft testing",

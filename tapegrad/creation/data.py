@@ -25,6 +25,7 @@ from tapegrad.creation.elements import (
 )
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.dtypes import dtype as Dtype
+from tapegrad.naming import type_name
 from tapegrad.ops.public import function
 from tapegrad.overriding import DisableTorchFunctionSubclass
 
@@ -171,7 +172,7 @@ def build(data, d: Dtype | None):
     if not isinstance(data, (list, tuple)):
         if hasattr(data, "__array__"):
             return build(np.asarray(data), d)
-        raise RuntimeError(f"Could not infer dtype of {type(data).__name__}") if d is None else refusal(data, d)
+        raise RuntimeError(f"Could not infer dtype of {type_name(data)}") if d is None else refusal(data, d)
     shape = nested_shape(data)
     d = d or infer_dtype(data)
     if 0 in shape:

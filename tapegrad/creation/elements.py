@@ -12,6 +12,7 @@ from tapegrad.dtypes import BY_NUMPY
 from tapegrad.dtypes import dtype as Dtype
 from tapegrad.engine import layout
 from tapegrad.engine.bind import state_cell
+from tapegrad.naming import type_name
 
 Number = (builtins.bool, builtins.int, builtins.float, builtins.complex)
 
@@ -39,7 +40,7 @@ def finish(tensor, requires_grad: bool = False):
         core.set_field(tensor._slot, core.FLAGS, core.get_field(tensor._slot, core.FLAGS) | layout.INFERENCE)
     if requires_grad is not False and requires_grad is not None:
         if not isinstance(requires_grad, builtins.bool):
-            raise TypeError(f"argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
+            raise TypeError(f"argument 'requires_grad' must be bool, not {type_name(requires_grad)}")
         if not tensor.dtype.differentiable:
             raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
         tensor._require_grad()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes
+from tapegrad import dtypes, naming
 from tapegrad.cautions import warn_once
 from tapegrad.device import device
 from tapegrad.dtypes import dtype
@@ -278,15 +278,10 @@ def forms(name: str, method: bool) -> list[Form]:
     return sorted((parsed(line) for line in lines().get("." + name if method else name, ())), key=lambda form: form.deprecated)
 
 
-OF_TORCH = ("dtype", "Size", "device", "layout", "memory_format")  # types that torch's errors call by their full names
-
-
 def type_name(value) -> str:
     """What torch calls the type of an argument."""
-    kind = type(value)
-    if kind.__module__.partition(".")[0] == "tapegrad":
-        return {"Generator": "torch._C.Generator"}.get(kind.__name__) or ("torch." if kind.__name__ in OF_TORCH else "") + kind.__name__
-    return f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
+    name = naming.type_name(value)
+    return "torch" + name.removeprefix("tapegrad") if name.startswith("tapegrad.") else name
 
 
 def modern(name: str, form: Form, ways: list[Form], args: tuple, kwargs: dict) -> tuple[tuple, dict]:

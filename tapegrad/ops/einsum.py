@@ -7,6 +7,7 @@ import math
 import string
 
 from tapegrad.engine.bind import Handle
+from tapegrad.naming import type_name
 from tapegrad.ops.public import function
 
 
@@ -31,10 +32,10 @@ def einsum(*args):
     if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
         return einsum(equation, *operands[0])
     if type(equation) is not str:
-        raise TypeError(f"einsum(): argument 'equation' (position 1) must be str, not {type(equation).__name__}")
+        raise TypeError(f"einsum(): argument 'equation' (position 1) must be str, not {type_name(equation)}")
     for k, x in enumerate(operands):
         if not isinstance(x, Handle):
-            raise TypeError(f"expected Tensor as element {k} in argument 1, but got {type(x).__name__}")
+            raise TypeError(f"expected Tensor as element {k} in argument 1, but got {type_name(x)}")
     if len(operands) == 2 and operands[0].dtype is operands[1].dtype and operands[0].dtype.category:
         found = _plain_product(equation, *(tuple(x.shape) for x in operands))
         if found is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from tapegrad import core, dtypes, geometry, modes
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn
+from tapegrad.naming import type_name
 from tapegrad.ops import chains, picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import stored
@@ -198,7 +199,7 @@ def split_index(x, index):
             else:
                 raise IndexError(
                     "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
-                    f"{type(part).__name__})"
+                    f"{type_name(part)})"
                 )
     return tuple(item), advanced, names[-1] if names else "AliasBackward0"
 

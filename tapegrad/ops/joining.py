@@ -9,6 +9,7 @@ import numpy as np
 from tapegrad import core, dtypes, geometry, modes
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
+from tapegrad.naming import type_name
 from tapegrad.ops import moves
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
@@ -37,7 +38,7 @@ def sequence(name, tensors):
     tensors = list(tensors)
     for k, x in enumerate(tensors):
         if not hasattr(x, "_slot"):
-            raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type(x).__name__}")
+            raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type_name(x)}")
     return tensors
 
 

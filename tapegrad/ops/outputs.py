@@ -11,6 +11,7 @@ import collections
 import functools
 
 from tapegrad import core, creation
+from tapegrad.naming import known_as
 
 EXACT = "Expected out tensor to have dtype {want.short}, but got {got.short} instead"
 
@@ -67,6 +68,19 @@ def dtype_with(out, dtype):
     return out.dtype
 
 
+def _values_of(name: str, count: int, given: tuple) -> tuple:
+    """The values of a named tuple that is made from one argument."""
+    if not given:
+        raise TypeError("structseq() missing required argument 'sequence' (pos 1)")
+    try:
+        values = tuple(given[0])
+    except TypeError:
+        raise TypeError("constructor requires a sequence") from None
+    if len(values) != count:
+        raise TypeError(f"{name}() takes a {count}-sequence ({len(values)}-sequence given)")
+    return values
+
+
 RETURN_TYPES: dict[str, type] = {}
 
 
@@ -76,13 +90,20 @@ def return_type(name, *fields):
 
     class Result(kind):
         __slots__ = ()
+        n_fields = n_sequence_fields = len(fields)
+        n_unnamed_fields = 0
+
+        def __new__(cls, *values):
+            """From the values one by one, or all in a sequence, which is torch's way."""
+            if len(values) <= 1:
+                values = _values_of(f"tapegrad.return_types.{name}", len(fields), values)
+            return tuple.__new__(cls, values)
 
         def __repr__(self):
             return f"tapegrad.return_types.{name}(\n" + ",\n".join(f"{f}={v!r}" for f, v in zip(fields, self, strict=True)) + ")"
 
     Result.__name__ = Result.__qualname__ = name
-    Result.__module__ = "tapegrad.return_types"
-    RETURN_TYPES[name] = Result
+    RETURN_TYPES[name] = known_as(f"tapegrad.return_types.{name}", final=True)(Result)
     return Result
 
 

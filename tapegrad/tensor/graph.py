@@ -6,6 +6,7 @@ from tapegrad import core, modes
 from tapegrad.core import DTYPE, ENTRY, FLAGS, GEOMETRY, GRAD
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
+from tapegrad.naming import type_name
 from tapegrad.ops import chains
 from tapegrad.ops.transformable import ACTIVE
 
@@ -45,7 +46,7 @@ class InGraph(Handle):
     def requires_grad_(self, requires_grad=True):
         """Switch recording for a leaf; returns the tensor."""
         if not isinstance(requires_grad, bool):
-            raise TypeError(f"requires_grad_(): argument 'requires_grad' (position 1) must be bool, not {type(requires_grad).__name__}")
+            raise TypeError(f"requires_grad_(): argument 'requires_grad' (position 1) must be bool, not {type_name(requires_grad)}")
         self._change_requires_grad(requires_grad, "only Tensors of floating point dtype can require gradients")
         return self
 
