@@ -148,8 +148,8 @@ for _name in ("is_grad_enabled", "is_inference_mode_enabled", "is_anomaly_enable
     globals()[_name] = _checked(_name)(globals()[_name])
 
 # What many programs never use is imported at its first use.
-_MODULES = ("_C", "backends", "cuda", "distributions", "fft", "func", "linalg", "nn", "optim", "overrides", "quasirandom", "return_types", "serialization", "special", "testing")
-_NAMES = {"load": "serialization", "save": "serialization", "typename": "nn.naming", "vmap": "func"}
+_MODULES = ("_C", "amp", "backends", "cuda", "distributions", "fft", "func", "linalg", "nn", "optim", "overrides", "quasirandom", "return_types", "serialization", "special", "testing")
+_NAMES = {"GradScaler": "amp", "load": "serialization", "save": "serialization", "typename": "nn.naming", "vmap": "func"}
 _OF_NN = (
     "adaptive_avg_pool1d avg_pool1d bilinear celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cosine_similarity "
     "channel_shuffle hardshrink layer_norm group_norm max_pool1d max_pool2d max_pool3d pairwise_distance pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold"
@@ -157,7 +157,8 @@ _OF_NN = (
 _NAMES |= dict.fromkeys(_OF_NN.split(), "nn.functional")
 if _TYPE_CHECKING:
     from tapegrad.creation import tensor
-    from tapegrad import backends, cuda, distributions, fft, func, linalg, nn, optim, overrides, quasirandom, return_types, serialization, special, testing
+    from tapegrad import amp, backends, cuda, distributions, fft, func, linalg, nn, optim, overrides, quasirandom, return_types, serialization, special, testing
+    from tapegrad.amp import GradScaler
     from tapegrad.func import vmap
     from tapegrad.serialization import load, save
 

@@ -20,7 +20,7 @@ LAYERS = [
     "creation ops.plan tensor",
     "copying cuda storage legacy nn_parameter ops.rows sampling writing",
     "dispatch",
-    "autograd callables foreach numpy_protocol",
+    "amp autograd callables foreach numpy_protocol",
     "ops tape utils",
     "planned special transforms",
     "backends func install linalg overrides random",
