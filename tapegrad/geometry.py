@@ -191,6 +191,11 @@ def is_contiguous(g: int) -> bool:
     return bool(_rows["flags"][g] & CONTIGUOUS)
 
 
+def is_plain(g: int) -> bool:
+    """Whether the strides are row-major ones even in dims of one element."""
+    return int(_rows["contiguous"][g]) == g
+
+
 def start() -> None:
     """Intern the 0-d geometry; the engine's state is ready."""
     bind.state_cell("scalar_geometry").value = geometry(())
@@ -249,6 +254,17 @@ def stride_order(shape: tuple, operands: list[tuple]) -> list[int]:
     return order
 
 
+def ordered_strides(shape: tuple, order: list[int]) -> tuple:
+    """The strides of what TensorIterator makes for dims in this order, from the fastest to the slowest."""
+    steps, step = [0] * len(shape), 1
+    if order == list(range(len(shape)))[::-1]:
+        return contiguous_strides(shape)
+    for d in order:
+        steps[d] = step
+        step *= shape[d]
+    return tuple(steps)
+
+
 def expanded_strides(shape: tuple, g: int) -> tuple:
     """The strides of geometry `g` broadcast to `shape`: 0 in dims that are repeated."""
     own_shape, own = shapes[g], strides[g]
@@ -292,17 +308,14 @@ def _fill_broadcast(first: int, second: int, third: int) -> None:
     if math.prod(shape) > LARGEST:
         raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}")
     expanded = [expanded_strides(shape, g) for g in operands]
-    if all(steps == expanded[0] for steps in expanded) and shapes[operands[0]] == shape and flags_of(operands[0]) & DENSE:
+    order = stride_order(shape, expanded)
+    alike = all(shapes[g] == shape for g in operands)
+    if alike and all(flags_of(g) & CONTIGUOUS for g in operands):
+        output = geometry(shape)
+    elif alike and all(steps == expanded[0] for steps in expanded) and flags_of(operands[0]) & DENSE:
         output = operands[0]
-        order = stride_order(shape, expanded)
     else:
-        order = stride_order(shape, expanded)
-        steps = [0] * len(shape)
-        step = 1
-        for d in order:
-            steps[d] = step
-            step *= max(shape[d], 1)
-        output = geometry(shape, tuple(steps))
+        output = geometry(shape, ordered_strides(shape, order))
     n = numels[output]
     modes, addresses, kept = [], [], []
     for k in range(3):

@@ -50,3 +50,72 @@ def test_sorted_gradients_of_turned_tensors():
     x = tg.tensor([[3.0, 1.0, 2.0], [6.0, 5.0, 4.0]]).t().requires_grad_()
     (x.sort(0).values * tg.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).sum().backward()
     assert x.grad.tolist() == [[5.0, 6.0], [1.0, 4.0], [3.0, 2.0]]
+
+
+def test_of_what_index_tensors_pick():
+    """The dims in the order of the tensor's memory, then of the indices'."""
+    for _ in range(3):
+        x = tg.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
+        assert x[tg.tensor([0, 2])].stride() == (6, 3, 1) and x[:, tg.tensor([1])].stride() == (1, 4, 4)
+        assert x[..., tg.tensor([2, 0])].stride() == (2, 8, 1) and x[tg.tensor([0]), :, tg.tensor([1])].stride() == (2, 1)
+        assert x.contiguous()[tg.tensor([[0, 1], [2, 3]]).t()].stride() == (6, 12, 3, 1)
+        assert x[tg.tensor([2])].tolist() == [[[2.0, 6.0, 10.0], [14.0, 18.0, 22.0]]]
+    y = tg.arange(6.0).reshape(2, 3).t().requires_grad_()
+    (y[tg.tensor([0, 2, 2])] * tg.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).sum().backward()
+    assert y.grad.tolist() == [[1.0, 2.0], [0.0, 0.0], [8.0, 10.0]]
+
+
+def test_of_dims_without_a_say():
+    """Dims of one element and empty tensors may have any strides; results get the plain ones."""
+    for _ in range(3):
+        x = tg.arange(12.0).reshape(3, 4)
+        thin = x.as_strided((1, 4), (7, 1))
+        assert (thin * thin).stride() == (4, 1) == (-thin).stride() and (thin + 1).tolist() == [[1.0, 2.0, 3.0, 4.0]]
+        none = tg.ones(2, 3, 0, 5).permute(2, 0, 1, 3)
+        assert none.exp().stride() == (none * none).stride() == (30, 15, 5, 1)
+        assert thin.clone().requires_grad_().mul(2).sum().backward() is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: tg.select_scatter(x, x.select(0, 0) + 1, 0, 0), lambda x: tg.slice_scatter(x, x[:1] + 1, 0, 0, 1),
+        lambda x: tg.diagonal_scatter(x, x.diagonal() + 1), lambda x: tg.as_strided_scatter(x, x + 1, x.shape, x.stride(), x.storage_offset()),
+    ],
+)  # fmt: skip
+def test_scattered_views_keep_their_place_in_memory(call):
+    whole = tg.arange(60.0).reshape(3, 4, 5)
+    for x in (whole, whole[1:], whole[:, ::2], whole.mT, whole[1:].mT):
+        result, straight = call(x), call(x.contiguous())
+        assert (result.stride(), result.storage_offset()) == (x.stride(), x.storage_offset()) and not result._is_view()
+        assert result.tolist() == straight.tolist()
+    assert whole.tolist() == tg.arange(60.0).reshape(3, 4, 5).tolist()
+
+
+def test_memory_seen_as_another_dtype():
+    x = tg.arange(24.0).reshape(2, 3, 4)
+    a, b, c = x[1].view(tg.uint8), x[:, 1:2, 2:].view(tg.float64), x[1].mT.view(tg.int32)
+    assert (tuple(a.shape), a.stride(), a.storage_offset()) == ((3, 16), (16, 1), 48)
+    assert (tuple(b.shape), b.stride(), b.storage_offset()) == ((2, 1, 1), (6, 2, 1), 3)
+    assert (c.stride(), c.storage_offset()) == ((1, 4), 12)
+    c.zero_()
+    assert x[1].sum() == 0 and x._version == 1
+    for wrong, d, words in (
+        (x[:, :, ::2], tg.float64, r"self.stride\(-1\) must be 1 to view Float as Double \(different element sizes\), but got 2"),
+        (x[0, 0, 1:3], tg.float64, r"self.storage_offset\(\) must be divisible by 2 to view Float as Double \(different element sizes\), but got 1"),
+        (x[0, :, :3], tg.float64, r"self.size\(-1\) must be divisible by 2 to view Float as Double \(different element sizes\), but got 3"),
+        (x.as_strided((2, 2), (3, 1)), tg.float64, r"self.stride\(0\) must be divisible by 2 to view Float as Double \(different element sizes\), but got 3"),
+        (x.mT, tg.uint8, r"self.stride\(-1\) must be 1 to view Float as Byte \(different element sizes\), but got 4"),
+        (x[0, 0, 0], tg.uint8, r"self.dim\(\) cannot be 0 to view Float as Byte \(different element sizes\)"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            wrong.view(d)
+
+
+def test_results_that_are_no_views():
+    """Writing to what was shuffled does not write to the input, even where nothing has moved."""
+    F = tg.nn.functional
+    x = tg.arange(6.0).reshape(1, 1, 2, 3)
+    for shuffle in (F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle):
+        shuffle(x, 1).add_(1)
+    assert x.tolist() == [[[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]] and not tg.kron(x, x)._is_view()

@@ -16,7 +16,7 @@ from tapegrad.cautions import warn
 from tapegrad.naming import type_name
 from tapegrad.ops import chains, picks
 from tapegrad.ops import plan as plans
-from tapegrad.ops.outputs import stored
+from tapegrad.ops.outputs import in_memory, stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import ACTIVE, transformable
@@ -352,13 +352,16 @@ def take_elements(x, advanced):
     count = iter(range(1, len(given) + 1))
     places = tuple(None if i is None else next(count) for i in advanced)
     first = adjacent(advanced)
-    if first is not None and picks.usable(x, *given):
-        for i in given:
-            plans.settled(i)
-        shapes_agree(given)
+    for i in given:
+        plans.settled(i)
+    shapes_agree(given)
+    steps = picks.picked_strides(x, advanced)
+    if first is not None and steps is None and picks.usable(x, *given):
         return picks.index(index_op, x, first, given, first, lambda: arrays_of(advanced, x.shape), places=places)
     where = arrays_of(advanced, x.shape)
     result = from_array(x.detach()._array()[where], x.dtype)
+    if steps is not None:
+        result = in_memory(result, steps)
     saves = ((1 << len(given)) - 1) << 1 if len(given) < 23 else -1
     record(index_op, [x, *given], [result], plans.Parameters(index_op, shape=tuple(x.shape), places=places), saves=saves)
     return result

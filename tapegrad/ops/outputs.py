@@ -111,6 +111,11 @@ def laid_out_as(x, result):
     """The fresh, unrecorded `result` in the memory order of `x`, of the same shape, as torch lays out what it computes by element."""
     if x.is_contiguous() or result.shape != x.shape:
         return result
-    laid = creation.empty_of(tuple(result.shape), result.dtype, creation.like_strides("clone", x, None))
+    return in_memory(result, creation.like_strides("clone", x, None))
+
+
+def in_memory(result, steps: tuple):
+    """The fresh, unrecorded `result` with these strides."""
+    laid = creation.empty_of(tuple(result.shape), result.dtype, steps)
     core.assign(laid, result)
     return laid

@@ -177,6 +177,28 @@ def usable(x, *indices) -> bool:
     return loops.serves(x.dtype) and all(i.dtype in (dtypes.int64, dtypes.int32) and i.dtype is indices[0].dtype for i in indices)
 
 
+def picked_strides(x, advanced) -> tuple | None:
+    """The strides of what index tensors (None: the whole dim) pick from `x`; None for row-major ones, as they are if all lie so.
+
+    torch lets TensorIterator order the dims by how `x` lies, with strides of 0 where it is indexed, and then by how the indices lie.
+    """
+    given = [k for k, i in enumerate(advanced) if i is not None]
+    if all(geometry.is_plain(moves.own_geometry(t)) for t in (x, *(advanced[k] for k in given))):
+        return None
+    shape, steps = tuple(x.shape), x.stride()
+    common = geometry.broadcast_shapes(*(tuple(advanced[k].shape) for k in given))
+    first = given[0] if given == list(range(given[0], given[-1] + 1)) else 0
+    kept = [k for k in range(len(shape)) if k >= len(advanced) or advanced[k] is None]
+    before, after = kept[:first], kept[first:]
+    result = (*(shape[k] for k in before), *common, *(shape[k] for k in after))
+    operands = [(*(steps[k] for k in before), *(0,) * len(common), *(steps[k] for k in after))]
+    for k in given:
+        own = geometry.expanded_strides(common, moves.own_geometry(advanced[k]))
+        operands.append((0,) * len(before) + own + (0,) * len(after))
+    found = geometry.ordered_strides(result, geometry.stride_order(result, operands))
+    return None if found == geometry.contiguous_strides(result) else found
+
+
 class Picked:
     """How index tensors on adjacent dims `first`, ... of `x` pick: the sizes for the kernel and the shape of what is picked."""
 

@@ -16,6 +16,7 @@ from tapegrad.ops.linear import addmm, matmul, out_of
 from tapegrad.ops.outputs import laid_out_as, return_type, store
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.registry import structural
+from tapegrad.ops.reshaping import unsafe_view
 from tapegrad.ops.transformable import ACTIVE, level_of, look_at
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
@@ -212,7 +213,7 @@ def kron(input, other, *, out=None):
     ndim = max(input.ndim, other.ndim)
     a, b = (t.reshape((1,) * (ndim - t.ndim) + tuple(t.shape)) for t in (input, other))
     wide = a.reshape([s for n in a.shape for s in (n, 1)]) * b.reshape([s for n in b.shape for s in (1, n)])
-    return out_of("kron", out, wide.reshape([p * q for p, q in zip(a.shape, b.shape)]))
+    return out_of("kron", out, unsafe_view(wide, tuple(p * q for p, q in zip(a.shape, b.shape))))
 
 
 # --- arithmetic made of other ops -----------------------------------------------------------------------------------

@@ -30,8 +30,10 @@ def unsafe_view_op(node, g):
 
 
 def unsafe_view(x, shape: tuple):
-    """The contiguous, fresh result `x` with other sizes.  Not a view to the user: nothing else shows its memory."""
-    return plans.view(unsafe_view_op, x, shape, lambda *_: (shape, contiguous_strides(shape), 0, {}), fresh=True)
+    """The fresh result `x` with other sizes.  Not a view to the user: nothing else shows its memory."""
+    if not x.is_contiguous() and view_strides(tuple(x.shape), x.stride(), shape) is None:
+        x = x.contiguous()
+    return plans.view(unsafe_view_op, x, shape, _view_make(shape), fresh=True)
 
 
 def resolve_shape(shape: tuple, numel: int) -> tuple:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import creation, determinism, dispatch, dtypes
+from tapegrad import core, creation, determinism, dispatch, dtypes, geometry
 from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
+from tapegrad.engine import layout
+from tapegrad.ops import chains
 from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import where
 from tapegrad.ops.gathering import along, check_index_shape, gather, index_array, part_of
@@ -185,6 +187,7 @@ def put(input, index, source, accumulate=False):
         np.add.at(target, array, values)
     else:
         target[array] = values
+    result = laid_out_as(input, result)
     record(put_op, [input, source], [result], plans.Parameters(put_op, index=index, shape=tuple(source.shape), accumulate=accumulate))
     return result
 
@@ -364,7 +367,7 @@ def _into_view(name, graph_name, view, parameters):
         tensor_argument(name, input)
         tensor_argument(name, src, 2, "src")
         with modes.no_grad():
-            result = creation.from_array(input.detach()._array(), input.dtype)
+            result = twin(input)
             part = view(result, *arguments)
             if tuple(part.shape) != tuple(src.shape):
                 raise RuntimeError(
@@ -378,6 +381,17 @@ def _into_view(name, graph_name, view, parameters):
     run.__doc__ = f"A copy of `input` with `src` written over the view `{name.removesuffix('_scatter')}` of it."
     public = function(method=True, name=name)(run)
     return public
+
+
+def twin(x):
+    """A copy of all the memory that `x` lies in, seen as `x` sees it, so that strides and offset stay; a plain copy if elements of `x` overlap."""
+    g = core.get_field(x._slot, core.GEOMETRY)
+    if geometry.flags_of(g) & layout.OVERLAPS or x.is_conj() or x.is_neg():
+        return creation.from_array(x.detach()._array(), x.dtype)
+    whole = x.detach().as_strided((x.untyped_storage().nbytes() // x.dtype.itemsize,), (1,), 0).clone()
+    result = whole.as_strided(tuple(x.shape), x.stride(), x.storage_offset()).detach()
+    chains.looked(result)  # it will be written to
+    return result
 
 
 def _slice(x, dim, start, end, step):

@@ -11,7 +11,6 @@ from tapegrad.engine.layout import (
     ADDED,
     BLOCK,
     BOOL,
-    CONTIGUOUS,
     DIRECT,
     GRAD,
     HAS_SAVED,
@@ -387,7 +386,7 @@ def elementwise(op, a, b, c, unused):
         return MIXED
     geometry = first.geometry
     plan = 0
-    same = (geometry_row(st.geometries, geometry).flags & CONTIGUOUS) != 0
+    same = geometry_row(st.geometries, geometry).contiguous == geometry  # strides of dims of one element may be others: the result has the plain ones
     second_geometry = 0
     third_geometry = 0
     if b:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import creation
 from tapegrad.autograd.node import record
+from tapegrad.formats import contiguous_format
 from tapegrad.nn.functional.sizes import pair, per_dim
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
@@ -129,7 +130,12 @@ def pixel_shuffle(input, upscale_factor):
         )
     c, n = channels // (r * r), len(batch)
     parts = input.reshape(*batch, c, r, r, h, w).permute(*range(n + 1), n + 3, n + 1, n + 4, n + 2)
-    return parts.reshape(*batch, c, h * r, w * r)
+    return apart(parts.reshape(*batch, c, h * r, w * r), input)
+
+
+def apart(result, input):
+    """`result` in memory of its own, where shuffling has left all elements of `input` where they were."""
+    return result.clone(memory_format=contiguous_format) if result._is_view() else result
 
 
 @checked("pixel_unshuffle")
@@ -143,7 +149,7 @@ def pixel_unshuffle(input, downscale_factor):
             raise RuntimeError(f"pixel_unshuffle expects {name} to be divisible by downscale_factor, but input.size({at})={size} is not divisible by {r}")
     n = len(batch)
     parts = input.reshape(*batch, c, h // r, r, w // r, r).permute(*range(n + 1), n + 2, n + 4, n + 1, n + 3)
-    return parts.reshape(*batch, c * r * r, h // r, w // r)
+    return apart(parts.reshape(*batch, c * r * r, h // r, w // r), input)
 
 
 @checked("channel_shuffle")
@@ -156,4 +162,4 @@ def channel_shuffle(input, groups):
     count, channels, *rest = input.shape
     if channels % groups:
         raise RuntimeError(f"Number of channels must be divisible by groups. Got {channels} channels and {groups} groups.")
-    return input.reshape(count, groups, channels // groups, *rest).transpose(1, 2).reshape(input.shape)
+    return apart(input.reshape(count, groups, channels // groups, *rest).transpose(1, 2).reshape(input.shape), input)
