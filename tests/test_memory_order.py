@@ -119,3 +119,74 @@ def test_results_that_are_no_views():
     for shuffle in (F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle):
         shuffle(x, 1).add_(1)
     assert x.tolist() == [[[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]] and not tg.kron(x, x)._is_view()
+
+
+# --- views of what is turned in place ---------------------------------------------------------------------------------
+def start():
+    leaf = tg.tensor([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]], requires_grad=True)
+    return leaf, leaf * 1
+
+
+def turned_view():
+    leaf, a = start()
+    v = a.T
+    w = v.unsqueeze(0)
+    v.swapdims_(0, 1)
+    return leaf, (w * tg.arange(6.0).reshape(1, 3, 2)).sum() + (v * tg.arange(6.0).reshape(2, 3)).sum(), [[0.0, 3.0, 6.0], [4.0, 7.0, 10.0]]
+
+
+def expanded_before():
+    leaf, a = start()
+    wide = a.expand(2, -1, -1)
+    a.t_()
+    return leaf, (wide * tg.arange(12.0).reshape(2, 2, 3)).sum() + (a * a).sum(), [[8.0, 4.0, 16.0], [13.0, 22.0, 13.0]]
+
+
+def flattened_before():
+    leaf, a = start()
+    flat = a.flatten()
+    a.t_()
+    return leaf, (flat * tg.arange(6.0)).sum() + (a * a).sum(), [[2.0, -3.0, 8.0], [4.0, 12.0, 2.0]]
+
+
+def windows_of_what_is_cut():
+    leaf, a = start()
+    windows = a.unfold(1, 2, 1)
+    a.as_strided_((2,), (1,))
+    return leaf, windows.sum() + a.sum(), [[2.0, 3.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def written_after():
+    leaf, a = start()
+    row = a[0]
+    a.t_()
+    row.mul_(2)
+    assert row.tolist() == [2.0, -4.0, 6.0] and a.tolist() == [[2.0, 0.5], [-4.0, 4.0], [6.0, -1.5]]
+    return leaf, a.sum() + row.sum(), [[4.0, 4.0, 4.0], [1.0, 1.0, 1.0]]
+
+
+def negatives():
+    leaf, a = start()
+    v = tg._neg_view(a)
+    a.t_()
+    return leaf, (v * tg.arange(6.0).reshape(2, 3)).sum(), [[0.0, -1.0, -2.0], [-3.0, -4.0, -5.0]]
+
+
+@pytest.mark.parametrize("program", [turned_view, expanded_before, flattened_before, windows_of_what_is_cut, written_after, negatives])
+def test_views_look_where_they_did(program):
+    """What was a view before its base was turned in place still shows the same memory, and its gradient goes there; as in torch."""
+    for _ in range(3):
+        leaf, loss, expected = program()
+        loss.backward()
+        assert leaf.grad.tolist() == expected
+
+
+def test_repeated_elements_may_be_turned_in_place():
+    x = tg.ones(2, 3)
+    assert x.expand(4, 2, 3).unsqueeze_(0).shape == (1, 4, 2, 3) and tuple(x[:, :1].expand(2, 3).t_().shape) == (3, 2)
+
+
+def test_converted_elements_stay_where_they_lie():
+    thin = tg.zeros(2, 16)[::2]
+    for _ in range(3):
+        assert thin.to(tg.float16).stride() == thin.double().stride() == thin.clone().stride() == (32, 1) and thin.abs().stride() == (16, 1)

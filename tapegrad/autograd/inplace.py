@@ -75,7 +75,7 @@ def flags_of(tensor) -> int:
 def check_writable(target, values=(), name="copy_", repeated: bool = False) -> None:
     """Refuse in-place operations that torch refuses; raises before anything has changed.
 
-    `repeated`: the operation may write to a tensor whose elements share memory (an expanded one).
+    `repeated`: the operation may write to a tensor whose elements share memory (an expanded one), or writes no elements.
     """
     flags = flags_of(target)
     word = modes.word()
@@ -243,13 +243,28 @@ def settle_target(target, holder) -> None:
 
 
 def view_chain(view) -> list:
-    """The view steps from the base to `view`, each (op, key, make)."""
-    steps = []
-    while view._parent is not None:
-        plan = view._plan
+    """The view steps from the base to `view`, each (op, key, make); one by strides if a tensor on the way has been turned in place since."""
+    steps, one, base = [], view, view._base
+    dtype = lambda t: core.get_field(t._slot, core.DTYPE)  # noqa: E731
+    while one._parent is not None:
+        plan, one = one._plan, one._parent
         steps.append((plan.op, plan.key, plan.make))
-        view = view._parent
+        viewed = getattr(plan, "viewed", None)
+        if viewed is None or one._slot <= 0 or core.get_field(one._slot, core.GEOMETRY) == viewed:
+            continue
+        if dtype(view) == dtype(base):
+            return [by_strides(base, view)]
+        if dtype(one) == dtype(base):
+            return [by_strides(base, one, viewed), *steps[::-1]]
     return steps[::-1]
+
+
+def by_strides(base, view, g: int | None = None) -> tuple:
+    """The step from `base` to `view`, in geometry `g` if it has been another, as `as_strided` makes it."""
+    from tapegrad.ops.strided import step
+
+    g = core.get_field(view._slot, core.GEOMETRY) if g is None else g
+    return step(geometry.shapes[g], geometry.strides[g], view.storage_offset() - base.storage_offset())
 
 
 def through(chain, x):
@@ -368,8 +383,11 @@ def take_again(view) -> None:
     base, version, flags = view._base, core.version_of(view._slot), flags_of(view) & (layout.VIEW | RESTRICTED)
     chain = view_chain(view)
     with modes.enable_grad():
-        if modes.word() & modes.VIEW_REPLAY or core.get_field(view._slot, core.DTYPE) > PLAIN:
+        if modes.word() & modes.VIEW_REPLAY or core.get_field(view._slot, core.DTYPE) > PLAIN or view.dtype is not base.dtype:
             fresh = through(chain, base)
+        elif chain and chain[0][0].name == "as_strided_op":  # which needs no element of the view to be one of the base as it is now
+            fresh = core.wrap(core.share_slot(view))
+            record(chain[0][0], [base], [fresh], plans.Parameters(chain[0][0], **chain[0][2](tuple(base.shape), base.stride())[3]))
         else:
             fresh = core.wrap(core.share_slot(view))
             record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, chain=chain, graph_name="AsStridedBackward0"))

@@ -142,7 +142,7 @@ def view_plan(op, g, d, key, make, multi=False, fresh=False):
     shown = (op.retype(OF_SLOT[d]).code | d & ~PLAIN_CODE if op.retype else d) ^ op.turns
     flags = 0 if fresh else VIEW | (layout.MULTI_VIEW if multi else 0)
     plan = Plan(op, [(target, shown)], view=True, view_flags=flags, byte_offset=offset * size, input_shape=tuple(geometry.shapes[g]),
-                make=make, key=key, **view_rule(op, OF_SLOT[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
+                make=make, key=key, viewed=g, **view_rule(op, OF_SLOT[d], tuple(geometry.shapes[g]), tuple(shape), make, parameters), **parameters)
     return keep(place, plan, ((g, d),))
 
 

@@ -385,8 +385,7 @@ def _into_view(name, graph_name, view, parameters):
 
 def twin(x):
     """A copy of all the memory that `x` lies in, seen as `x` sees it, so that strides and offset stay; a plain copy if elements of `x` overlap."""
-    g = core.get_field(x._slot, core.GEOMETRY)
-    if geometry.flags_of(g) & layout.OVERLAPS or x.is_conj() or x.is_neg():
+    if x._level is not None or geometry.flags_of(core.get_field(x._slot, core.GEOMETRY)) & layout.OVERLAPS or x.is_conj() or x.is_neg():
         return creation.from_array(x.detach()._array(), x.dtype)
     whole = x.detach().as_strided((x.untyped_storage().nbytes() // x.dtype.itemsize,), (1,), 0).clone()
     result = whole.as_strided(tuple(x.shape), x.stride(), x.storage_offset()).detach()

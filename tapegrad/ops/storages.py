@@ -94,7 +94,7 @@ def is_source(x) -> bool:
 def set_(self, source=None, storage_offset=None, size=None, stride=None):
     """Look at the memory of a tensor or storage instead: all of it, or by offset, sizes and strides; without a source at nothing."""
     plans.settled(self)
-    inplace.check_writable(self)
+    inplace.check_writable(self, repeated=True)
     if inplace.is_recorded(self, [source]):
         raise RuntimeError("the derivative for 'set_' is not implemented")
     if source is None:

@@ -71,6 +71,12 @@ def _strided_make(size, stride, offset):
     return make
 
 
+def step(size, stride, offset: int) -> tuple:
+    """(op, key, make) of the view by these sizes and strides, `offset` elements from the first of what is viewed."""
+    place = tuple(size), tuple(stride), offset
+    return as_strided_op, place, _strided_make(*place)
+
+
 @function(method=True, batch=as_strided_samples)
 def as_strided(input, size, stride, storage_offset=None):
     """A view of the memory of `input` with any sizes and strides, from element `storage_offset` of the storage."""

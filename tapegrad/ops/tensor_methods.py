@@ -139,7 +139,7 @@ for _function in (scans.in_place(scans.cumsum), scans.in_place(scans.cumprod), d
 def _reshaping(name, function):
     def run(self, *args, **kwargs):
         inplace.settle_written(self)
-        inplace.check_writable(self)
+        inplace.check_writable(self, repeated=True)
         # What the tensor was so far lives on as the parent: a view stays a view of its base, by one more step.
         before = core.wrap(self._slot)
         before._base_object, before._parent, before._plan = self._base, self._parent, self._plan

@@ -11,7 +11,9 @@ from tapegrad.engine.layout import (
     ADDED,
     BLOCK,
     BOOL,
+    CONTIGUOUS,
     DIRECT,
+    ELEMENTWISE,
     GRAD,
     HAS_SAVED,
     PLAIN,
@@ -386,7 +388,9 @@ def elementwise(op, a, b, c, unused):
         return MIXED
     geometry = first.geometry
     plan = 0
-    same = geometry_row(st.geometries, geometry).contiguous == geometry  # strides of dims of one element may be others: the result has the plain ones
+    # Strides of dims of one element may be any: a computed result has the plain ones, a converted one those of its operand.
+    shape = geometry_row(st.geometries, geometry)
+    same = shape.contiguous == geometry or (row.family != ELEMENTWISE and (shape.flags & CONTIGUOUS) != 0)
     second_geometry = 0
     third_geometry = 0
     if b:
