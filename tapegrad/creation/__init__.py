@@ -15,6 +15,7 @@ from tapegrad.creation.elements import (
     finish,
     from_array,
     made,
+    numbers,
     refuse_pinned,
     room_for,
     scalar,

@@ -98,6 +98,11 @@ def zero_dim(value, d: Dtype):
     return t
 
 
+def numbers(t) -> np.ndarray:
+    """The elements of a tensor as numbers that NumPy can compute with; its memory itself where they lie so."""
+    return dtypes.from_stored(t.detach()._array(), t.dtype)
+
+
 def stored_number(value, d: Dtype):
     """A Python number in the form in which memory of `d` holds it."""
     return dtypes.to_stored(np.asarray(value), d) if d.reduced else value

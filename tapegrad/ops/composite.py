@@ -25,8 +25,11 @@ def apart(x, recorded):
     return leaf
 
 
-def composite(name: str, graph_name: str):
-    """Decorate `function(*tensors, **parameters)`; tensors may be None.  The result is called in the same way."""
+def composite(name: str, graph_name: str, zeros: bool = False):
+    """Decorate `function(*tensors, **parameters)`; tensors may be None.  The result is called in the same way.
+
+    zeros: an operand on which the outputs turn out not to depend gets a gradient of zeros instead of none.
+    """
 
     def decorate(function):
         def derivative(node, *gs):
@@ -43,7 +46,8 @@ def composite(name: str, graph_name: str):
             wanted = [t for t in fresh if t is not None and t.requires_grad]
             pairs = [(o, g) for o, g in zip(outputs, gs, strict=True) if g is not None and o.requires_grad]
             found = iter(autograd.grad([o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=recorded, allow_unused=True))
-            return [next(found) if t.requires_grad else None for t in fresh if t is not None]
+            result = [(t, next(found)) if t.requires_grad else (t, None) for t in fresh if t is not None]
+            return [t.new_zeros(t.shape) if zeros and g is None and t.requires_grad else g for t, g in result]
 
         derivative.__doc__ = function.__doc__
         op = structural(name, graph_name)(derivative)

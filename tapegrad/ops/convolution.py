@@ -33,7 +33,7 @@ def split(a, groups):
 
 
 def finished(values, x, op, inputs, **parameters):
-    out = creation.from_array(np.asarray(values, x.dtype.numpy), x.dtype)
+    out = creation.from_array(values, x.dtype)
     differentiable = -1 if x.dtype.is_floating_point or x.dtype.is_complex else 0
     record(op, inputs, [out], plans.Parameters(op, **parameters), 0b11, differentiable)
     return out
@@ -88,21 +88,21 @@ def without_bias(first):
 @transformable(forward_samples, without_bias("x"))
 def forward(x, w, bias, window, groups):
     """The convolution of x (N, C, *S) with w (O, C / groups, *kernel)."""
-    a, b = x.detach()._array(), w.detach()._array()
+    a, b = creation.numbers(x), creation.numbers(w)
     places = window.counts(a.shape[2:])
     if a.size and b.size:
         out = np.matmul(split(b, groups), columns(a, window, groups)).reshape(a.shape[0], b.shape[0], *places)
     else:
         out = np.zeros((a.shape[0], b.shape[0], *places), a.dtype)
     if bias is not None:
-        out += bias.detach()._array().reshape(-1, *[1] * len(places))
+        out += creation.numbers(bias).reshape(-1, *[1] * len(places))
     return finished(out, x, convolution, [x, w] if bias is None else [x, w, bias], window=window, groups=groups)
 
 
 @transformable(transposed_samples, without_bias("g"))
 def transposed(g, w, bias, sizes, window, groups):
     """The gradient of a convolution for its input of `sizes`: windows of w weighted by g, added at their places."""
-    a, b = g.detach()._array(), w.detach()._array()
+    a, b = creation.numbers(g), creation.numbers(w)
     shape = (a.shape[0], b.shape[1] * groups, *sizes)
     if a.size and b.size:
         rows = a.reshape(a.shape[0], groups, a.shape[1] // groups, -1)
@@ -111,14 +111,14 @@ def transposed(g, w, bias, sizes, window, groups):
     else:
         out = np.zeros(shape, a.dtype)
     if bias is not None:
-        out += bias.detach()._array().reshape(-1, *[1] * len(sizes))
+        out += creation.numbers(bias).reshape(-1, *[1] * len(sizes))
     return finished(out, g, convolution_transposed, [g, w] if bias is None else [g, w, bias], window=window, groups=groups)
 
 
 @transformable(weight_samples, ("x", "g"))
 def of_weight(x, g, window, groups):
     """The gradient of a convolution for its weight: products of windows of x with g, over samples and places."""
-    a, b = x.detach()._array(), g.detach()._array()
+    a, b = creation.numbers(x), creation.numbers(g)
     shape = (b.shape[1], a.shape[1] // groups, *window.kernel)
     if a.size and b.size:
         rows = b.reshape(b.shape[0], groups, b.shape[1] // groups, -1)

@@ -18,7 +18,9 @@ def normalise_op(node, g):
     operands = iter(node.inputs)
     x = next(operands)
     weight, bias = (next(operands) if there else None for there in a.there)
-    rows = x.reshape(a.rows)
+    wide = x.dtype.reduced  # half precision is computed in float32
+    rows = (x.float() if wide else x).reshape(a.rows)
+    g = g.float() if wide else g
     if a.frozen or not modes.is_grad_enabled():
         mean, scale = a.mean, a.scale
     else:
@@ -27,11 +29,11 @@ def normalise_op(node, g):
     z = (rows - mean) * scale
     h = (g if weight is None else g * weight.reshape(a.affine)).reshape(a.rows)
     gx = h * scale if a.frozen else scale * (h - h.mean(a.dims, True) - z * (h * z).mean(a.dims, True))
-    result = [gx.reshape(x.shape)]
+    result = [gx.reshape(x.shape).to(x.dtype)]
     if weight is not None:
-        result.append((g * z.reshape(x.shape)).sum_to_size(a.affine).reshape(weight.shape))
+        result.append((g * z.reshape(x.shape)).sum_to_size(a.affine).reshape(weight.shape).to(weight.dtype))
     if bias is not None:
-        result.append(g.sum_to_size(a.affine).reshape(bias.shape))
+        result.append(g.sum_to_size(a.affine).reshape(bias.shape).to(bias.dtype))
     return result
 
 
@@ -56,21 +58,21 @@ def normalise(x, weight, bias, rows, dims, affine, eps, graph_name, moments=None
     """
     if ACTIVE and level_of((x, weight, bias, *(moments or ()))) is not None:
         return composed(x, weight, bias, rows, dims, affine, eps, moments)
-    array = x.detach()._array().reshape(rows)
+    array = creation.numbers(x).reshape(rows)
     if moments is None:
         mean = array.mean(dims, dtype=np.float64, keepdims=True)
         variance = np.square(array - mean.astype(array.dtype)).mean(dims, dtype=np.float64, keepdims=True)
     else:
-        mean, variance = (m.detach()._array() for m in moments)
+        mean, variance = (creation.numbers(m) for m in moments)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = (1 / np.sqrt(variance + eps)).astype(array.dtype)
     values = ((array - mean.astype(array.dtype)) * scale).reshape(x.shape)
     if weight is not None:
-        values = values * weight.detach()._array().reshape(affine)
+        values = values * creation.numbers(weight).reshape(affine)
     if bias is not None:
-        values = values + bias.detach()._array().reshape(affine)
-    out = creation.from_array(np.asarray(values, x.dtype.numpy), x.dtype)
-    constant = lambda a: creation.from_array(np.asarray(a, x.dtype.numpy), x.dtype)
+        values = values + creation.numbers(bias).reshape(affine)
+    out = creation.from_array(values, x.dtype)
+    constant = lambda a: creation.from_array(np.asarray(a, array.dtype))
     plan = plans.Parameters(
         normalise_op, graph_name, rows=tuple(rows), dims=tuple(dims), affine=tuple(affine), eps=eps, frozen=moments is not None,
         mean=constant(mean), scale=constant(scale), there=(weight is not None, bias is not None),

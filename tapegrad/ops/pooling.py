@@ -7,11 +7,22 @@ import math
 
 import numpy as np
 
-from tapegrad import creation, dtypes
+from tapegrad import creation, dtypes, formats
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
+
+
+def laid_as(x, values, d=None):
+    """A tensor of `values` in the dtype `d` (x's), its channels innermost if those of images or volumes x are."""
+    d = d or x.dtype
+    form = formats.suggested(tuple(x.shape), x.stride()) if x.dim() in (4, 5) else formats.contiguous_format
+    if form is formats.contiguous_format:
+        return creation.from_array(np.asarray(values), d)
+    out = creation.empty(values.shape, dtype=d, memory_format=form)
+    out._array()[...] = dtypes.to_stored(values, d)
+    return out
 
 
 # --- maxima ---------------------------------------------------------------------------------------------------------
@@ -25,9 +36,9 @@ def at_places(g, index, sizes):
     """Zeros of (..., *sizes) with g added at flat places of the last dims."""
     n = len(sizes)
     lead = tuple(g.shape[: g.ndim - n])
-    rows = math.prod(lead)
+    rows, count = math.prod(lead), math.prod(g.shape[g.ndim - n :])
     base = creation.zeros((rows, math.prod(sizes)), dtype=g.dtype)
-    return base.scatter_add(1, index.reshape(rows, -1), g.reshape(rows, -1)).reshape(*lead, *sizes)
+    return base.scatter_add(1, index.reshape(rows, count), g.reshape(rows, count)).reshape(*lead, *sizes)
 
 
 @functools.lru_cache(256)
@@ -42,7 +53,7 @@ def places(window, sizes):
 def max_pool(x, window, graph_name):
     """(maxima, flat places) of the windows over the last dims; a NaN is a maximum."""
     n = len(window.kernel)
-    array = x.detach()._array()
+    array = creation.numbers(x)
     sizes = tuple(array.shape[array.ndim - n :])
     lead = array.shape[: array.ndim - n]
     kind = array.dtype.kind
@@ -55,8 +66,8 @@ def max_pool(x, window, graph_name):
     index = flat[chosen, np.arange(rows.shape[-1])]
     index = np.where(index < 0, first, index)
     values = np.take_along_axis(rows, chosen[..., None, :], -2)[..., 0, :] if rows.size else np.zeros(chosen.shape, array.dtype)
-    out = creation.from_array(values.reshape(*lead, *counts), x.dtype)
-    where = creation.from_array(index.reshape(*lead, *counts), dtypes.int64)
+    out = laid_as(x, values.reshape(*lead, *counts))
+    where = laid_as(x, index.reshape(*lead, *counts), dtypes.int64)
     record(max_pool_op, [x], [out, where], plans.Parameters(max_pool_op, sizes=sizes, graph_name=graph_name), 0b100, 1)
     return out, where
 
@@ -66,10 +77,10 @@ def max_pool(x, window, graph_name):
 def average(x, window, divisor, graph_name):
     """The sums of windows over `divisor`, an array over the places of windows."""
     n = len(window.kernel)
-    array = x.detach()._array()
+    array = creation.numbers(x)
     cut = window.cut(array)
     values = cut.sum(tuple(range(cut.ndim - 2 * n, cut.ndim - n))) / divisor
-    out = creation.from_array(np.asarray(values, x.dtype.numpy), x.dtype)
+    out = laid_as(x, values)
     plan = plans.Parameters(average_op, graph_name=graph_name, window=window, divisor=divisor, sizes=tuple(array.shape[array.ndim - n :]))
     record(average_op, [x], [out], plan)
     return out
@@ -85,10 +96,10 @@ def average_op(node, g):
 def spread(g, a):
     """The transpose of `average`."""
     n = len(a.window.kernel)
-    share = g.detach()._array() / a.divisor
+    share = creation.numbers(g) / a.divisor
     lead = share.shape[: share.ndim - n]
     cut = np.broadcast_to(share.reshape(*lead, *[1] * n, *share.shape[share.ndim - n :]), (*lead, *a.window.kernel, *share.shape[share.ndim - n :]))
-    out = creation.from_array(np.asarray(a.window.add(cut, a.sizes), g.dtype.numpy), g.dtype)
+    out = laid_as(g, a.window.add(cut, a.sizes))
     record(spread_op, [g], [out], plans.Parameters(spread_op, window=a.window, divisor=a.divisor, graph_name=a.graph_name))
     return out
 
@@ -104,11 +115,11 @@ def spread_op(node, g):
 @transformable("leading", "x")
 def along_dims(x, maps, graph_name):
     """Each of the last dims of x multiplied by a matrix: maps are (out, in) arrays."""
-    values = x.detach()._array()
+    values = creation.numbers(x)
     for k, matrix in enumerate(maps):
         d = values.ndim - len(maps) + k
         values = np.moveaxis(np.tensordot(values, matrix, (d, 1)), -1, d)
-    out = creation.from_array(np.ascontiguousarray(values, x.dtype.numpy), x.dtype)
+    out = laid_as(x, values)
     record(along_dims_op, [x], [out], plans.Parameters(along_dims_op, maps=maps, graph_name=graph_name))
     return out
 
@@ -138,7 +149,7 @@ def averaging(size: int, parts: int, kind: str):
 def adaptive_max(x, parts, graph_name):
     """(maxima, flat places) over even shares of the last dims."""
     n = len(parts)
-    array = x.detach()._array()
+    array = creation.numbers(x)
     sizes = tuple(array.shape[array.ndim - n :])
     lead = array.shape[: array.ndim - n]
     values, index = np.empty((*lead, *parts), array.dtype), np.empty((*lead, *parts), np.int64)
@@ -146,11 +157,12 @@ def adaptive_max(x, parts, graph_name):
     numbers = np.arange(math.prod(sizes)).reshape(sizes)
     for place in np.ndindex(*parts):
         region = tuple(slice(*shares[d][k]) for d, k in enumerate(place))
-        rows = array[(..., *region)].reshape(*lead, -1)
+        rows = array[(..., *region)]
+        rows = rows.reshape(*lead, math.prod(rows.shape[len(lead) :]))
         chosen = rows.argmax(-1) if rows.size else np.zeros(lead, np.int64)
         index[(..., *place)] = numbers[region].reshape(-1)[chosen]
         if rows.size:
             values[(..., *place)] = np.take_along_axis(rows, chosen[..., None], -1)[..., 0]
-    out, where = creation.from_array(values, x.dtype), creation.from_array(index, dtypes.int64)
+    out, where = laid_as(x, values), laid_as(x, index, dtypes.int64)
     record(max_pool_op, [x], [out, where], plans.Parameters(max_pool_op, sizes=sizes, graph_name=graph_name), 0b100, 1)
     return out, where

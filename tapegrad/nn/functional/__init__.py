@@ -41,10 +41,12 @@ from tapegrad.nn.functional.activation import (
     threshold_,
 )
 from tapegrad.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
+from tapegrad.nn.functional.bags import embedding_bag
 from tapegrad.nn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from tapegrad.nn.functional.distance import cosine_similarity, normalize, pairwise_distance, pdist
 from tapegrad.nn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from tapegrad.nn.functional.folding import channel_shuffle, fold, pixel_shuffle, pixel_unshuffle, unfold
+from tapegrad.nn.functional.grids import affine_grid, grid_sample
 from tapegrad.nn.functional.linear import bilinear, linear
 from tapegrad.nn.functional.loss import (
     binary_cross_entropy,
@@ -88,7 +90,8 @@ from tapegrad.nn.functional.pooling import (
     max_pool3d,
 )
 from tapegrad.nn.functional.resampling import interpolate, upsample, upsample_bilinear, upsample_nearest
-from tapegrad.nn.functional.sparse import embedding, embedding_bag, one_hot
+from tapegrad.nn.functional.sparse import embedding, one_hot
+from tapegrad.nn.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 _overriding.space(globals())
 _planned.serve(__name__.removeprefix("tapegrad."), globals())

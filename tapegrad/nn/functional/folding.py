@@ -37,7 +37,7 @@ def _unfold_samples(level, f, x, *rest):
 
 @transformable(_unfold_samples, "x")
 def _unfold(x, window):
-    array = x.detach()._array()
+    array = creation.numbers(x)
     cut = window.cut(array)
     values = cut.reshape(array.shape[0], array.shape[1] * math.prod(window.kernel), math.prod(window.counts(array.shape[2:])))
     out = creation.from_array(np.ascontiguousarray(values), x.dtype)
@@ -47,7 +47,7 @@ def _unfold(x, window):
 
 @transformable(_unfold_samples, "x")
 def _fold(x, window, sizes):
-    array = x.detach()._array()
+    array = creation.numbers(x)
     channels = array.shape[1] // math.prod(window.kernel)
     cut = array.reshape(array.shape[0], channels, *window.kernel, *window.counts(sizes))
     out = creation.from_array(window.add(cut, sizes), x.dtype)

@@ -39,7 +39,7 @@ def constant_pad(input, pads, value):
         shape[d] = size
         source[d] = slice(max(-before, 0), array.shape[d] - max(-after, 0))
         target[d] = slice(max(before, 0), size - max(after, 0))
-    values = np.full(shape, value, array.dtype)
+    values = np.full(shape, creation.stored_number(value, input.dtype), array.dtype)
     values[tuple(target)] = array[tuple(source)]
     out = creation.from_array(values, input.dtype)
     record(constant_pad_op, [input], [out], plans.Parameters(constant_pad_op, pads=list(pads)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tapegrad import dtypes
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import pooling
 from tapegrad.ops.outputs import stored
@@ -89,15 +90,15 @@ def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_p
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
     window = window_of(input, n, kernel_size, stride, padding, 1, ceil_mode, "avg_pool")
-    pads = per_dim(padding, n)
+    pads, real = per_dim(padding, n), dtypes.BY_NAME[input.dtype.compute].numpy
     sizes = tuple(input.shape[input.dim() - n :])
     if divisor_override is not None:
-        divisor = np.asarray(divisor_override, input.dtype.numpy)
+        divisor = np.asarray(divisor_override, real)
     else:  # how many elements of a window count: those of the input, and of the padding that was asked for
         counted = tuple(s + 2 * p * count_include_pad for s, p in zip(sizes, pads))
         beyond = tuple((a - p * count_include_pad, max(b - p * count_include_pad, 0)) for (a, b), p in zip(window.padding, pads))
         places = Window(window.kernel, window.stride, window.dilation, beyond)
-        divisor = places.cut(np.ones(counted, input.dtype.numpy)).sum(tuple(range(n)))
+        divisor = places.cut(np.ones(counted, real)).sum(tuple(range(n)))
         divisor = divisor[tuple(slice(0, c) for c in window.counts(sizes))]
     return pooling.average(input, window, divisor, f"AvgPool{n}DBackward0")
 
@@ -147,7 +148,7 @@ def _adaptive_avg(n, input, output_size):
         raise RuntimeError(f"adaptive_avg_pool{n}d(): Expected {n + 1}D or {n + 2}D tensor, but got {list(input.shape)}")
     if all(p == 1 for p in parts) and n > 1:
         return input.mean(tuple(range(input.dim() - n, input.dim())), keepdim=True)
-    maps = [pooling.averaging(s, p, input.dtype.numpy.str) for s, p in zip(input.shape[input.dim() - n :], parts)]
+    maps = [pooling.averaging(s, p, dtypes.BY_NAME[input.dtype.compute].numpy.str) for s, p in zip(input.shape[input.dim() - n :], parts)]
     return pooling.along_dims(input, maps, f"AdaptiveAvgPool{n}DBackward0")
 
 

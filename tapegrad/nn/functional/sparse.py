@@ -1,4 +1,4 @@
-"""Look-ups of rows by number: embedding, bags of embeddings, one_hot."""
+"""Look-ups of rows by number: embedding, one_hot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tapegrad import creation, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import Unhandled, checked, look_at, transformable
+from tapegrad.ops.transformable import Unhandled, checked, transformable
 
 
 @structural("embedding_op", "Embedding")
@@ -72,90 +72,6 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
     )
     record(embedding_op, [weight], [out], plan)
     return out
-
-
-def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, mode="mean", sparse=False,
-                  per_sample_weights=None, include_last_offset=False, padding_idx=None):
-    """Rows of a table (V, D) reduced bag by bag ("sum", "mean" or "max"): (bags, D), zeros for an empty bag.
-
-    `input` holds a bag per row (B, N), or all bags one after the other (M,), where `offsets` says at which place each begins, and with
-    include_last_offset the end too.  `per_sample_weights`, like input, multiply the rows of a sum.  padding_idx counts as not there.
-
-    >>> import tapegrad as tg
-    >>> embedding_bag(tg.tensor([0, 2, 1]), tg.eye(3), tg.tensor([0, 2]), mode="sum")
-    tensor([[1., 0., 1.],
-            [0., 1., 0.]])
-    """
-    if per_sample_weights is not None and input.shape != per_sample_weights.shape:
-        raise ValueError(
-            f"embedding_bag: If per_sample_weights ({per_sample_weights.shape}) is not None, then it must have the same shape as the input ({input.shape})"
-        )
-    if weight.dim() != 2:
-        raise ValueError(f"weight has to be a 2D Tensor, but got Tensor of dimension {weight.dim()}")
-    if input.dim() not in (1, 2):
-        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.dim()}")
-    if input.dim() == 2 and offsets is not None:
-        raise ValueError(
-            "if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length sequences. However, found offsets of "
-            f"type {type(offsets)}"
-        )
-    if input.dim() == 1 and (offsets is None or offsets.dim() != 1):
-        raise ValueError("offsets has to be a 1D Tensor" + " but got None" * (offsets is None))
-    if mode not in ("sum", "mean", "max"):
-        raise ValueError("mode has to be one of sum, mean or max")
-    if mode == "max" and (scale_grad_by_freq or sparse):
-        raise ValueError(f"max mode does not support {'scaling the gradient by the frequency' if scale_grad_by_freq else 'sparse weights'}")
-    if per_sample_weights is not None and mode != "sum":
-        raise NotImplementedError(
-            "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
-            f"(got mode='{mode}'). Please open a feature request on GitHub."
-        )
-    look_at("embedding_bag", weight, input, input if offsets is None else offsets, scale_grad_by_freq, 0, sparse, per_sample_weights, include_last_offset, padding_idx)
-    bags, of = _bags(input, offsets, include_last_offset)
-    index = input.reshape(-1)
-    rows = embedding(index, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-    if padding_idx is not None:
-        there = index.detach()._array() != padding_idx % weight.shape[0]
-        keep = creation.from_array(np.flatnonzero(there), dtypes.int64)
-        rows, of = rows.index_select(0, keep), of[there]
-        per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1).index_select(0, keep)
-    if mode == "max":
-        return _largest(rows, bags, of)
-    if per_sample_weights is not None:
-        rows = rows * per_sample_weights.reshape(-1, 1)
-    total = creation.zeros(bags, weight.shape[1], dtype=weight.dtype).index_add(0, creation.from_array(of, dtypes.int64), rows)
-    if mode == "sum":
-        return total
-    counts = np.maximum(np.bincount(of, minlength=bags), 1).reshape(-1, 1)
-    return total / creation.from_array(counts.astype(np.float64)).to(weight.dtype)
-
-
-def _bags(input, offsets, include_last_offset) -> tuple[int, np.ndarray]:
-    """(how many bags there are, the bag of every element)."""
-    if offsets is None:
-        return input.shape[0], np.repeat(np.arange(input.shape[0]), input.shape[1])
-    starts, count = offsets.detach()._array().astype(np.int64), input.shape[0]
-    if include_last_offset and not len(starts):
-        raise RuntimeError("include_last_offset: number of offsets should be at least 1")
-    if len(starts) and starts[0] != 0:
-        raise RuntimeError(f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. However, got {starts[0]}")
-    if len(starts) and starts[-1] > count:
-        raise RuntimeError(f"offsets[-1] can not be greater than input's length {count} but got offsets[-1] of {starts[-1]}")
-    starts = starts[:-1] if include_last_offset else starts
-    return len(starts), np.searchsorted(starts, np.arange(count), side="right") - 1
-
-
-def _largest(rows, bags, of):
-    """The largest element of every column in every bag; the first of equal ones gets the gradient."""
-    values, width = dtypes.from_stored(rows.detach()._array(), rows.dtype), rows.shape[1]
-    chosen = np.zeros((bags, width), np.int64)
-    filled = np.zeros((bags, 1), bool)
-    for bag in np.unique(of):
-        members = np.flatnonzero(of == bag)
-        chosen[bag], filled[bag] = members[values[members].argmax(0)], True
-    if not len(of):
-        return creation.zeros(bags, width, dtype=rows.dtype)
-    return rows.gather(0, creation.from_array(chosen, dtypes.int64)).masked_fill(creation.from_array(~filled), 0)
 
 
 def _shorten(weight, rows, max_norm, norm_type) -> None:

@@ -88,6 +88,9 @@ from tapegrad.nn.modules.pooling import (
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
 )
 from tapegrad.nn.modules.reshaping import (
     ChannelShuffle,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad.nn import functional as F
+from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.nn.modules.module import Module
 
 
@@ -62,6 +63,49 @@ class MaxPool3d(_MaxPoolNd):
 
     def forward(self, input):
         return F.max_pool3d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+
+
+class _MaxUnpoolNd(Module):
+    def extra_repr(self):
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+    def _set(self, n, kernel_size, stride, padding):
+        self.kernel_size = per_dim(kernel_size, n)
+        self.stride = per_dim(kernel_size if stride is None else stride, n)
+        self.padding = per_dim(padding, n)
+
+
+class MaxUnpool1d(_MaxUnpoolNd):
+    """The maxima of a pooling of (N, C, L) at their places, zeros elsewhere."""
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        self._set(1, kernel_size, stride, padding)
+
+    def forward(self, input, indices, output_size=None):
+        return F.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool2d(_MaxUnpoolNd):
+    """The maxima of a pooling of (N, C, H, W) at their places, zeros elsewhere."""
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        self._set(2, kernel_size, stride, padding)
+
+    def forward(self, input, indices, output_size=None):
+        return F.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool3d(_MaxUnpoolNd):
+    """The maxima of a pooling of (N, C, D, H, W) at their places, zeros elsewhere."""
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        self._set(3, kernel_size, stride, padding)
+
+    def forward(self, input, indices, output_size=None):
+        return F.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class AvgPool1d(_AvgPool):
