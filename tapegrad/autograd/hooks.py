@@ -28,6 +28,10 @@ class RemovableHandle:
         for place in (self.hooks, *self.marks):
             place.pop(self.id, None)
 
+    def hooks_dict_ref(self) -> dict:
+        """The hooks among which this one is, or was: by id, in the order of registration."""
+        return self.hooks
+
     def __enter__(self):
         return self
 

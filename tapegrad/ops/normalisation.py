@@ -59,7 +59,9 @@ def normalise(x, weight, bias, rows, dims, affine, eps, graph_name, moments=None
     if ACTIVE and level_of((x, weight, bias, *(moments or ()))) is not None:
         return composed(x, weight, bias, rows, dims, affine, eps, moments)
     array = creation.numbers(x).reshape(rows)
-    if moments is None:
+    if moments is None and not array.size:
+        mean = variance = np.zeros([1 if d in dims else n for d, n in enumerate(array.shape)])
+    elif moments is None:
         mean = array.mean(dims, dtype=np.float64, keepdims=True)
         variance = np.square(array - mean.astype(array.dtype)).mean(dims, dtype=np.float64, keepdims=True)
     else:

@@ -247,7 +247,7 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     from tapegrad.creation import from_array
     from tapegrad.random import stream_of
 
-    if training and lower > upper:
+    if lower > upper:
         raise RuntimeError("Lower bound should be less than or equal to the upper bound")
 
     def run(x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import dispatch
+from tapegrad.limits import finfo
 from tapegrad.ops.transformable import checked
 
 
@@ -15,10 +16,12 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
 @checked("cosine_similarity")
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
+    if eps < 0:
+        raise RuntimeError(f"eps must be non-negative, got: {eps:g}")
     d = dispatch.result_dtype([x1, x2])
     if not d.is_floating_point:
-        raise RuntimeError(f"expected common_dtype to be floating point, yet common_dtype is {d.scalar_name}")
-    x1, x2 = x1.to(d), x2.to(d)
+        raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {d.scalar_name}")
+    x1, x2, eps = x1.to(d), x2.to(d), min(eps, finfo(d).max)
     shape = dispatch.geometry.broadcast_shapes(tuple(x1.shape), tuple(x2.shape))
     x1, x2 = x1.expand(shape), x2.expand(shape)
     unit = lambda x: x / x.norm(2, dim, keepdim=True).clamp_min(eps)

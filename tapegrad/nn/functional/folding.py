@@ -122,6 +122,8 @@ def pixel_shuffle(input, upscale_factor):
     """
     r = upscale_factor
     _check_shuffle("pixel_shuffle", input, "upscale_factor", r)
+    if r * r >= 2**63:
+        raise ValueError(f"upscale factor is too large, (upscale_factor)^2 overflowed: upscale_factor={r}")
     *batch, channels, h, w = input.shape
     if channels % (r * r):
         raise RuntimeError(

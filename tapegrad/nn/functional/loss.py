@@ -155,6 +155,9 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
             )
     kind = "sum" if reduction == "batchmean" else chosen_reduction(size_average, reduce, reduction)
     look_at("kl_div", input, target, 1, log_target=log_target)
+    for x in (input, target):
+        if not x.dtype.is_floating_point:
+            raise RuntimeError(f"kl_div: {'Complex' if x.dtype.is_complex else 'Integral'} inputs not supported.")
     each = target.exp() * (target - input) if log_target else target.xlogy(target) - target * input
     result = reduced(each, kind)
     return result / input.shape[0] if reduction == "batchmean" and input.dim() else result
@@ -269,10 +272,12 @@ def _soft_targets(logs, target, weight, reduction, smoothing, dim):
             f"{list(weight.shape)}"
         )
     if smoothing:
-        target = target * (1 - smoothing) + smoothing / classes
+        target = target * (1 - smoothing) + smoothing / max(classes, 1)
     each = logs * target if weight is None else logs * target * _per_class(weight, logs.ndim, dim)
     if reduction == "none":
         return -each.sum(dim)
+    if not logs.numel():
+        return -each.sum() * (1 if reduction == "sum" else float("nan"))
     return -each.sum() if reduction == "sum" else -each.sum() / (logs.numel() // classes)
 
 
@@ -328,7 +333,7 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
         reduction = chosen_reduction(size_average, reduce, reduction)
     loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     loss = loss if weight is None else loss * weight
-    loss = loss.sum(-1) / input.shape[-1]
+    loss = loss.sum(-1) / input.size(-1)
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not valid")
     return reduced(loss, reduction)
@@ -405,11 +410,20 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.dim() != 1:
         raise ValueError("weight must be one-dimensional")
-    if input.dim() > 2 or not input.numel() and input.dim() != 2:
+    if input.dim() > 2 or input.dim() and not input.shape[-1]:
         raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
     rows = input.shape[0] if input.dim() == 2 else 1
     if target.dim() > 1 or target.numel() != rows:
-        raise RuntimeError(f"inconsistent target size, expected {rows} but got {list(target.shape)}")
+        raise RuntimeError(
+            "multi_margin_loss: target tensor should be 1-D with size equal to the number of input samples (batch size). Expected target size "
+            f"[{rows}], but got {list(target.shape)}. Input has shape {list(input.shape)}."
+        )
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"\"multi_margin_loss_cpu_kernel\" not implemented for '{input.dtype.scalar_name}'")
+    if target.dtype is not dtypes.int64:
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype.scalar_name}")
+    if bool(((target < 0) | (target >= (input.shape[-1] if input.dim() else 1))).any()):
+        raise RuntimeError("target out of range")
     return _multi_margin(input, weight, target=target, p=p, margin=margin, reduction=reduction)
 
 

@@ -52,6 +52,7 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     look_at("rms_norm", input, normalized_shape, weight, eps)
     shape = check_shape(normalized_shape, input, weight, None)
     dims = tuple(range(input.dim() - len(shape), input.dim()))
+    floats_only("rms_norm", input)
     x = input.to(dtypes.float32) if input.dtype.reduced else input
     result = x * (x.pow(2).mean(dims, True) + (finfo(x.dtype).eps if eps is None else eps)).rsqrt()
     return (result if weight is None else result * weight).to(input.dtype)
@@ -94,7 +95,7 @@ def per_channel(input, running_mean, running_var, weight, bias, training, moment
         raise ValueError("running_mean and running_var must either both be None or neither be None")
     moments = None if training else (running_mean.detach().reshape(affine), running_var.detach().reshape(affine))
     out, mean, var = normalise(input, weight, bias, tuple(input.shape), dims, affine, eps, "NativeBatchNormBackward0", moments)
-    if training and running_mean is not None:
+    if training and running_mean is not None and input.numel():
         count = input.numel() // max(channels, 1)
         for running, value in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
             follow(running, value.reshape(-1), momentum)

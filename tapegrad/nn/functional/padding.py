@@ -11,6 +11,12 @@ from tapegrad.ops.joining import cat
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import look_at, transformable
 
+UNSUPPORTED = """Padding size {} is not supported for {}D input tensor.
+Supported combinations for non-constant padding:
+  - 2D or 3D input: padding size = 2 (pads last dimension)
+  - 3D or 4D input: padding size = 4 (pads last 2 dimensions)
+  - 4D or 5D input: padding size = 6 (pads last 3 dimensions)"""
+
 
 @structural("constant_pad", "ConstantPadNd")
 def constant_pad_op(node, g):
@@ -60,11 +66,10 @@ def mirrored_pad_op(node, g):
 @transformable(linear="input")
 def mirrored(input, pads, mode):
     n = len(pads) // 2
-    name = "reflection_pad" if mode == "reflect" else "replication_pad"
-    if input.dim() not in (n + 1, n + 2):
-        raise NotImplementedError(
-            "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now" if n > 3 or input.dim() > 5 or input.dim() < 2 else
-            f"{name}{n}d: Expected {n + 1}D or {n + 2}D input, got {input.dim()}D"
+    if any(size == 0 for size in input.shape[input.dim() - n - 1 :]):
+        raise RuntimeError(
+            f"Expected {n + 1}D or {n + 2}D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: "
+            f"{list(input.shape)}"
         )
     array = input.detach()._array()
     sources = []
@@ -76,6 +81,11 @@ def mirrored(input, pads, mode):
                 f"Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) at dimension {d} "
                 f"of input {list(input.shape)}"
             )
+        if size + before + after < 1:
+            sizes = input.shape[input.dim() - n :]
+            shown = [" ".join(f"{name}: {s}" for name, s in zip("DHW"[3 - n :], values, strict=True)) for values in
+                     (sizes, [s + sum(pads[2 * (n - 1 - j) : 2 * (n - j)]) for j, s in enumerate(sizes)])]
+            raise RuntimeError(f"input ({shown[0]}) is too small. Calculated output {shown[1]}")
         index = np.arange(-before, size + after)
         if mode == "reflect":
             index = np.abs(index)
@@ -123,6 +133,8 @@ def pad(input, pad, mode="constant", value=None):
         return constant_pad(input, pads, 0 if value is None else value)
     if value is not None and value != 0:
         raise ValueError(f"Padding mode '{mode}' doesn't take in value argument")
+    if mode in ("reflect", "replicate", "circular") and (len(pads) not in (2, 4, 6) or input.dim() not in (len(pads) // 2 + 1, len(pads) // 2 + 2)):
+        raise NotImplementedError(UNSUPPORTED.format(len(pads), input.dim()))
     if mode in ("reflect", "replicate"):
         return mirrored(input, pads, mode)
     if mode == "circular":

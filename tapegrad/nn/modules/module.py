@@ -6,6 +6,7 @@ state is saved in `state`; here is what it holds: registration, attribute access
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import OrderedDict
 
@@ -22,6 +23,7 @@ from tapegrad.nn.modules.calling import (
 from tapegrad.nn.modules.state import Stateful
 from tapegrad.nn.naming import typename
 from tapegrad.nn.parameter import Buffer, Parameter
+from tapegrad.ops.transformable import look_at
 from tapegrad.tensor import Tensor
 
 global_buffer_registration_hooks: dict = OrderedDict()
@@ -123,7 +125,7 @@ class Module(Calling, Stateful):
         if "_buffers" not in self.__dict__:
             raise AttributeError("cannot assign buffer before Module.__init__() call")
         self._check_name("buffer", name, self._buffers)
-        if tensor is not None and not isinstance(tensor, Tensor):
+        if tensor is not None and not (isinstance(tensor, Tensor) or hasattr(type(tensor), "__torch_function__")):
             raise TypeError(f"cannot assign '{typename(tensor)}' object to buffer '{name}' (tapegrad Tensor or None required)")
         self._buffers[name] = _announced(global_buffer_registration_hooks, self, name, tensor)
         (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
@@ -191,9 +193,22 @@ class Module(Calling, Stateful):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(f"cannot assign '{typename(value)}' as buffer '{name}' (tapegrad.nn.Buffer, tapegrad.Tensor or None expected)")
             kept = value.persistent if isinstance(value, Buffer) else name not in self._non_persistent_buffers_set
-            self.register_buffer(name, value, kept)
+            self._register_of_subclass(name, value, kept)
         else:
             super().__setattr__(name, value)
+
+    def _register_of_subclass(self, name, value, persistent) -> None:
+        """`register_buffer`, which a subclass may have replaced by one that knows nothing of `persistent`."""
+        own = type(self).register_buffer
+        if own is Module.register_buffer or "persistent" in inspect.signature(own).parameters:
+            self.register_buffer(name, value, persistent)
+        elif not persistent:
+            raise RuntimeError(
+                "Registering a non-persistent buffer with a Module subclass that implements register_buffer() without the persistent argument is "
+                "not allowed."
+            )
+        else:
+            self.register_buffer(name, value)
 
     def _forget(self, name, *places) -> None:
         own = self.__dict__
@@ -361,20 +376,18 @@ class Module(Calling, Stateful):
         """Floating-point parameters and buffers in another dtype, in place: `to(dtype)`, `to(tensor)`, `to(device)`."""
         from tapegrad.device import check
 
+        look_at("~to", *args, **kwargs)
+        if kwargs.get("copy") or args and len(args) > (2 if isinstance(args[0], (dtypes.dtype, Tensor)) else 3):
+            raise RuntimeError(".to() does not accept copy argument")
         dtype, form = kwargs.pop("dtype", None), kwargs.pop("memory_format", None)
         for a in args:
             if isinstance(a, dtypes.dtype):
                 dtype = a
             elif isinstance(a, Tensor):
                 dtype = a.dtype
-            elif not isinstance(a, bool):
+            elif a is not None and not isinstance(a, bool):
                 check(a)
         check(kwargs.pop("device", None))
-        if kwargs.pop("copy", False):
-            raise RuntimeError(".to() does not accept copy argument")
-        for name in kwargs:
-            if name != "non_blocking":
-                raise TypeError(f"to() got an unexpected keyword argument '{name}'")
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
         if dtype is None and form is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from tapegrad import creation, dtypes, modes
 from tapegrad.nn import functional as F
 from tapegrad.nn.modules.module import Module
@@ -30,7 +32,8 @@ class _Norm(Affine):
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
         version = local_metadata.get("version")
         if (version is None or version < 2) and self.track_running_stats:
-            state_dict.setdefault(prefix + "num_batches_tracked", creation.tensor(0, dtype=dtypes.int64))
+            count = self.num_batches_tracked if self.num_batches_tracked is not None else creation.tensor(0, dtype=dtypes.int64)
+            state_dict.setdefault(prefix + "num_batches_tracked", count)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def reset_running_stats(self):
@@ -82,6 +85,16 @@ class _InstanceNorm(_Norm):
         """Each sample normalised per channel."""
         self._check_input_dim(input)
         alone = input.dim() == self.allowed[0]
+        channel = 0 if alone else 1
+        if input.shape[channel] != self.num_features:
+            if self.affine:
+                found = input.shape[channel]
+                raise ValueError(f"expected input's size at dim={channel} to match num_features ({self.num_features}), but got: {found}.")
+            warnings.warn(
+                f"input's size at dim={channel} does not match num_features. You can silence this warning by not passing in num_features, which is "
+                "not used because affine=False",
+                UserWarning, stacklevel=2,
+            )
         rows = input.unsqueeze(0) if alone else input
         of_input = self.training or not self.track_running_stats
         share = 0.0 if self.momentum is None else self.momentum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -220,10 +221,22 @@ def _load(module, state, prefix, metadata, assign, missing, unexpected, errors) 
 
 
 class _Bound:
-    """A hook with its module before the other arguments; picklable, unlike a closure."""
+    """A hook with its module, which it does not keep alive, before the other arguments; picklable, unlike a closure."""
 
     def __init__(self, hook, module):
-        self.hook, self.module = hook, module
+        self.hook, self.module = hook, weakref.ref(module)
 
     def __call__(self, *args):
-        return self.hook(self.module, *args)
+        module = self.module()
+        if module is None:
+            raise RuntimeError("You are trying to call the hook of a dead Module!")
+        return self.hook(module, *args)
+
+    def __getstate__(self):
+        return self.hook, self.module()
+
+    def __setstate__(self, state):
+        self.hook, module = state
+        if module is None:
+            raise RuntimeError("You are trying to revive the hook of a dead Module!")
+        self.module = weakref.ref(module)
