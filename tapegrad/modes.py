@@ -20,6 +20,7 @@ SAVED_HOOKS = 1 << 10
 TRANSFORM = 1 << 11
 SERIAL = 1 << 12  # backward passes of this thread use no other threads
 VIEW_REPLAY = 1 << 13  # a view whose base has changed is taken again step by step
+UNFOLLOWED = 1 << 17  # forward mode computes values only
 TEACHING = 1 << 15  # a served callable runs in Python: what it calls must too, so that the plans that it ends up with are seen
 WATCHED = ANOMALY | SAVED_HOOKS  # an entry is looked at in Python as soon as it has been recorded (`autograd/watch.py`)
 

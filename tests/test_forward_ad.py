@@ -167,3 +167,41 @@ def test_gradcheck_refuses_functions_that_change(fast):
     with pytest.raises(RuntimeError, match="Backward is not reentrant"):
         gradcheck(Jitter.apply, x, fast_mode=fast)
     assert gradcheck(Jitter.apply, x, nondet_tol=1e-5, fast_mode=fast)
+
+
+# --- levels inside each other, and operations that compute no tangents --------------------------------------------------
+def test_levels_by_hand_do_not_nest():
+    x = tg.ones(2)
+    nested = pytest.raises(RuntimeError, match="Nested forward mode AD is not supported at the moment")
+    for transform in (lambda: tg.func.jvp(tg.sin, (x,), (x,)), lambda: tg.func.jacfwd(tg.sin)(x), lambda: tg.func.linearize(tg.sin, x)):
+        with fw.dual_level(), nested:
+            transform()
+
+    def enters(x):
+        with fw.dual_level():
+            return x
+
+    for f in (enters, lambda x: tg.func.linearize(tg.sin, x)[0]):
+        with nested:
+            tg.func.jvp(f, (x,), (x,))
+    with pytest.raises(RuntimeError, match="Batching rule not implemented for aten::_make_dual"):
+        tg.func.vmap(lambda x: tg.func.linearize(tg.sin, x)[0])(x)
+    assert tg.func.jvp(lambda y: tg.func.jvp(tg.sin, (y,), (x,))[1], (x,), (x,))[1].tolist() == (-x.sin()).tolist()
+
+
+def test_switched_off_operations_compute_values_only():
+    x = tg.tensor([0.3, 0.5])
+
+    def f(x):
+        with fw._set_fwd_grad_enabled(False):
+            assert not fw._is_fwd_grad_enabled()
+            constant = (x**2).clone().mul_(3)
+        return x**2 - constant
+
+    for _ in range(3):
+        value, tangent = tg.func.jvp(f, (x,), (tg.ones(2),))
+        assert value.tolist() == (x**2 - x**2 * 3).tolist() and tangent.tolist() == (2 * x).tolist()
+    with fw._set_fwd_grad_enabled(False):  # a transform switches it on again
+        assert tg.func.jvp(lambda x: tg.func.jvp(f, (x,), (tg.ones(2),))[1], (x,), (tg.ones(2),))[1].tolist() == [2.0, 2.0]
+        assert not fw._is_fwd_grad_enabled()
+    assert fw._is_fwd_grad_enabled()

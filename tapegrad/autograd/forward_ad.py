@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tapegrad.modes import _ModeContext
+from tapegrad import modes
 from tapegrad.tensor import Tensor
 
 __all__ = ["UnpackedDualTensor", "dual_level", "enter_dual_level", "exit_dual_level", "make_dual", "unpack_dual"]
 
+NO_BATCHES = "Batching rule not implemented for aten::_make_dual; the fallback path doesn't work on out= or view ops."
 _entered: list = []  # one at most, as in torch
 _current_level = -1  # the number of the level that is entered, under torch's name
 
@@ -25,12 +26,26 @@ class UnpackedDualTensor(NamedTuple):
     tangent: Tensor | None
 
 
+def refuse_nested() -> None:
+    """Raise in a level that was entered by hand: nothing else of forward mode begins there."""
+    if _entered:
+        raise RuntimeError("Nested forward mode AD is not supported at the moment")
+
+
+def refuse_in_transforms() -> None:
+    """Raise in a function under jvp, whose level torch has entered for it."""
+    from tapegrad.transforms.wrappers import levels
+
+    if any(level.kind == "jvp" for level in levels()):
+        raise RuntimeError("Nested forward mode AD is not supported at the moment")
+
+
 def enter_dual_level() -> int:
     """Enter the level in which `make_dual` and `unpack_dual` work; returns its number, 0."""
     from tapegrad.transforms.forward import DualLevel
 
-    if _entered:
-        raise RuntimeError("Nested forward mode AD is not supported at the moment")
+    refuse_nested()
+    refuse_in_transforms()
     _entered.append(DualLevel(restores=True))
     _entered[-1].__enter__()
     globals()["_current_level"] = 0
@@ -92,7 +107,7 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
     check_dual(tensor, tangent)
     own = _entered[-1]
     if any(level is not None and level.kind == "vmap" and level.public and level.depth < own.depth for level in (tensor._level, tangent._level)):
-        raise RuntimeError("Batching rule not implemented for aten::_make_dual; the fallback path doesn't work on out= or view ops.")
+        raise RuntimeError(NO_BATCHES)
     if own.follows(tensor):
         raise RuntimeError(f"Making a dual Tensor based on a Tensor that already has a forward gradient at the same level {number} is not supported.")
     if own.follows(tangent):
@@ -111,7 +126,26 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
     return UnpackedDualTensor(value.view_as(value) if own.follows(tensor) else value, own.tangent(tensor))
 
 
-class dual_level(_ModeContext):
+def _is_fwd_grad_enabled() -> bool:
+    """Whether operations on dual tensors compute tangents."""
+    return not modes.word() & modes.UNFOLLOWED
+
+
+class _set_fwd_grad_enabled(modes._ModeContext):
+    """Whether operations on dual tensors compute tangents: at once, and as a context manager until its end."""
+
+    def __init__(self, mode):
+        self.mode = mode
+        self._before.append(modes.set_bits(modes.UNFOLLOWED, not mode))
+
+    def __enter__(self):
+        modes.set_bits(modes.UNFOLLOWED, not self.mode)
+
+    def __exit__(self, *exception):
+        modes.set_bits(modes.UNFOLLOWED, bool(self._before[0] & modes.UNFOLLOWED))
+
+
+class dual_level(modes._ModeContext):
     """The level as a context manager (and decorator).
 
     >>> import tapegrad as tg

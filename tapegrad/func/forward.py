@@ -41,7 +41,7 @@ def _tensors(values: list, name: str) -> None:
 
 def jvp_of(func: Callable, primals: Any, tangents: Any, argnums: Any, strict: bool, has_aux: bool) -> tuple:
     """`jvp` by some of the arguments."""
-    from tapegrad.autograd.forward_ad import check_dual
+    from tapegrad.autograd import forward_ad
     from tapegrad.creation import zeros_like
 
     if not isinstance(primals, tuple):
@@ -55,9 +55,10 @@ def jvp_of(func: Callable, primals: Any, tangents: Any, argnums: Any, strict: bo
         )
     _tensors(points, "primals")
     _tensors(vectors, "tangents")
-    with DualLevel().given((primals, tangents)) as level:
+    forward_ad.refuse_nested()
+    with DualLevel().given((primals, tangents)) as level, forward_ad._set_fwd_grad_enabled(True):
         for x, v in zip(points, vectors, strict=True):
-            check_dual(x, v)
+            forward_ad.check_dual(x, v)
         duals = tree_unflatten([level.wrap(x, v) for x, v in zip(points, vectors, strict=True)], spec)
         result, aux = func(*(duals if argnums is None else replaced(primals, duals, argnums))), None
         if has_aux:
@@ -136,6 +137,16 @@ def hessian(func: Callable, argnums: Any = 0) -> Callable:
     return jacfwd(jacrev(func, argnums), argnums)
 
 
+def _refuse_levels(points: list) -> None:
+    """torch linearizes by forward mode by hand, which has its limits."""
+    from tapegrad.autograd import forward_ad
+
+    forward_ad.refuse_nested()
+    forward_ad.refuse_in_transforms()
+    if reverse.vmap_levels(points):
+        raise RuntimeError(forward_ad.NO_BATCHES)
+
+
 def linearize(func: Callable, *primals: Any) -> tuple:
     """(outputs, jvp_fn): `jvp_fn(*tangents)` is the Jacobian of `func` at `primals` times the tangents, any number of times.
 
@@ -163,6 +174,7 @@ def linearize(func: Callable, *primals: Any) -> tuple:
         level.points.extend(aliases)
         leaves, shape = tree_flatten(func(*tree_unflatten(aliases, spec)))
         check_outputs(leaves, "linearize(f, *primals)")
+        _refuse_levels(points)
         warnings.warn(
             "linearize: values computed at the primals are constants of the linear function; it does not follow later changes of the primals",
             stacklevel=2,

@@ -172,8 +172,11 @@ class DualLevel(Level):
     def escaped(self, values, name=""):
         return self._values(values)
 
+    def stands_aside(self) -> bool:
+        return not self.alive or bool(modes.word() & modes.UNFOLLOWED)
+
     def elementwise(self, op, tensors):
-        if not self.alive:
+        if self.stands_aside():
             return dispatch.finish(op, self.escaped(tensors))
         values = [self.value(t) for t in tensors]
         if op.result == "complex" or any(v.dtype.is_complex for v in values):  # the formulas are of gradients, which are conjugate

@@ -186,9 +186,13 @@ class Level:
         return getattr(value, "_level", None) is self
 
 
+    def stands_aside(self) -> bool:
+        """Whether operations see what the level's tensors are without it."""
+        return not self.alive
+
     def call(self, f, args, kwargs):
         """The transformable function `f` on operands of this level."""
-        if not self.alive:
+        if self.stands_aside():
             args, kwargs = self.escaped((args, kwargs), f.__name__)
             return f(*args, **kwargs)
         if kwargs.get("out") is not None:
@@ -203,7 +207,7 @@ class Level:
         """The in-place form of an elementwise op."""
         from tapegrad.transforms import writes
 
-        if not self.alive:
+        if self.stands_aside():
             return dispatch.call_inplace(op, *self.escaped((target, *values), op.name + "_"))
         return writes.elementwise(self, op, target, values)
 
