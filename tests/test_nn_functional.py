@@ -184,3 +184,20 @@ def test_a_large_loss_is_reduced_apart():
     assert loss.item() == 1 and loss.grad_fn is not None and x.grad[0].item() == pytest.approx(2 / (1 << 18))
     with modes.no_grad():
         assert not F.mse_loss(x, tg.zeros(1 << 18)).requires_grad
+
+
+@pytest.mark.parametrize("f", [
+    F.relu, F.relu6, F.leaky_relu, F.hardtanh, F.hardshrink, F.softshrink, lambda x: F.threshold(x, 0.1, 0.0), lambda x: F.prelu(x, tg.tensor([0.25])),
+])
+def test_slopes_that_are_constant_in_pieces_have_a_derivative_of_zeros(f):
+    """A gradient that depends on x by the piece alone depends on it: another derivative finds zeros, not an unused tensor."""
+    x = tg.tensor([-2.0, 0.3, 4.0], requires_grad=True)
+    for _ in range(3):
+        (g,) = tg.autograd.grad(f(x).sum(), x, create_graph=True)
+        assert g.requires_grad
+        assert tg.autograd.grad(g.sum(), x)[0].tolist() == [0.0, 0.0, 0.0]
+    w = tg.ones(3, requires_grad=True)
+    (g,) = tg.autograd.grad((f(x) * w).sum(), x, create_graph=True)
+    of_x, of_w = tg.autograd.grad(g.sum(), (x, w))
+    assert of_x.tolist() == [0.0, 0.0, 0.0] and of_w.tolist() == tg.autograd.grad(f(x).sum(), x)[0].tolist()
+    assert not tg.autograd.grad(f(x).sum(), x)[0].requires_grad

@@ -21,7 +21,7 @@ def activation(name, forward, *grads, kernel=None, inputs=("x",), kinds="F", cos
                        check=floats_only(kernel or f"{name}_cpu") if "I" not in kinds else None, **others)
 
 
-activation("leaky_relu", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", inputs=XY, cost=6, domain=((-3, 3), (0.01, 0.5)))
+activation("leaky_relu", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", inputs=XY, steps="x", cost=6, domain=((-3, 3), (0.01, 0.5)))
 activation("elu", "where(x <= 0, expm1(x) * y, x)", "where(x > 0, g, g * (y * exp(where(x > 0, 0.0, x))))", inputs=XY, domain=((-3, 3), (0.5, 2)))
 activation("celu", "where(x <= 0, expm1(x / y) * y, x)", "where(x > 0, g, g * exp(where(x > 0, 0.0, x) / y))", inputs=XY,
            kernel="elu_cpu", domain=((-3, 3), (0.5, 2)))
@@ -39,13 +39,14 @@ activation("hardswish", "x * where(x < -3, 0.0, where(x > 3, 6.0, x + 3)) / 6", 
 activation("hardsigmoid", "where(x < -3, 0.0, where(x > 3, 6.0, x + 3)) / 6", "where((x > -3) & (x < 3), g / 6, 0.0)", cost=8)
 activation("log_sigmoid", "where(x < 0, x, 0.0) - log1p(exp(-fabs(x)))", "g * sigmoid(-x)", cost=30)
 activation("hardtanh", "where(x < y, y, where(x > z, z, x))", "where((x > y) & (x < z), g, 0.0)", inputs=XYZ, kinds="FI",
-           forward_int="where(x < y, y, where(x > z, z, x))", cost=6, domain=((-3, 3), (-1.5, -1), (1, 1.5)))
-activation("threshold", "where(x <= y, z, x)", "where(x <= y, 0.0, g)", inputs=XYZ, kinds="FI", forward_int="where(x <= y, z, x)", cost=6,
+           forward_int="where(x < y, y, where(x > z, z, x))", steps="x", cost=6, domain=((-3, 3), (-1.5, -1), (1, 1.5)))
+activation("threshold", "where(x <= y, z, x)", "where(x <= y, 0.0, g)", inputs=XYZ, kinds="FI", forward_int="where(x <= y, z, x)", steps="x", cost=6,
            domain=((-3, 3), (-1, 1), (-1, 1)))
-activation("hardshrink", "where((x >= -y) & (x <= y), 0.0, x)", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6, domain=((-3, 3), (0.2, 1)))
-activation("softshrink", "where(x > y, x - y, where(x < -y, x + y, where(x != x, x, 0.0)))", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, cost=6, kernel="softshrink_check",
+activation("hardshrink", "where((x >= -y) & (x <= y), 0.0, x)", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, steps="x", cost=6, domain=((-3, 3), (0.2, 1)))
+activation("softshrink", "where(x > y, x - y, where(x < -y, x + y, where(x != x, x, 0.0)))", "where((x < -y) | (x > y), g, 0.0)", inputs=XY, steps="x", cost=6, kernel="softshrink_check",
            domain=((-3, 3), (0.2, 1)))
-activation("prelu_kernel", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", "where(x > 0, 0.0, g * x)", inputs=XY, numbers=0, cost=6)
+activation("prelu_kernel", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", "where(x > 0, 0.0, g * x)", inputs=XY, numbers=0, steps="x", cost=6)
+activation("slope", "x", "g", "0", inputs=XY, numbers=0, cost=1, graph_name="ThresholdBackwardBackward0")  # see `Elementwise.steps`
 
 
 @method()

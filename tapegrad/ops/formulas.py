@@ -69,7 +69,16 @@ def derivative(op: Elementwise, node, g) -> list:
             raise unknown_derivative(op.name)
         else:
             result.append(_partial(text, operands))
+    if op.steps and result[0] is not None:
+        result[0] = _depending(result[0], operands[op.steps])
     return result
+
+
+def _depending(value, x):
+    """`value`, which a recorded derivative of zeros connects to `x`."""
+    from tapegrad import dispatch, modes
+
+    return dispatch.call(BY_NAME["slope"], value, x) if x.requires_grad and modes.is_grad_enabled() else value
 
 
 def _partial(text: str, operands: dict):

@@ -111,6 +111,7 @@ class Elementwise(Op):
     parameters: tuple[str, ...] = ()  # public parameter names; ("input", "other") by default
     no_bools: str = ""  # the kernel that has no bools, where others compute them as int64
     bool_out: bool = False  # out= must be of bool
+    steps: str = ""  # the operand of which the derivative is a function that is constant in pieces: a recorded one depends on it, with zeros
     scalars: str = "xy"  # which of two operands may be a Python number on the fast path
 
     def __post_init__(self):

@@ -31,7 +31,7 @@ Elementwise("acosh", forward="acosh(x)", grads=("g / sqrt(x * x - 1)",), domain=
             grads_complex=("g / (sqrt(x + 1) * sqrt(x - 1))",))
 Elementwise("atanh", forward="atanh(x)", grads=("g / (1 - x * x)",), domain=((-0.9, 0.9),), aliases=("arctanh",), cost=40, kinds="FC")
 Elementwise("sigmoid", forward="sigmoid(x)", grads=("g * (1 - out) * out",), aliases=("special.expit",), cost=18, kinds="FC")
-Elementwise("relu", check=no_bool_relu, forward="where(x < 0, 0.0, x)", forward_int="where(x < 0, 0, x)", kinds="FI", grads=("where(out <= 0, 0.0, g)",), cost=4,
+Elementwise("relu", check=no_bool_relu, forward="where(x < 0, 0.0, x)", forward_int="where(x < 0, 0, x)", kinds="FI", grads=("where(out <= 0, 0.0, g)",), steps="out", cost=4,
             refusal=NotImplementedError("clamp is not supported for complex types"))
 Elementwise("erf", forward="erf(x)", grads=("g * (2 / sqrt(pi) * exp(-(x * x)))",), aliases=("special.erf",), cost=32,
             kernel="erf_vml_cpu")
