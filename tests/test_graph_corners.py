@@ -187,3 +187,32 @@ def test_the_shape_of_a_source_that_is_too_large():
     for write in (tg.Tensor.copy_, tg.Tensor.add_):
         with pytest.raises(RuntimeError, match=r"^output with shape \[2, 3\] doesn't match the broadcast shape \[2, 2, 3\]$"):
             write(tg.ones(2, 3), tg.ones(2, 2, 3))
+
+
+# --- derivatives that are constant in pieces -------------------------------------------------------------------------
+F = tg.nn.functional
+FLAT = {
+    "ThresholdBackwardBackward0": tg.relu, "MaxPool2DWithIndicesBackwardBackward0": lambda x: F.max_pool2d(x, 2),
+    "AvgPool2DBackwardBackward0": lambda x: F.avg_pool2d(x, 2), "AdaptiveAvgPool2DBackwardBackward0": lambda x: F.adaptive_avg_pool2d(x, (1, 2)),
+    "ReflectionPad2DBackwardBackward0": lambda x: F.pad(x, (1, 1, 1, 1), "reflect"), "NllLoss2DBackwardBackward0": lambda x: F.nll_loss(x, tg.zeros(1, 2, 4, dtype=tg.int64)),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_the_gradient_of_what_is_linear_in_pieces_has_a_graph(name):
+    x = tg.tensor([[[[0.3, -0.7, 1.2, 0.2], [2.1, 0.4, -1.5, 0.1]]]], dtype=tg.float64, requires_grad=True)
+    out = FLAT[name](x).sum()
+    (plain,) = tg.autograd.grad(out, x, retain_graph=True)
+    (g,) = tg.autograd.grad(out, x, create_graph=True)
+    assert g.requires_grad and type(g.grad_fn).__name__ == name and g.tolist() == plain.tolist()
+    (second,) = tg.autograd.grad(g.sum(), x, retain_graph=True)
+    assert second.shape == x.shape and not second.any()
+    weights = tg.rand(out.shape, dtype=tg.float64).requires_grad_()
+    (g,) = tg.autograd.grad(out, x, weights, create_graph=True)  # linear in what comes in
+    assert tg.autograd.grad(g, weights, plain)[0] == pytest.approx(float((plain * plain).sum()))
+
+
+def test_the_gradient_of_an_absolute_value_needs_none_of_that():
+    x = tg.tensor([1.0, -2.0], requires_grad=True)
+    (g,) = tg.autograd.grad(x.clamp(0, 1).sum(), x, create_graph=True)
+    assert not g.requires_grad

@@ -13,7 +13,7 @@ import time
 from array import array
 
 from tapegrad import core, geometry, modes
-from tapegrad.autograd import accumulate, anomaly_mode, nesting, saved
+from tapegrad.autograd import accumulate, anomaly_mode, flat, nesting, saved
 from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import node as nodes
 from tapegrad.dtypes import PLAIN
@@ -402,7 +402,8 @@ class Sweep:
             if isinstance(op, Elementwise):
                 return formulas.derivative(op, entry_node, gs[0])
             result = op.derivative(entry_node, *gs)
-            return result if isinstance(result, (tuple, list)) else (result,)
+            result = result if isinstance(result, (tuple, list)) else (result,)
+            return flat.with_input(e, entry_node, result) if op.flat and self.create else result
 
     # --- the sweep on Tensors: recorded, or watched for anomalies ---------------------------------------------------------
     def _sweep_tensors(self, roots, gradients) -> None:

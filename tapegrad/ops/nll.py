@@ -78,7 +78,7 @@ def kernel(text: str, reduction: str, weighted: bool, d, index) -> int:
     return loops.compiled(text, d, d, extra=(index.name,))
 
 
-@structural("nll_loss", "NllLoss")
+@structural("nll_loss", "NllLoss", flat=True)
 def nll_op(node, g, *_):
     """nll_loss: minus the weight at each target's place."""
     from tapegrad.creation import zeros

@@ -26,7 +26,7 @@ def laid_as(x, values, d=None):
 
 
 # --- maxima ---------------------------------------------------------------------------------------------------------
-@structural("max_pool", "MaxPool2DWithIndices")
+@structural("max_pool", "MaxPool2DWithIndices", flat=True)
 def max_pool_op(node, g, *_):
     """max_pool: the gradient is added at the places of the maxima."""
     return at_places(g, node.outputs[1], node.attributes.sizes)
@@ -86,7 +86,7 @@ def average(x, window, divisor, graph_name):
     return out
 
 
-@structural("avg_pool", "AvgPool2D")
+@structural("avg_pool", "AvgPool2D", flat=True)
 def average_op(node, g):
     """avg_pool: every element of a window gets its share."""
     return spread(g, node.attributes)
@@ -124,7 +124,7 @@ def along_dims(x, maps, graph_name):
     return out
 
 
-@structural("along_dims", "AdaptiveAvgPool2D")
+@structural("along_dims", "AdaptiveAvgPool2D", flat=True)
 def along_dims_op(node, g):
     """maps along dims: the transposed maps."""
     a = node.attributes

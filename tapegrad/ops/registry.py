@@ -163,18 +163,20 @@ class Structural(Op):
     sweep: for a view, how the compiled sweep does the same: "reshape", "permute" or "embed"; "" leaves it to `derivative`.
     retype: for a view of other elements in the same memory, from the dtype seen to the dtype shown.
     turns: for a view that postpones a conjugation or negation, its bit in the slot's dtype word; `sweep` then names the op that does it.
+    flat: the derivative for the first input is constant in pieces, but depends on it in torch's graph (`autograd/flat.py`).
     """
 
     derivative: Callable | None = None
     sweep: str = ""
     retype: Callable | None = None
     turns: int = 0
+    flat: bool = False
 
 
-def structural(name: str, graph_name: str = "", sweep: str = "", retype: Callable | None = None, turns: int = 0) -> Callable[[Callable], Structural]:
+def structural(name: str, graph_name: str = "", sweep: str = "", retype: Callable | None = None, turns: int = 0, flat: bool = False) -> Callable[[Callable], Structural]:
     """Decorate the derivative of a structural op; the record takes its place."""
 
     def register(derivative):
-        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, sweep=sweep, retype=retype, turns=turns)
+        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, flat=flat, sweep=sweep, retype=retype, turns=turns)
 
     return register

@@ -232,7 +232,7 @@ def glu(input, dim=-1):
     return out
 
 
-@structural("rrelu_op", "RreluWithNoise")
+@structural("rrelu_op", "RreluWithNoise", flat=True)
 def rrelu_op(node, g):
     """rrelu: g times the slopes that were drawn."""
     return g * node.attributes.noise

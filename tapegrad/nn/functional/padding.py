@@ -52,7 +52,7 @@ def constant_pad(input, pads, value):
     return out
 
 
-@structural("mirrored_pad", "ReflectionPad1D")
+@structural("mirrored_pad", "ReflectionPad1D", flat=True)
 def mirrored_pad_op(node, g):
     """reflection and replication: the gradient is added where the elements came from."""
     a = node.attributes
