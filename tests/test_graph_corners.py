@@ -216,3 +216,28 @@ def test_the_gradient_of_an_absolute_value_needs_none_of_that():
     x = tg.tensor([1.0, -2.0], requires_grad=True)
     (g,) = tg.autograd.grad(x.clamp(0, 1).sum(), x, create_graph=True)
     assert not g.requires_grad
+
+
+class Saving(Function):
+    context = None
+
+    @staticmethod
+    def forward(ctx, x):
+        Saving.context = ctx
+        ctx.save_for_backward(x, None)
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_nothing_is_saved_where_nothing_is_recorded():
+    packed = []
+    with tg.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
+        Saving.apply(tg.ones(2))
+        with tg.no_grad():
+            Saving.apply(tg.ones(2, requires_grad=True))
+        assert Saving.context.saved_tensors == () and not packed
+        Saving.apply(tg.ones(2, requires_grad=True))
+        assert len(Saving.context.saved_tensors) == 2 and len(packed) == 1

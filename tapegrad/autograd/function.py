@@ -94,8 +94,11 @@ class FunctionCtx:
         self._check_freed()
         return tuple(self._saved)
 
-    def _keep(self, inputs, outputs) -> None:
-        """Turn what `save_for_backward` was given into saved tensors, in its order."""
+    def _keep(self, inputs, outputs, recorded: bool) -> None:
+        """Turn what `save_for_backward` was given into saved tensors, in its order; there are none where nothing is recorded."""
+        if not recorded:
+            self._to_save = ()
+            return
         slots = [t._slot for t in (*inputs, *outputs)]
         for k, t in enumerate(self._to_save):
             if t is not None and not isinstance(t, Tensor):

@@ -50,7 +50,7 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
     if not ctx._dirty and not ctx._constant and all(_is_new(out, inputs) for out in outputs) and len({*map(id, outputs)}) == len(outputs):
         if recorded:
             _record(ctx, call, inputs, outputs, outputs, (1 << len(outputs)) - 1)
-        ctx._keep(inputs, outputs)
+        ctx._keep(inputs, outputs, recorded)
         return list(outputs)
     results = [_Result(ctx, inputs, out) for out in outputs]
     made = [r for r in results if isinstance(r.out, Tensor)]
@@ -78,7 +78,7 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
         mark = layout.FUNCTION_VIEW if sum(x.differentiable for x in made) == 1 else layout.MULTI_VIEW
         flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.RESTRICTED
         core.set_field(r.holder._slot, core.FLAGS, flags | mark)
-    ctx._keep(inputs, [r.holder for r in made])
+    ctx._keep(inputs, [r.holder for r in made], recorded)
     results = [r.last or r for r in results]
     return [r.holder if isinstance(r.out, Tensor) and not r.dirty else r.out for r in results]
 
