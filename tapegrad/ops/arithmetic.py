@@ -71,10 +71,15 @@ Elementwise("trunc", no_bools="trunc_vml_cpu", forward="trunc(x)", forward_int="
             refusal=NotImplementedError("trunc is not supported for complex inputs"))
 Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds="FI", method=False, function=False,
             kernel="round_vml_cpu")
+Elementwise("round_decimals", graph_name="RoundBackward1", forward="x", forward_int="x", grads=("0",), kinds="FI", method=False, function=False, inplace=False,
+            doc="`round` to a number of decimals: what the graph shows.")
+Elementwise("addcmul", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", "g * y"), kinds="FIC", cost=6, function=False, method=False, inplace=False)
+Elementwise("addcdiv", inputs=XYZ, forward="x + y / z", grads=("g", "g / z", "-g * ((y / z) / z)"), kinds="FC", cost=12, function=False, method=False, inplace=False,
+            domain=((-3, 3), (-3, 3), (0.5, 3)))
 Elementwise("frac", forward="x - trunc(x)", grads=("g",), check=checks.floats_only("frac_cpu"))
-Elementwise("deg2rad", forward="x * (pi / 180)", grads=("g * (pi / 180)",),
+Elementwise("deg2rad", graph_name="Deg2Rad", forward="x * (pi / 180)", grads=("g * (pi / 180)",),
             refusal=RuntimeError("deg2rad is not supported for complex tensors."))
-Elementwise("rad2deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",),
+Elementwise("rad2deg", graph_name="Rad2Deg", forward="x * (180 / pi)", grads=("g * (180 / pi)",),
             refusal=RuntimeError("rad2deg is not supported for complex tensors."))
 
 # --- choosing -------------------------------------------------------------------------------------------------------
@@ -94,12 +99,15 @@ Elementwise("fmin", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, y
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
             grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"),
             refusal=RuntimeError("fmin not implemented for complex tensors."))
-Elementwise("clamp_min", inputs=XY, scalars="y", kinds="FIB", forward_bool="x | y", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
-            forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
-            kernel="maximum_cpu", check=checks.no_complex_clamp)
-Elementwise("clamp_max", inputs=XY, scalars="y", kinds="FIB", forward_bool="x & y", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
-            forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"), graph_name="Clamp", number_names={"y": "ClampBackward1"},
-            kernel="minimum_cpu", check=checks.no_complex_clamp)
+# Each as a function of its own, and as `clamp` with one bound.
+for name, graph_name, with_number, public in (("clamp_min", "ClampMinBackward1", "ClampMinBackward0", True), ("clamp_below", "ClampBackward0", "ClampBackward1", False)):
+    Elementwise(name, inputs=XY, scalars="y", kinds="FIB", forward_bool="x | y", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
+                forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"), graph_name=graph_name,
+                number_names={"y": with_number}, kernel="maximum_cpu", check=checks.no_complex_clamp, function=public, method=public, inplace=public)
+for name, graph_name, with_number, public in (("clamp_max", "ClampMaxBackward1", "ClampMaxBackward0", True), ("clamp_above", "ClampBackward0", "ClampBackward1", False)):
+    Elementwise(name, inputs=XY, scalars="y", kinds="FIB", forward_bool="x & y", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
+                forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"), graph_name=graph_name,
+                number_names={"y": with_number}, kernel="minimum_cpu", check=checks.no_complex_clamp, function=public, method=public, inplace=public)
 Elementwise("clamp_both", graph_name="Clamp", number_names={"y": "ClampBackward1"}, inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
             forward="where(x != x, x, where(y != y, y, where(z != z, z, where(where(x < y, y, x) > z, z, where(x < y, y, x)))))",
             forward_int="where(where(x < y, y, x) > z, z, where(x < y, y, x))",

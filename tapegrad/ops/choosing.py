@@ -139,9 +139,9 @@ def clamp(input, min=None, max=None, *, out=None):
         raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
     checks.no_complex_clamp(None, [input])
     if min is None:
-        return dispatch.call(BY_NAME["clamp_max"], input, max, out=out)
+        return dispatch.call(BY_NAME["clamp_above"], input, max, out=out)
     if max is None:
-        return dispatch.call(BY_NAME["clamp_min"], input, min, out=out)
+        return dispatch.call(BY_NAME["clamp_below"], input, min, out=out)
     refuse_bools(input, min, max)
     return dispatch.call(BY_NAME["clamp_both"], input, min, max, out=out)
 
@@ -164,8 +164,8 @@ def clamp_(self, min=None, max=None):
         raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
     checks.no_complex_clamp(None, [self])
     if min is None:
-        return dispatch.call_inplace(BY_NAME["clamp_max"], self, max)
+        return dispatch.call_inplace(BY_NAME["clamp_above"], self, max)
     if max is None:
-        return dispatch.call_inplace(BY_NAME["clamp_min"], self, min)
+        return dispatch.call_inplace(BY_NAME["clamp_below"], self, min)
     refuse_bools(self, min, max)
     return dispatch.call_inplace(BY_NAME["clamp_both"], self, min, max)

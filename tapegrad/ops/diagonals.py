@@ -56,7 +56,7 @@ def diag(input, diagonal=0):
     raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
 
 
-@structural("diag_embed_op", "DiagonalCopy")
+@structural("diag_embed_op", "DiagEmbed")
 def diag_embed_op(node, g):
     """diag_embed: the diagonal of the gradient."""
     a = node.attributes

@@ -279,7 +279,7 @@ def matmul(input, other, *, out=None):
             )
         return out_of("matmul", out, input.mv(other))
     if na == 1 and nb == 2:
-        return out_of("matmul", out, input.unsqueeze(0).mm(other).squeeze(0))
+        return out_of("matmul", out, input.unsqueeze(0).mm(other).squeeze_(0))
     if na == 2 and nb == 2:
         return out_of("matmul", out, input.mm(other))
     if folds(input, other):
@@ -331,6 +331,8 @@ def __matmul__(self, other=None, *more):
 
 @method()
 def __rmatmul__(self, other=None, *more):
+    if hasattr(other, "_slot") and not more:
+        return matmul(other, self)
     return np.matmul(other, self) if isinstance(other, np.ndarray) and not more else NotImplemented
 
 

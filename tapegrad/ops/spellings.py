@@ -147,3 +147,22 @@ def pdist(input, p=2.0):
     if not input.shape[1] or not first.numel():
         return input.new_zeros(first.numel()) + 0 * input.sum()
     return vector_norm(input.index_select(0, first) - input.index_select(0, second), p, 1)
+
+
+# --- division, as Python 2 called it -------------------------------------------------------------------------------
+@method()
+def __div__(self, other):
+    """`self / other`."""
+    return self / other
+
+
+@method()
+def __rdiv__(self, other):
+    """`other / self`."""
+    return self.reciprocal() * other
+
+
+@method()
+def __idiv__(self, other):
+    """`self /= other`."""
+    return self.__itruediv__(other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from tapegrad import core, creation, dtypes, formats, geometry, modes
@@ -9,11 +11,12 @@ from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn
 from tapegrad.creation.data import COPY_CONSTRUCTED
+from tapegrad.creation.elements import kernel_number
 from tapegrad.engine import layout
 from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, rows, scans, strided
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
-from tapegrad.ops.outputs import into, laid_out_as, stored
+from tapegrad.ops.outputs import laid_out_as, stored
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.reductions import widened
 from tapegrad.ops.registry import structural
@@ -335,9 +338,11 @@ def round(input, *, decimals=0, out=None):
     if decimals == 0:
         return dispatch.call(BY_NAME["round"], input, out=out)
     scale = 10.0**abs(decimals)
-    with_scale = input * scale if decimals > 0 else input / scale
-    whole = dispatch.call(BY_NAME["round"], with_scale)
-    return whole / scale if decimals > 0 else whole * scale
+    with contextlib.nullcontext() if input._level is not None else modes.no_grad():
+        with_scale = input * scale if decimals > 0 else input / scale
+        whole = dispatch.call(BY_NAME["round"], with_scale)
+        result = whole / scale if decimals > 0 else whole * scale
+    return result if input._level is not None else dispatch.recorded(BY_NAME["round_decimals"], [input], result)
 
 
 @method()
@@ -349,24 +354,30 @@ def round_(self, *, decimals=0):
 @function(method=True)
 def addcmul(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 * tensor2."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
     if all(x.dtype is dtypes.bool_ for x in (input, tensor1, tensor2)):
         raise no_kernel("addcmul_cpu_out", dtypes.bool_)
-    term = tensor1 * tensor2
-    return into(out, input + (term * value if value != 1 else term), "addcmul")
+    value = kernel_number(value, dispatch.result_dtype([input, tensor1, tensor2]))
+    return dispatch.call(BY_NAME["addcmul"], input, tensor1 * value if value != 1 else tensor1, tensor2, out=out)
 
 
 @function(method=True)
 def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     """input + value * tensor1 / tensor2."""
+    from tapegrad import dispatch
+    from tapegrad.ops.registry import BY_NAME
+
     if all(x.dtype.category <= dtypes.INTEGER for x in (tensor1, tensor2)):
         raise RuntimeError(
-            "Integer division with addcdiv is no longer supported, and in a future release addcdiv will perform a true division of tensor1 and tensor2. "
+            "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of tensor1 and tensor2. "
             "The historic addcdiv behavior can be implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer inputs and "
             "as (input + value * tensor1 / tensor2) for float inputs. The future addcdiv behavior is just the latter implementation: "
             "(input + value * tensor1 / tensor2), for all dtypes."
         )
-    term = tensor1 / tensor2
-    return into(out, input + (term * value if value != 1 else term), "addcdiv")
+    value = kernel_number(value, dispatch.result_dtype([input, tensor1, tensor2]))
+    return dispatch.call(BY_NAME["addcdiv"], input, tensor1 * value if value != 1 else tensor1, tensor2, out=out)
 
 
 method(name="addcmul_")(inplace.by_function(addcmul))

@@ -46,9 +46,9 @@ Elementwise("hypot", check=floats_only("hypot_cpu"), inputs=XY, scalars="", cost
 Elementwise("xlogy", inputs=XY, forward="where(y != y, y, where(x == 0, 0.0, x * log(y)))", cost=20, aliases=("special.xlogy",),
             grads=("g * where((x == 0) & (y <= 0), 0.0, log(y))", "g * (x / y)"), domain=((-3, 3), (0.2, 3)))
 Elementwise("lerp", inputs=XYZ, forward="where(fabs(z) < 0.5, x + z * (y - x), y - (y - x) * (1 - z))", function=False, method=False, inplace=False,
-            grads=("g * (1 - z)", "g * z", "g * (y - x)"), parameters=("input", "end", "weight"), kinds="FC",
+            grads=("g * (1 - z)", "g * z", "g * (y - x)"), parameters=("input", "end", "weight"), kinds="FC", graph_name="LerpBackward1", number_names={"z": "LerpBackward0"},
             forward_complex="where(re(z) * re(z) + im(z) * im(z) < 0.25, x + z * (y - x), y - (y - x) * (1 - z))")
-Elementwise("copysign", inputs=XY, scalars="y", forward="copysign(x, y)", cost=8,
+Elementwise("copysign", inputs=XY, scalars="y", forward="copysign(x, y)", cost=8, number_names={"y": "CopysignBackward1"},
             grads=("where(x == 0, 0.0, g * (out / x))", "0"))
 Elementwise("softplus_scaled", graph_name="Softplus", inputs=XYZ, function=False, method=False, inplace=False, cost=30,
             forward="where(x * y > z, x, softplus(x * y) / y)",
