@@ -19,7 +19,8 @@ def norm_except(v, dim):
     """The norms of the slices of v along `dim`, as wide as v; one norm of all elements for dim -1."""
     if dim == -1:
         return v.norm()
-    return v.norm(2, [d for d in range(v.dim()) if d != dim % v.dim()], keepdim=True) if v.dim() > 1 else v.abs()
+    rows = v.transpose(0, dim)
+    return rows.reshape(rows.size(0), -1).norm(2, 1).view(-1, *[1] * (v.dim() - 1)).transpose(0, dim)
 
 
 def rescaled(v, g, dim):
@@ -31,7 +32,7 @@ def matrix_of(weight, dim):
     """The weight as a matrix whose rows are its slices along `dim`."""
     if dim:
         weight = weight.permute(dim, *(d for d in range(weight.dim()) if d != dim))
-    return weight.flatten(1)
+    return weight.reshape(weight.size(0), -1)
 
 
 def spectral_dim(module, dim):
