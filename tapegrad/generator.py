@@ -348,7 +348,7 @@ class Generator:
                 raise RuntimeError(f"n cannot be greater than {limit} for {samples.NAMES[dtype.name][0]} type.")
         elif dtype.name in ("bool", "uint16", "uint32", "uint64"):
             raise samples.not_implemented(dtype, "randperm")
-        elif n > samples.limits(dtype)[1]:
+        elif n - 1 > samples.limits(dtype)[1]:
             raise RuntimeError(f"value cannot be converted to type {samples.NAMES[dtype.name][2]} without overflow")
         return samples.convert(samples.permute(self._raw(max(n - 1, 0)), n), dtype)
 

@@ -56,9 +56,23 @@ def test_a_0d_source_for_one_index_in_a_vector():
         tg.tensor(X).scatter(0, tg.tensor([0, 1]), tg.tensor(5.0))
 
 
-def test_unflatten_of_no_dims():
-    with pytest.raises(RuntimeError, match="unflatten got an unexpected error:\nDimension specified as 0 but tensor has no dimensions"):
-        tg.tensor(1).unflatten(0, [1])
+@pytest.mark.parametrize(("shape", "sizes", "text"), [
+    ((), [1], "Dimension specified as 0 but tensor has no dimensions"),
+    ((0,), (2, -1, 0), r"cannot reshape tensor of 0 elements into shape \[2, -1, 0\] because the unspecified dimension size -1 can be any value"),
+    ((3,), (3, -2), r"invalid shape dimension -2 at index 1 of shape \[3, -2\]"),
+    ((4,), (-1, -1), "only one dimension can be inferred"),
+])  # fmt: skip
+def test_unflatten_refuses(shape, sizes, text):
+    with pytest.raises(RuntimeError, match="unflatten got an unexpected error:\n" + text):
+        tg.ones(shape).unflatten(0, sizes)
+
+
+def test_permutations_of_all_that_a_dtype_holds():
+    for n, d in ((256, tg.uint8), (128, tg.int8), (32768, tg.int16), (2049, tg.float16)):
+        assert tg.randperm(n, dtype=d).long().sort().values.tolist() == list(range(n))
+    for n, d in ((257, tg.uint8), (129, tg.int8), (32769, tg.int16)):
+        with pytest.raises(RuntimeError, match="value cannot be converted to type"):
+            tg.randperm(n, dtype=d)
 
 
 def test_empty_views_hold_nothing_twice():

@@ -75,7 +75,7 @@ class GradScaler:
         self._growth_factor, self._backoff_factor, self._growth_interval = growth_factor, backoff_factor, growth_interval
         self._scale: Tensor | None = None  # a tensor from the first call of `scale` on
         self._growth_tracker: Tensor | None = None  # iterations since the factor has changed
-        self._progress: dict[int, Progress] = defaultdict(Progress)
+        self._per_optimizer_states: dict[int, Progress] = defaultdict(Progress)
 
     # --- the factor ---------------------------------------------------------------------------------------------------
     def scale(self, outputs):
@@ -131,7 +131,7 @@ class GradScaler:
         """Divide the gradients of the optimizer's parameters by the factor now, to clip or look at them; `step` does it otherwise."""
         if not self._enabled:
             return
-        scale, progress = self._started("unscale_"), self._progress[id(optimizer)]
+        scale, progress = self._started("unscale_"), self._per_optimizer_states[id(optimizer)]
         if progress.stage is OptState.UNSCALED:
             raise RuntimeError("unscale_() has already been called on this optimizer since the last update().")
         if progress.stage is OptState.STEPPED:
@@ -141,11 +141,11 @@ class GradScaler:
 
     def _check_inf_per_device(self, optimizer) -> dict:
         """Look for gradients that are not finite, and leave them as they are."""
-        self._progress[id(optimizer)].found_inf = self._divide(optimizer, None)
+        self._per_optimizer_states[id(optimizer)].found_inf = self._divide(optimizer, None)
         return self._found_inf_per_device(optimizer)
 
     def _found_inf_per_device(self, optimizer) -> dict:
-        found = self._progress[id(optimizer)].found_inf
+        found = self._per_optimizer_states[id(optimizer)].found_inf
         return {} if found is None else {found.device: found}
 
     def step(self, optimizer, *args, **kwargs):
@@ -159,7 +159,7 @@ class GradScaler:
         if "closure" in kwargs:
             raise RuntimeError("Closure use is not currently supported if GradScaler is enabled.")
         self._started("step")
-        progress = self._progress[id(optimizer)]
+        progress = self._per_optimizer_states[id(optimizer)]
         if progress.stage is OptState.STEPPED:
             raise RuntimeError("step() has already been called since the last update().")
         if getattr(optimizer, "_step_supports_amp_scaling", False):
@@ -200,10 +200,10 @@ class GradScaler:
             if new_scale.device.type != self._device or new_scale.numel() != 1 or new_scale.requires_grad:
                 raise AssertionError(ONE_NUMBER)
             scale.copy_(new_scale)
-        self._progress = defaultdict(Progress)
+        self._per_optimizer_states = defaultdict(Progress)
 
     def _adapt(self, scale) -> None:
-        found = [p.found_inf for p in self._progress.values() if p.found_inf is not None]
+        found = [p.found_inf for p in self._per_optimizer_states.values() if p.found_inf is not None]
         if not found:
             raise AssertionError("No inf checks were recorded prior to update.")
         tracker = self._growth_tracker
@@ -277,7 +277,7 @@ class GradScaler:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         if self._enabled:
-            if self._progress:
+            if self._per_optimizer_states:
                 raise AssertionError("A GradScaler instance may only be pickled at the beginning of an iteration, or at the end after scaler.update().")
             state |= {"_init_scale": self.get_scale(), "_init_growth_tracker": self._get_growth_tracker(), "_scale": None, "_growth_tracker": None}
         return state

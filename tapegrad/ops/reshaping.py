@@ -209,7 +209,7 @@ def unflatten(input, dim, sizes):
     try:
         sizes = resolve_shape(sizes, input.shape[dim])
     except RuntimeError as error:
-        if sizes.count(-1) > 1:
+        if not str(error).startswith("shape '"):
             raise RuntimeError(f"unflatten got an unexpected error:\n{error}") from None
         raise RuntimeError(
             f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({input.shape[dim]}) in the input tensor"
