@@ -74,7 +74,9 @@ def kept(transform):
 
 @pytest.mark.parametrize(("use", "where"), [
     (lambda e: e.sin(), "gen_vmap_plumbing"), (lambda e: e + 1, "gen_vmap_plumbing"), (lambda e: e.sum(), "boxed_reduction_batch_rule"),
-    (lambda e: e.mul_(2), "gen_vmap_inplace_plumbing"), (lambda e: e.view(-1), "gen_vmap_plumbing"), (lambda e: tg.stack([e, e]), "gen_vmap_plumbing"),
+    (lambda e: e.mul_(2), "gen_vmap_inplace_plumbing"), (lambda e: e.sin_(), "boxed_tensor_inputs_batch_rule"), (lambda e: e[0], "gen_vmap_plumbing"),
+    (lambda e: e.cumsum(0), "boxed_reduction_batch_rule"), (lambda e: e.prod(), "gen_vmap_plumbing"), (lambda e: e.normal_(), "boxed_tensor_inputs_batch_rule"),
+    (lambda e: e.view(-1), "gen_vmap_plumbing"), (lambda e: tg.stack([e, e]), "gen_vmap_plumbing"),
     (lambda e: e.detach(), "gen_vmap_plumbing"), (lambda e: vmap(lambda x: x + e)(X), "gen_vmap_plumbing"),
 ])
 def test_a_sample_that_has_left_its_vmap_is_refused(use, where):

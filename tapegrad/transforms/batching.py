@@ -14,6 +14,7 @@ from tapegrad import core, dispatch, geometry
 from tapegrad.ops import plan as plans
 from tapegrad.ops.postponed import carried_out
 from tapegrad.ops.transformable import Unhandled
+from tapegrad.transforms import escaping
 from tapegrad.transforms.wrappers import NO_BRANCH, NO_ITEM, NO_ITEM_IN_GRADIENTS, Level, Wrapper, in_body, make, run_body, view_of
 from tapegrad.utils._pytree import tree_flatten, tree_unflatten
 
@@ -22,13 +23,6 @@ UNBATCHED_TARGET = (
     "`self`. This happened due to `other` being vmapped over but `self` not being vmapped over in a vmap. Please try to use out-of-place "
     "operators instead of inplace arithmetic. If said operator is being called inside the PyTorch framework, please file a bug report instead."
 )
-
-ESCAPED = (
-    "Either your tensor may have escaped from inside a function being vmapped and this is a user error (see "
-    "https://pytorch.org/functorch/stable/ux_limitations.html), or there is an internal functorch error in `{}` Please file an issue if it looks "
-    "like the latter"
-)
-REDUCTIONS = frozenset("all amax amin any argmax argmin count_nonzero mean nansum prod std std_mean sum var var_mean logsumexp".split())
 
 _logical: dict[tuple[int, int], int] = {}  # (geometry, batch dim) -> the geometry without that dim
 
@@ -142,8 +136,7 @@ class VmapLevel(Level):
         return RULES[given] if isinstance(given, str) else given
 
     def escaped(self, values, name=""):
-        where = "gen_vmap_inplace_plumbing" if name.endswith("_") else "boxed_reduction_batch_rule" if name in REDUCTIONS else "gen_vmap_plumbing"
-        raise RuntimeError(ESCAPED.format(where))
+        raise RuntimeError(escaping.text(name))
 
     # --- families ---------------------------------------------------------------------------------------------------
     def elementwise(self, op, tensors):

@@ -138,6 +138,8 @@ def in_place(f: Callable) -> Callable:
             run(self._value, *args, **kwargs)
             self._set_tangent(self._tangent * 0)
             return self
+        if own is not None and not own.alive:
+            own.escaped((self,), f.__name__)
         args, kwargs = tuple(_value(a) for a in args), {name: _value(a) for name, a in kwargs.items()}
         level = innermost()
         if level is None:
