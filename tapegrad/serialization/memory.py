@@ -1,0 +1,37 @@
+"""What both directions share: the names of storages in a file, and the memory that saved and loaded tensors look into."""
+
+from __future__ import annotations
+
+from tapegrad import core, dtypes
+
+STORAGES = {
+    "float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage",
+    "int32": "IntStorage", "int16": "ShortStorage", "int8": "CharStorage", "uint8": "ByteStorage", "bool": "BoolStorage",
+    "complex64": "ComplexFloatStorage", "complex128": "ComplexDoubleStorage",
+}  # fmt: skip
+POSTPONED = {"conj": dtypes.CONJ, "neg": dtypes.NEG}  # torch's names for what `ops/postponed.py` keeps beside the dtype
+
+
+class Storage:
+    """The memory that a saved or loaded tensor looks into; `tensor` holds it, as bytes."""
+
+    def __init__(self, tensor, key: str, dtype=None):
+        self.tensor, self.key, self.dtype = tensor, key, dtype
+
+    def nbytes(self) -> int:
+        return int(core.buffer_view()[core.get_field(self.tensor._slot, core.BUFFER)]["nbytes"])
+
+    def address(self) -> int:
+        return int(core.buffer_view()[core.get_field(self.tensor._slot, core.BUFFER)]["memory"])
+
+
+def tensor_type():
+    from tapegrad.tensor import Tensor
+
+    return Tensor
+
+
+def parameter_type():
+    from tapegrad.nn_parameter import Parameter
+
+    return Parameter
