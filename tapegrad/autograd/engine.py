@@ -13,7 +13,7 @@ import time
 from array import array
 
 from tapegrad import core, geometry, modes
-from tapegrad.autograd import accumulate, anomaly_mode, flat, nesting, saved
+from tapegrad.autograd import accumulate, anomaly_mode, flat, nesting, saved, saved_errors
 from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import node as nodes
 from tapegrad.dtypes import PLAIN
@@ -298,7 +298,7 @@ class Sweep:
         if status == -3:
             raise RuntimeError(saved.FREED)
         if status == -4:
-            raise saved.version_error(core.error_a.value, core.error_b.value)
+            raise saved_errors.version_error(core.error_a.value, core.error_b.value)
         from tapegrad.dispatch import raise_failed_allocation
 
         raise_failed_allocation()

@@ -10,7 +10,7 @@ import numpy as np
 
 from tapegrad import core, geometry
 from tapegrad.autograd import node as nodes
-from tapegrad.autograd import saved
+from tapegrad.autograd import saved, saved_errors
 from tapegrad.dtypes import float32
 from tapegrad.engine import layout
 from tapegrad.ops.registry import Elementwise
@@ -211,7 +211,7 @@ def get(node, attribute: str):
             return None
         core_status = core.check_saved(e)
         if core_status < 0 and core.error_b.value == k:
-            raise saved.version_error(e, k)
+            raise saved_errors.version_error(e, k)
         leaf = nodes.leaf_object(core.operand_slot(e, k))
         own = nodes.payload(e)
         return leaf if leaf is not None and not (own is not None and own.packed and k in own.packed) else saved.operand(e, k, own)
