@@ -38,6 +38,7 @@ def load() -> None:
         scans,
         scattering,
         short_time,
+        softmaxes,
         solves,
         special,
         spectra,
