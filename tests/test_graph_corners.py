@@ -80,6 +80,14 @@ def test_a_gradient_with_a_graph_is_added_to_in_place():
     assert p.grad is not g and p.grad.tolist() == [8.0, 8.0] and type(p.grad.grad_fn).__name__ == "AddBackward0"
 
 
+@pytest.mark.filterwarnings("ignore:Using backward")
+def test_a_gradient_that_keeps_its_graph_is_a_copy_in_it():
+    p = tg.tensor([3.0], requires_grad=True)
+    p.pow(3).sum().backward(create_graph=True)
+    assert [None if f is None else type(f).__name__ for f, _ in p.grad.grad_fn.next_functions] == [None, "MulBackward0"]
+    assert tg.autograd.grad(p.grad.sum(), p)[0].tolist() == [18.0]
+
+
 def test_a_tensor_may_be_listed_twice_for_a_hook_of_several():
     x, y, seen = tg.ones(2, requires_grad=True), tg.ones(2, requires_grad=True), []
     register_multi_grad_hook((x, x), lambda gs: seen.append([None if g is None else g.tolist() for g in gs]))

@@ -7,7 +7,7 @@ from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import inplace
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
-from tapegrad.ops.plan import Plan
+from tapegrad.ops.plan import Parameters
 
 
 def store_grad(slot: int, g, create: bool) -> None:
@@ -55,7 +55,8 @@ def own_copy(slot, g, create: bool):
     result = core.wrap(fresh)
     core.assign(result, g)
     if create and g.requires_grad:
-        nodes.record(inplace.copy_op, [g], [result], Plan(inplace.copy_op, [], graph_name="CopyBackwards"))
+        before = core.wrap(core.share_slot(result))  # as in torch's graph, where what was copied over is an input too
+        nodes.record(inplace.overwrite_op, [before, g], [result], Parameters(inplace.overwrite_op, graph_name="CopyBackwards"))
     return result
 
 
