@@ -43,6 +43,7 @@ from tapegrad.nn.functional.activation import (
 from tapegrad.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
 from tapegrad.nn.functional.bags import embedding_bag
 from tapegrad.nn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from tapegrad.nn.functional.ctc import ctc_loss
 from tapegrad.nn.functional.distance import cosine_similarity, normalize, pairwise_distance, pdist
 from tapegrad.nn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from tapegrad.nn.functional.folding import channel_shuffle, fold, pixel_shuffle, pixel_unshuffle, unfold

@@ -95,6 +95,17 @@ class NLLLoss(_WeightedLoss):
         return F.nll_loss(input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
+class CTCLoss(_Loss):
+    """Minus the log-probability of a sequence of labels whose times are unknown."""
+
+    def __init__(self, blank=0, reduction="mean", zero_infinity=False):
+        super().__init__(reduction=reduction)
+        self.blank, self.zero_infinity = blank, zero_infinity
+
+    def forward(self, log_probs, targets, input_lengths, target_lengths):
+        return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity)
+
+
 class CrossEntropyLoss(_WeightedLoss):
     """nll_loss of log_softmax(input); the target holds class numbers or probabilities."""
 
