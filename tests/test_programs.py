@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import random_layers
 import random_programs
 import random_wild
 from hypothesis import HealthCheck, given, settings
@@ -21,3 +22,11 @@ def test_random_program(draw, length, seed):
 def test_wild_program(draw, length, seed):
     pytest.importorskip("torch")
     random_wild.check(random_wild.Wild(draw, length), seed)
+
+
+@pytest.mark.torch
+@settings(max_examples=80, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(draw=st.randoms(use_true_random=False), length=st.integers(2, 10), seed=st.integers(0, 2**31))
+def test_layered_program(draw, length, seed):
+    pytest.importorskip("torch")
+    random_wild.check(random_layers.Layered(draw, length), seed)
