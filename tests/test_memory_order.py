@@ -190,3 +190,47 @@ def test_converted_elements_stay_where_they_lie():
     thin = tg.zeros(2, 16)[::2]
     for _ in range(3):
         assert thin.to(tg.float16).stride() == thin.double().stride() == thin.clone().stride() == (32, 1) and thin.abs().stride() == (16, 1)
+
+
+# --- out= -------------------------------------------------------------------------------------------------------------
+SHARED = "some elements of the input tensor and the written-to tensor refer to a single memory location"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, i: tg.index_select(x, 0, i[0], out=x), lambda x, i: tg.gather(x, 0, i, out=x), lambda x, i: tg.take(x, i, out=x),
+        lambda x, i: tg.masked_select(x, x > 0, out=x), lambda x, i: tg.cat([x], out=x), lambda x, i: tg.scatter_add(x, 0, i, x, out=x),
+        lambda x, i: tg.index_add(x, 0, i[0], x, out=x), lambda x, i: tg.index_copy(x, 0, i[0], x, out=x), lambda x, i: tg.take_along_dim(x, i, 0, out=x),
+        lambda x, i: tg.gather(x.t(), 0, i, out=x), lambda x, i: tg.sort(x.t(), 0, out=(x, tg.empty(0, dtype=tg.int64))),
+    ],
+)  # fmt: skip
+def test_what_picks_elements_is_not_stored_in_its_operand(call):
+    for _ in range(3):
+        x = tg.tensor([[3.0, 1.0], [2.0, 4.0]])
+        with pytest.raises(RuntimeError, match=SHARED):
+            call(x, tg.tensor([[0, 1], [1, 0]]))
+        assert x.tolist() == [[3.0, 1.0], [2.0, 4.0]]
+    tg.sort(x, 0, out=(x, tg.empty(0, dtype=tg.int64)))
+    assert x.tolist() == [[2.0, 1.0], [3.0, 4.0]]
+
+
+def test_reshaped_views_of_what_is_not_contiguous():
+    for _ in range(3):
+        x = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        column = (x * 1)[:, :1].reshape(2)
+        assert column.grad_fn.name() == column.unsqueeze(0).flatten().grad_fn.next_functions[0][0].next_functions[0][0].name() == "ReshapeAliasBackward0"
+        (column * tg.tensor([5.0, 6.0])).sum().backward()
+        assert x.grad.tolist() == [[5.0, 0.0], [6.0, 0.0]] and column._is_view()
+
+
+def test_numbers_have_no_dims_to_embed_or_split():
+    x = tg.tensor(3.0)
+    for call, error, words in (
+        (lambda: x.diag_embed(), IndexError, r"expected to be in range of \[-1, 0\], but got -2"),
+        (lambda: x.unflatten(0, (1, -1)), RuntimeError, "unflatten got an unexpected error:\nDimension specified as 0 but tensor has no dimensions"),
+        (lambda: tg.unique(x, dim=0), IndexError, "Dimension specified as 0 but tensor has no dimensions"),
+        (lambda: tg.unique_consecutive(x, dim=-1), IndexError, "Dimension specified as -1 but tensor has no dimensions"),
+    ):
+        with pytest.raises(error, match=words):
+            call()

@@ -67,7 +67,7 @@ def masked_select(input, mask, *, out=None):
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     shape = geometry.broadcast_shapes(tuple(mask.shape), tuple(input.shape))
-    return into(out, input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)], "masked_select")
+    return into(out, input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)], "masked_select", operands=(input, mask))
 
 
 @function(method=True)

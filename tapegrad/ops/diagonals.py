@@ -74,7 +74,6 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     from tapegrad import creation
 
     offset = operator.index(offset)  # which may come as a tensor
-    n = input.shape[-1] + abs(offset)
     ndim = input.ndim + 1
     a, b = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
     if a == b:
@@ -82,7 +81,7 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     if (a, b) == (ndim - 2, ndim - 1) and moves.movable(input):
         plans.settled(input)
         return moves.on_diagonal(diag_embed_op, input, offset, dim1=a, dim2=b)
-    shape = list(input.shape[:-1])
+    n, shape = input.shape[-1] + abs(offset), list(input.shape[:-1])
     for d in sorted((a, b)):
         shape.insert(d, n)
     from tapegrad import modes

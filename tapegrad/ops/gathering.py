@@ -95,7 +95,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     check_index_shape("gather", input, dim, index)
     refused = lambda: index_array("gather", input, dim, index)  # noqa: E731
     if input.ndim and index.ndim == input.ndim and index.numel() and picks.usable(input, index):
-        return into(out, picks.along_dim(gather_op, "gather", input, dim, index, None, refused), "gather", words=EXACT)
+        return into(out, picks.along_dim(gather_op, "gather", input, dim, index, None, refused), "gather", words=EXACT, operands=(input, index))
     array = refused()
     from tapegrad.creation import from_array
 
@@ -107,7 +107,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     else:
         result = from_array(source[along(array, dim)], input.dtype)
     record(gather_op, [input, index], [result], plans.Parameters(gather_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
-    return into(out, result, "gather", words=EXACT)
+    return into(out, result, "gather", words=EXACT, operands=(input, index))
 
 
 @structural("scatter_op", "Scatter")
@@ -225,12 +225,12 @@ def index_select(input, dim, index, *, out=None):
         raise RuntimeError("index_select(): self indexing axis dim should be positive")
     refused = lambda: index_array("index_select", input, dim, index)  # noqa: E731
     if input.ndim and index.ndim == 1 and picks.usable(input, index):
-        return into(out, picks.index(index_select_op, input, dim, [index], dim, refused, "index_select", dim=dim), "index_select")
+        return into(out, picks.index(index_select_op, input, dim, [index], dim, refused, "index_select", dim=dim), "index_select", operands=(input, index))
     array = refused().reshape(-1)
     source = input.detach()._array()
     result = from_array(np.take(source, array, dim) if input.ndim else source.copy(), input.dtype)
     record(index_select_op, [input, index], [result], plans.Parameters(index_select_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
-    return into(out, result, "index_select")
+    return into(out, result, "index_select", operands=(input, index))
 
 
 @structural("index_add_op", "IndexAdd")

@@ -88,9 +88,10 @@ def cat(tensors, dim=0, *, out=None, axis=None):
     strides = [step if s != (0,) or len(model) == 1 else (1,) for s in shapes]
     result = moves.joined(cat_op, tensors, shape, places, strides, dim=dim, shapes=shapes, outer=math.prod(shape[:dim]))
     if out is not None:
-        from tapegrad.writing import check_out, write_out
+        from tapegrad.writing import check_out, refuse_overlap, write_out
 
         check_out("cat", tensors, out)
+        refuse_overlap(out, tensors, same_too=True)
         joinable(result, out)
         return write_out(result, out)
     return result

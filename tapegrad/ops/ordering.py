@@ -242,7 +242,7 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
         look_at("unique_dim", input, dim, sorted=sorted, return_inverse=return_inverse, return_counts=return_counts)
     array = real_values(input)
     if dim is not None:
-        dim = wrap_dim(dim, input.ndim)
+        dim = present(dim, input)
         if 0 in array.shape and array.shape[dim]:
             raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
     if array.dtype.kind == "f" and dim is None:
@@ -251,6 +251,13 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
         values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim)
     inverse = inverse.reshape(array.shape if dim is None else -1)
     return outcome("_unique2" if dim is None else "unique_dim", input, values, inverse, counts, return_inverse, return_counts)
+
+
+def present(dim: int, input) -> int:
+    """A dim that a number does not have."""
+    if not input.ndim:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
+    return wrap_dim(dim, input.ndim)
 
 
 def real_values(input):
@@ -275,7 +282,7 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
     look_at("~unique_consecutive", input, return_inverse=return_inverse, return_counts=return_counts, dim=dim)
     array = real_values(input)
     if dim is not None:
-        dim = wrap_dim(dim, input.ndim)
+        dim = present(dim, input)
     length = array.size if dim is None else array.shape[dim]
     rows = (array if dim is None else np.moveaxis(array, dim, 0)).reshape(length, array.size // max(length, 1))
     fresh = np.ones(len(rows), bool)

@@ -16,18 +16,25 @@ from tapegrad.naming import known_as
 EXACT = "Expected out tensor to have dtype {want.short}, but got {got.short} instead"
 
 
-def store(name: str, result, out, words: str | None = EXACT):
-    """`result`, a tensor or a tuple of them, in `out`; with `words` of exactly its dtype, without them of any that it can be cast to."""
+APART = {"index_select", "gather", "take", "masked_select", "take_along_dim", "scatter_add", "index_add", "index_copy"}  # out= may not be an operand either
+
+
+def store(name: str, result, out, words: str | None = EXACT, operands=()):
+    """`result`, a tensor or a tuple of them, in `out`; with `words` of exactly its dtype, without them of any that it can be cast to.
+
+    `operands`: what the result was computed from, of which `out` may not be a part.
+    """
     if isinstance(result, tuple):
         if not isinstance(out, (tuple, list)):
             raise TypeError(f"{name}(): argument 'out' must be tuple of Tensors, not {type(out).__name__}")
         if len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, but got {len(out)} elements")
-        stored_in = tuple(store(name, r, o, words) for r, o in zip(result, out, strict=True))
+        stored_in = tuple(store(name, r, o, words, operands) for r, o in zip(result, out, strict=True))
         return stored_in if type(result) is tuple else type(result)(*stored_in)
-    from tapegrad.writing import check_out, write_out
+    from tapegrad.writing import check_out, refuse_overlap, write_out
 
     check_out(name, [result], out)
+    refuse_overlap(out, operands, name in APART)
     if words and result.dtype is not out.dtype:
         raise RuntimeError(words.format(name=name, want=result.dtype, got=out.dtype))
     return write_out(result.detach(), out)
@@ -40,22 +47,26 @@ def stored(words: str | None = EXACT):
         @functools.wraps(f)
         def run(*args, out=None, **kwargs):
             result = f(*args, **kwargs)
-            return result if out is None else store(f.__name__, result, out, words)
+            return result if out is None else store(f.__name__, result, out, words, [v for v in (*args, *kwargs.values()) if hasattr(v, "_slot")])
 
         return run
 
     return decorate
 
 
-def into(out, result, name="", words=""):
-    """`result`, or `out` with it; `name` is the function's, for the texts of errors; with `words`, of an `out` of exactly its dtype."""
+def into(out, result, name="", words="", operands=()):
+    """`result`, or `out` with it; `name` is the function's, for the texts of errors; with `words`, of an `out` of exactly its dtype.
+
+    `operands` as for `store`.
+    """
     if out is None:
         return result
-    from tapegrad.writing import check_out, write_out
+    from tapegrad.writing import check_out, refuse_overlap, write_out
 
     if words and hasattr(out, "_slot") and out.dtype is not result.dtype:
         raise RuntimeError(words.format(name=name, want=result.dtype, got=out.dtype))
     check_out(name or "reduction", [result], out)
+    refuse_overlap(out, operands, name in APART)
     return write_out(result.detach(), out)
 
 

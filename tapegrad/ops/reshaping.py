@@ -23,6 +23,12 @@ def view_op(node, g):
     return reshape_gradient(node, g)
 
 
+@structural("reshape_alias_op", "ReshapeAlias", sweep="reshape")
+def reshape_alias_op(node, g):
+    """reshape of what is not contiguous, where that is a view."""
+    return reshape_gradient(node, g)
+
+
 @structural("unsafe_view_op", "UnsafeView", sweep="reshape")
 def unsafe_view_op(node, g):
     """Other sizes over the elements of a result that nobody else sees."""
@@ -169,7 +175,7 @@ def reshape(input, *shape, **named):
     full = resolve_shape(shape, geometry.numels[g])
     if view_strides(tuple(geometry.shapes[g]), geometry.strides[g], full) is None:
         return unsafe_view(input.contiguous(), full)
-    return plans.view(view_op, input, full, _view_make(full))
+    return plans.view(view_op if geometry.is_contiguous(g) else reshape_alias_op, input, full, _view_make(full))
 
 
 @function(method=True)
@@ -202,6 +208,8 @@ def unflatten(input, dim, sizes):
         raise TypeError(f"unflatten(): argument 'dim' (position 1) must be int, not {type(dim).__name__}")
     dim = wrap_dim(dim, input.ndim)
     sizes = ints("unflatten", (sizes,))
+    if not input.ndim and sizes:
+        raise RuntimeError(f"unflatten got an unexpected error:\nDimension specified as {dim} but tensor has no dimensions")
     if not sizes:
         raise RuntimeError("unflatten: sizes must be non-empty")
     if not input.ndim:

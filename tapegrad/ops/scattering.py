@@ -131,7 +131,7 @@ def take_along_dim(input, indices, dim=None, *, out=None):
     if indices.dtype is not dtypes.int64:
         raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got " + indices.dtype.scalar_name)
     if dim is None:
-        return into(out, gather(input.reshape(-1), 0, indices.reshape(-1)), "take_along_dim")
+        return into(out, gather(input.reshape(-1), 0, indices.reshape(-1)), "take_along_dim", operands=(input, indices))
     if input.ndim != indices.ndim:
         raise RuntimeError(
             f"torch.take_along_dim(): input and indices should have the same number of dimensions, but got {input.ndim} dimensions for input, and "
@@ -145,7 +145,7 @@ def take_along_dim(input, indices, dim=None, *, out=None):
     fit = lambda t: t.expand([t.shape[dim] if d == dim else s for d, s in enumerate(shape)])
     if indices.numel() and bool((indices < 0).any()):
         indices = where(indices < 0, indices + input.shape[dim], indices)
-    return into(out, gather(fit(input), dim, fit(indices)), "take_along_dim")
+    return into(out, gather(fit(input), dim, fit(indices)), "take_along_dim", operands=(input, indices))
 
 
 # --- flat positions and masks ---------------------------------------------------------------------------------------
