@@ -329,9 +329,10 @@ def store_out(op: Elementwise, tensors, out):
     """`out=`: the value goes into `out`, which is resized if its shape differs; nothing is recorded."""
     if op.bool_out and out.dtype is not dtypes.bool_:
         raise RuntimeError(f"{op.name} does not support non-boolean outputs.")
+    writing.refuse_repeated(out)
     with modes.no_grad():
         result = finish(op, tensors)
-    return writing.write_out(result, out)
+    return writing.write_out(result, out, PUBLIC.get(op.name, op.name))
 
 
 def call_inplace(op: Elementwise, target, *others):

@@ -142,7 +142,7 @@ def store(result, out, name="out="):
         np.copyto(out, in_numpy(name, np.asarray, (result,), {}), casting="same_kind")
         return out
     writing.check_out(name, [result], out)
-    return writing.write_out(result.detach(), out)
+    return writing.write_out(result.detach(), out, name)
 
 
 def array_ufunc(self, ufunc, method: str, *inputs, out=None, **kwargs):

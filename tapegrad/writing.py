@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegrad import core, dtypes, geometry, modes
+from tapegrad import core, dtypes, geometry, modes, out_rules
 from tapegrad.engine import layout
 from tapegrad.engine.bind import Handle
 from tapegrad.ops.transformable import ACTIVE, level_of
@@ -41,23 +41,29 @@ def check_out(name, tensors, out):
     if level is not None:
         level.refuse_out(name)
     refuse_overlap(out, tensors)
-    if modes.is_grad_enabled() and (out.requires_grad or any(t.requires_grad for t in tensors if isinstance(t, Handle))):
-        raise RuntimeError(
-            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
-        )
+    if name in out_rules.FIRST and tensors:
+        out_rules.refuse_dtype(name, tensors[0].dtype, out.dtype)
+    if modes.is_grad_enabled():
+        out_rules.refuse_gradients(name, any(t.requires_grad for t in tensors if isinstance(t, Handle)), out.requires_grad)
 
 
-def write_out(result, out):
-    """Put `result` into `out`, resizing it with torch's warning where it has elements."""
-    can_store(result.dtype, out.dtype)
-    if out.is_inference() and not modes.is_inference_mode_enabled():
-        from tapegrad.autograd.inplace import INFERENCE
-
-        raise RuntimeError(INFERENCE)
+def refuse_repeated(out):
+    """Raise if elements of the tensor that is written to share memory."""
     if geometry.flags_of(core.get_field(out._slot, core.GEOMETRY)) & layout.OVERLAPS:
         from tapegrad.autograd.inplace import OVERLAP
 
         raise RuntimeError(OVERLAP)
+
+
+def write_out(result, out, name=""):
+    """Put `result` of the function `name` into `out`, resizing it with torch's warning where it has elements."""
+    out_rules.refuse_dtype(name, result.dtype, out.dtype)
+    if out.is_inference() and not modes.is_inference_mode_enabled():
+        from tapegrad.autograd.inplace import INFERENCE
+
+        raise RuntimeError(INFERENCE)
+    if out.shape == result.shape:  # else it gets memory of its own
+        refuse_repeated(out)
     if modes.word() & modes.WATCHED:
         from tapegrad.autograd import watch
 

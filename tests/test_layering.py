@@ -12,7 +12,7 @@ ROOT = Path(tapegrad.__file__).parent
 LAYERS = [
     "naming",
     "cautions determinism device locks dtypes maths overriding printing rejection restricted samples ops.registry",
-    "engine generator limits ops.arguments ops.transformable",
+    "engine generator limits out_rules ops.arguments ops.transformable",
     "assertions geometry kernels settings ops.checks ops.public",
     "core formats ops.formulas ops.loops",
     "memory modes serialization",

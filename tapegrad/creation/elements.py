@@ -121,11 +121,11 @@ def convert_number(value, d: Dtype, name: str | None = None):
     if isinstance(value, builtins.int) and not -(2**63) <= value < 2**63 and d.category < dtypes.FLOAT:
         raise OverflowError("int too big to convert")
     if d.category == dtypes.INTEGER:
+        info = np.iinfo(d.numpy)
         if isinstance(value, builtins.float):
-            if value != value or value in (float("inf"), float("-inf")):
+            if not info.min <= value <= info.max:  # of unsigned dtypes all numbers below 0
                 raise RuntimeError(f"value cannot be converted to type {name} without overflow")
             value = builtins.int(value)
-        info = np.iinfo(d.numpy)
         low = -info.max if not d.is_signed else info.min
         if not low <= value <= info.max:
             raise RuntimeError(f"value cannot be converted to type {name} without overflow")

@@ -138,12 +138,14 @@ def clamp(input, min=None, max=None, *, out=None):
     if min is None and max is None:
         raise RuntimeError("tapegrad.clamp: At least one of 'min' or 'max' must not be None")
     checks.no_complex_clamp(None, [input])
+    if out is not None:
+        return into(out, clamp(input, min, max), "clamp" if hasattr(min, "_slot") or hasattr(max, "_slot") else "clamp_number")
     if min is None:
-        return dispatch.call(BY_NAME["clamp_above"], input, max, out=out)
+        return dispatch.call(BY_NAME["clamp_above"], input, max)
     if max is None:
-        return dispatch.call(BY_NAME["clamp_below"], input, min, out=out)
+        return dispatch.call(BY_NAME["clamp_below"], input, min)
     refuse_bools(input, min, max)
-    return dispatch.call(BY_NAME["clamp_both"], input, min, max, out=out)
+    return dispatch.call(BY_NAME["clamp_both"], input, min, max)
 
 
 def refuse_bools(*operands) -> None:

@@ -8,7 +8,7 @@ from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.ops import lapack
 from tapegrad.ops.matrix_checks import floating, square, values, with_out
-from tapegrad.ops.outputs import return_type
+from tapegrad.ops.outputs import return_type, stored
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.solves import solve_ex
@@ -115,6 +115,7 @@ def slogdet(A):
 
 
 @function(name="slogdet", method=True)
+@stored()
 def slogdet_legacy(input):
     """`tapegrad.linalg.slogdet`."""
     return SlogdetLegacyResult(*slogdet(input))

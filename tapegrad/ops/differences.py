@@ -9,7 +9,7 @@ from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat
-from tapegrad.ops.outputs import into, return_type
+from tapegrad.ops.outputs import into, return_type, store
 from tapegrad.ops.public import METHODS, function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
@@ -54,7 +54,7 @@ def both(result, out):
     for given, found in zip(out or (), result, strict=False):
         if given.dtype is not found.dtype:
             raise RuntimeError(f"expected scalar_type {found.dtype.scalar_name} but found {given.dtype.scalar_name}")
-    return result if out is None else type(result)(*(into(o, r) for o, r in zip(out, result, strict=True)))
+    return result if out is None else store(type(result).__name__, result, out)
 
 
 @function(method=True)

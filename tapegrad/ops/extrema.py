@@ -136,7 +136,7 @@ def max_or_min(name, full, binary, result, pick, input, args, kwargs):
     if hasattr(dim, "_slot"):
         return dispatch.call(BY_NAME[binary], input, dim, out=out)
     if dim is None:
-        return into(out, extremum("a" + name, input, None, False, full))
+        return into(out, extremum("a" + name, input, None, False, full), name)
     found = with_indices(name, full + "Backward0", result, input, dim, keepdim, lambda a, d: first_nan_or(pick, a, d))
     if out is not None:
         return store(name, found, out)

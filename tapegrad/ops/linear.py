@@ -181,7 +181,7 @@ def out_of(name, out, result):
     from tapegrad.writing import check_out, write_out
 
     check_out(name, [result], out)
-    return write_out(result.detach(), out)
+    return write_out(result.detach(), out, name)
 
 
 @structural("mv_op", "Mv")

@@ -41,38 +41,40 @@ def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None, out=No
         raise RuntimeError(f"{name}: Order {ord} not supported.")
     A = widened_to(dtype, A, name)
     if ord == "fro":
-        return vector_norm(A, 2, (first, second), keepdim, out=out)
+        return into(out, vector_norm(A, 2, (first, second), keepdim), "linalg.matrix_norm")
     if ord in ("nuc", 2, -2):
         moved = A.movedim((first, second), (-2, -1))
         s = svdvals(moved)
         result = s.sum(-1, keepdim) if ord == "nuc" else s.amax(-1, keepdim) if ord == 2 else s.amin(-1, keepdim)
         if keepdim:
             result = result.unsqueeze(-1).movedim((-2, -1), (first, second))
-        return into(out, result, "matrix_norm")
+        return into(out, result, "linalg.matrix_norm")
     if abs(ord) == 1:
         first, second = second, first  # the norm of the transposed
     sums = vector_norm(A, 1, second, keepdim)
     rows = first - builtins.int(not keepdim and first > second)
-    return into(out, sums.amax(rows, keepdim) if ord > 0 else sums.amin(rows, keepdim), "matrix_norm")
+    return into(out, sums.amax(rows, keepdim) if ord > 0 else sums.amin(rows, keepdim), "linalg.matrix_norm")
 
 
 def norm(A, ord=None, dim=None, keepdim=False, *, out=None, dtype=None):
     """A vector norm for one dim or none, a matrix norm for two dims, or for a matrix and an order."""
+    if out is not None:
+        return into(out, norm(A, ord, dim, keepdim, dtype=dtype), "linalg.norm")
     if dim is not None:
         dim = (dim,) if isinstance(dim, int) else tuple(dim)
     if ord is None:
-        return vector_norm(A, 2, dim, keepdim, dtype=dtype, out=out)
+        return vector_norm(A, 2, dim, keepdim, dtype=dtype)
     if isinstance(ord, str):
         if dim is not None and len(dim) != 2:
             raise RuntimeError(f"linalg.norm: If ord is specified as {ord}, dim must be of length 2 if specified. Got {list(dim)}")
-        return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim, dtype=dtype, out=out)
+        return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
     if dim is not None and len(dim) not in (1, 2):
         raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dim)}")
     if dim is None and A.ndim not in (1, 2):
         raise RuntimeError(f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.ndim}D.")
     if dim is not None and len(dim) == 2 or dim is None and A.ndim == 2:
-        return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim, dtype=dtype, out=out)
-    return vector_norm(A, ord, dim, keepdim, dtype=dtype, out=out)
+        return matrix_norm(A, ord, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
+    return vector_norm(A, ord, dim, keepdim, dtype=dtype)
 
 
 @function(name="norm", method=True)
@@ -257,17 +259,18 @@ def cross_op(node, g):
 @transformable("along")
 def cross(input, other, *, dim=-1, out=None):
     """The cross product of vectors of three elements along `dim`."""
-    from tapegrad import dispatch
-
     if input.ndim != other.ndim:
         raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
     axis = wrap_dim(dim, input.ndim)
     if input.shape[axis] != 3 or other.shape[axis] != 3:
         raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[axis]} and {other.shape[axis]}")
     a, b = broadcast_batches(input, other, dims=0)
-    d = dispatch.result_dtype([a, b])
-    a, b = dispatch.convert(a, d), dispatch.convert(b, d)
-    x, y = np.moveaxis(values(a), axis, 0), np.moveaxis(values(b), axis, 0)
+    d = input.dtype
+    if d is dtypes.bool_ and a.numel():
+        raise no_kernel("cross", d)
+    if other.dtype is not d and a.numel():
+        raise RuntimeError(f"expected scalar type {d.scalar_name} but found {other.dtype.scalar_name}")
+    x, y = np.moveaxis(a.detach()._values(), axis, 0), np.moveaxis(b.detach()._values(), axis, 0)
     product = np.stack([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]], axis)
     result = creation.from_array(product, d)
     record(cross_op, [a, b], [result], plans.Parameters(cross_op, dim=axis), reads=(0b10, 0b01))
@@ -292,21 +295,17 @@ def vecdot(x, y, *, dim=-1, out=None):
     """The inner product of vectors along `dim`, the first conjugated."""
     from tapegrad.ops.matrix_checks import same_dtype
 
-    for t in (x, y):
-        if not t.dtype.is_floating_point and not t.dtype.is_complex and dim is None:
-            floating("linalg.vecdot", t)
+    if x.dtype.category <= dtypes.INTEGER:
+        floating("linalg.vecdot", x)
     same_dtype("linalg.vecdot", x, y, "x", "y")
     first = x.conj_physical() if x.dtype.is_complex else x
-    product = first * y
-    if not product.dtype.is_floating_point and not product.dtype.is_complex:
-        return into(out, product.sum(dim).to(product.dtype), "vecdot")
-    return into(out, product.sum(dim), "vecdot")
+    return into(out, (first * y).sum(dim), "vecdot")
 
 
 def vander(x, *, N=None):
     """Powers 0 .. N - 1 of the elements of x in a new last dim."""
-    if x.dtype is dtypes.bool_:
-        raise RuntimeError("linalg.vander supports floating point, complex, and integer tensors, but got Bool")
+    if x.dtype is dtypes.bool_ or x.dtype.reduced:
+        raise RuntimeError(f"linalg.vander supports floating point, complex, and integer tensors, but got {x.dtype.scalar_name}")
     x = x.unsqueeze(0) if not x.ndim else x
     count = x.shape[-1] if N is None else N
     if count <= 1:

@@ -11,7 +11,9 @@ from tapegrad import creation, dtypes
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
+from tapegrad.ops.outputs import EXACT, store
 from tapegrad.ops.transformable import transformable
+from tapegrad.out_rules import of_linalg
 from tapegrad.overriding import handle, met
 
 
@@ -150,11 +152,11 @@ def with_out(f):
             return result
         from tapegrad.writing import check_out, write_out
 
-        several = isinstance(result, tuple)
-        for o in out if several else (out,):
-            check_out(f.__name__, list(result) if several else [result], o)
-        if several:
-            return type(result)(*(write_out(r.detach(), o) for r, o in zip(result, out, strict=True)))
-        return write_out(result.detach(), out)
+        if isinstance(result, tuple):
+            return store(f.__name__, result, out, None if f.__name__ in ("eig", "geqrf", "lstsq") else EXACT)
+        name = f.__name__.removesuffix("_legacy")
+        name = name if name != f.__name__ else of_linalg(name)
+        check_out(name, [result], out)
+        return write_out(result.detach(), out, name)
 
     return run

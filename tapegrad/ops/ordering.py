@@ -179,22 +179,22 @@ INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 def quantile_of(name, input, q, dim, keepdim, interpolation, ignore_nan, out):
     tensor_argument(name, input)
-    if not input.dtype.is_floating_point:
-        raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
-    if interpolation not in INTERPOLATIONS:
-        raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
     if not hasattr(q, "_slot"):
         if not 0 <= q <= 1:
-            raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q}")
+            raise RuntimeError(f"quantile() q must be in the range [0, 1] but got {q}")
         q = creation.tensor(q, dtype=input.dtype)
-    if q.ndim > 1:
-        raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
-    if q.dtype is not input.dtype:
-        raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
-    if q.numel() and bool(((q < 0) | (q > 1)).any()):
-        raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
+    if interpolation not in INTERPOLATIONS:
+        raise RuntimeError(f"quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
     if not input.numel():
-        raise RuntimeError(f"{name}() input tensor must be non-empty")
+        raise RuntimeError("quantile() input tensor must be non-empty")
+    if q.ndim > 1:
+        raise RuntimeError("quantile() q must be a scalar or 1D tensor")
+    if input.dtype not in (dtypes.float32, dtypes.float64):
+        raise RuntimeError("quantile() input tensor must be either float or double dtype")
+    if q.dtype is not input.dtype:
+        raise RuntimeError("quantile() q tensor must be same dtype as the input tensor")
+    if q.numel() and bool(((q < 0) | (q > 1)).any()):
+        raise RuntimeError("quantile() q values must be in the range [0, 1]")
     whole = input.ndim
     axis = None if dim is None else wrap_dim(dim, input.ndim)
     x = input.reshape(-1) if axis is None or not input.ndim else input.movedim(axis, -1)
@@ -217,7 +217,7 @@ def quantile_of(name, input, q, dim, keepdim, interpolation, ignore_nan, out):
     # The quantiles come first; the reduced dim stays with keepdim.
     if keepdim:
         result = result.reshape([1] * whole + [q.numel()]) if axis is None else result.unsqueeze(-2).movedim(-2, axis) if whole else result
-    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze_(-1), name, "{name}() out tensor must be same dtype as the input tensor")
+    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze_(-1), name, "quantile() out tensor must be same dtype as the input tensor")
 
 
 @function(method=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import functools
 
-from tapegrad import core, creation
+from tapegrad import core, creation, out_rules
 from tapegrad.naming import known_as
 
 EXACT = "Expected out tensor to have dtype {want.short}, but got {got.short} instead"
@@ -28,16 +28,16 @@ def store(name: str, result, out, words: str | None = EXACT, operands=()):
         if not isinstance(out, (tuple, list)):
             raise TypeError(f"{name}(): argument 'out' must be tuple of Tensors, not {type(out).__name__}")
         if len(out) != len(result):
-            raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, but got {len(out)} elements")
+            raise TypeError(f"expected tuple of {len(result)} elements but got {len(out)}")
         stored_in = tuple(store(name, r, o, words, operands) for r, o in zip(result, out, strict=True))
-        return stored_in if type(result) is tuple else type(result)(*stored_in)
+        return stored_in if type(result) is tuple else type_of_stored(type(result))(*stored_in)
     from tapegrad.writing import check_out, refuse_overlap, write_out
 
     check_out(name, [result], out)
     refuse_overlap(out, operands, name in APART)
-    if words and result.dtype is not out.dtype:
+    if words and result.dtype is not out.dtype and name not in out_rules.EXACT:
         raise RuntimeError(words.format(name=name, want=result.dtype, got=out.dtype))
-    return write_out(result.detach(), out)
+    return write_out(result.detach(), out, name)
 
 
 def stored(words: str | None = EXACT):
@@ -47,14 +47,14 @@ def stored(words: str | None = EXACT):
         @functools.wraps(f)
         def run(*args, out=None, **kwargs):
             result = f(*args, **kwargs)
-            return result if out is None else store(f.__name__, result, out, words, [v for v in (*args, *kwargs.values()) if hasattr(v, "_slot")])
+            return result if out is None else store(f.__name__.removesuffix("_legacy"), result, out, words, [v for v in (*args, *kwargs.values()) if hasattr(v, "_slot")])
 
         return run
 
     return decorate
 
 
-def into(out, result, name="", words="", operands=()):
+def into(out, result, name, words="", operands=()):
     """`result`, or `out` with it; `name` is the function's, for the texts of errors; with `words`, of an `out` of exactly its dtype.
 
     `operands` as for `store`.
@@ -65,9 +65,9 @@ def into(out, result, name="", words="", operands=()):
 
     if words and hasattr(out, "_slot") and out.dtype is not result.dtype:
         raise RuntimeError(words.format(name=name, want=result.dtype, got=out.dtype))
-    check_out(name or "reduction", [result], out)
+    check_out(name, [result], out)
     refuse_overlap(out, operands, name in APART)
-    return write_out(result.detach(), out)
+    return write_out(result.detach(), out, name)
 
 
 def dtype_with(out, dtype):
@@ -77,6 +77,12 @@ def dtype_with(out, dtype):
     if dtype is not None and dtype is not out.dtype:
         raise RuntimeError(EXACT.format(want=dtype, got=out.dtype))
     return out.dtype
+
+
+@functools.cache
+def type_of_stored(kind: type):
+    """The type of several results that were stored in `out=`: another one, as in torch."""
+    return return_type(kind.__name__ + "_out", *kind._fields)  # type: ignore[attr-defined]
 
 
 def _values_of(name: str, count: int, given: tuple) -> tuple:

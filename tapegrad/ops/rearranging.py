@@ -16,7 +16,7 @@ from tapegrad.ops import strided  # noqa: F401 (registers views that are copied 
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.diagonals import diag_embed
 from tapegrad.ops.joining import cat, meshgrid, sequence, stack
-from tapegrad.ops.outputs import store
+from tapegrad.ops.outputs import store, stored
 from tapegrad.ops.pieces import copies
 from tapegrad.ops.public import FUNCTIONS, METHODS, function
 from tapegrad.ops.registry import structural
@@ -293,6 +293,7 @@ for _name in ("as_strided", "diagonal", "expand", "narrow", "permute", "select",
 
 
 @function()
+@stored()
 def alias_copy(input):
     """A copy."""
     return input.clone()

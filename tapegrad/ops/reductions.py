@@ -210,7 +210,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     if d is not input.dtype and max(d.category, input.dtype.category) >= dtypes.FLOAT:
         input = input.to(d)
     return into(out, reduce(prod_op, input, dims_of(dim, input.ndim), bool(keepdim), "prod", d, saves=0b11, back="prod_back",
-                            graph_name=None if dim is None else "ProdBackward1"))
+                            graph_name=None if dim is None else "ProdBackward1"), "prod")
 
 
 # --- truth ----------------------------------------------------------------------------------------------------------

@@ -121,6 +121,12 @@ def ormqr(input, tau, other, left=True, transpose=False):
         raise RuntimeError(f"torch.ormqr: Expected batch dimensions of tau to be equal to input.shape[:-2], but got {list(tau.shape[:-1])}")
     if tuple(other.shape[:-2]) != tuple(input.shape[:-2]):
         raise RuntimeError(f"torch.ormqr: Expected batch dimensions of other to be equal to input.shape[:-2], but got {list(other.shape[:-2])}")
+    for who, x in (("tau", tau), ("other", other)):
+        if x.dtype is not input.dtype:
+            raise RuntimeError(
+                f"torch.ormqr: Expected input and {who} to have the same dtype, but input has dtype{input.dtype.scalar_name} and {who} has dtype "
+                f"{x.dtype.scalar_name}"
+            )
     k = tau.shape[-1]
     A = input.narrow(-1, 0, k)
     if left:

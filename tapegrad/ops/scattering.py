@@ -323,6 +323,7 @@ def reduced_by_index(name, graph_name, input, dim, index, src, reduce, include_s
 
 @with_inplace
 @function(method=True)
+@stored()
 def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     """A copy of `input` in which the elements of `src` with the same place along `dim` are reduced ("sum", "prod", "mean", "amax", "amin")."""
     return reduced_by_index("scatter", None, input, dim, index, src, reduce, include_self)
@@ -330,6 +331,7 @@ def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
 
 @with_inplace
 @function(method=True)
+@stored()
 def index_reduce(input, dim, index, source, reduce, *, include_self=True):
     """The same for whole entries of `dim`, listed by `index`; reduce is "prod", "mean", "amax" or "amin"."""
     if reduce not in ("prod", "mean", "amax", "amin"):

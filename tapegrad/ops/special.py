@@ -131,7 +131,9 @@ def call(op: Special, *values, number=None, out=None):
     if out is None:
         return result
     writing.check_out(op.name, tensors, out)
-    return writing.write_out(result.detach(), out)
+    if op.name != "ndtr":  # which torch composes of other functions
+        writing.refuse_repeated(out)
+    return writing.write_out(result.detach(), out, op.name)
 
 
 @transformable("spread_list")
@@ -221,6 +223,8 @@ SPECIAL["polygamma"] = made_public(polygamma, "special.polygamma", False)
 @function(method=True)
 def mvlgamma(input, p, *, out=None):
     """The logarithm of the multivariate gamma function of dimension p: p (p - 1) / 4 log(pi) + the sum of lgamma(input - j / 2) over j < p."""
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError("The input tensor may not be a boolean tensor.")
     if p < 1:
         raise RuntimeError("p has to be greater than or equal to 1")
     return call(MVLGAMMA, input, number=p, out=out)

@@ -15,7 +15,7 @@ from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.choosing import where
 from tapegrad.ops.extrema import extremum
 from tapegrad.ops.norms import vector_norm
-from tapegrad.ops.outputs import into, laid_out_as, return_type
+from tapegrad.ops.outputs import into, laid_out_as, return_type, store
 from tapegrad.ops.public import METHODS, function
 from tapegrad.ops.reductions import dims_of, restore_dims, sum
 from tapegrad.ops.registry import BY_NAME, structural
@@ -118,7 +118,7 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
         high = extremum("amax", x, dims, keepdim, "Amax")
     record(aminmax_op, [input], [low, high], plans.Parameters(aminmax_op, dims=dims, keepdim=keepdim, shape=tuple(input.shape)), saves=0b111)
     result = AminmaxResult(low, high)
-    return result if out is None else AminmaxResult(*(into(o, r) for o, r in zip(out, result, strict=True)))
+    return result if out is None else store("aminmax", result, out)
 
 
 @function(method=True)
@@ -274,7 +274,7 @@ def histogram(input, bins=100, *, range=None, weight=None, density=False, out=No
         counts = counts / (counts.sum() * np.diff(edges))
     result = HistogramResult(creation.from_array(counts, input.dtype), creation.from_array(np.asarray(edges, array.dtype), input.dtype))
     underived.unknown("histogram", [t for t in (input, bins, weight) if hasattr(t, "_slot")], result)
-    return result if out is None else HistogramResult(*(into(o, r) for o, r in zip(out, result, strict=True)))
+    return result if out is None else store("histogram", result, out, None)
 
 
 @function(method=True)

@@ -335,6 +335,8 @@ def round(input, *, decimals=0, out=None):
         raise no_kernel("round_vml_cpu", input.dtype)
     if decimals == 0:
         return dispatch.call(BY_NAME["round"], input, out=out)
+    if out is not None:
+        return into(out, round(input, decimals=decimals), "round")
     scale = 10.0**abs(decimals)
     with contextlib.nullcontext() if input._level is not None else modes.no_grad():
         with_scale = input * scale if decimals > 0 else input / scale
@@ -395,6 +397,8 @@ def lerp(input, end, weight, *, out=None):
         raise RuntimeError(f"value cannot be converted to type {input.dtype.short} without overflow")
     if input.dtype.category <= dtypes.INTEGER:
         raise NotImplementedError(f"\"lerp_kernel_{'tensor' if hasattr(weight, '_slot') else 'scalar'}\" not implemented for '{input.dtype.scalar_name}'")
+    if out is not None and not hasattr(weight, "_slot"):
+        return into(out, dispatch.call(BY_NAME["lerp"], input, end, weight), "lerp_number")
     return dispatch.call(BY_NAME["lerp"], input, end, weight, out=out)
 
 

@@ -121,19 +121,26 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
     look_at("hardtanh_" if inplace else "hardtanh", input, min_val, max_val)
+    _no_bools(input)
     return with_numbers("hardtanh", input, *_like(input, min_val, max_val), inplace=inplace)
+
+
+def _no_bools(input) -> None:
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError("Bool inputs not supported for hardtanh")
 
 
 def _like(input, *numbers):
     """Numbers in the category of the tensor: a limit of 1.0 does not make integers floating-point."""
     if isinstance(input, Tensor) and input.dtype.category == dtypes.INTEGER:
-        return [int(v) for v in numbers]
+        return [kernel_number(v, input.dtype) for v in numbers]
     return numbers
 
 
 def relu6(input, inplace=False):
     """x limited to [0, 6]."""
     look_at("relu6_" if inplace else "relu6", input)
+    _no_bools(input)
     return with_numbers("hardtanh", input, *_like(input, 0.0, 6.0), inplace=inplace)
 
 

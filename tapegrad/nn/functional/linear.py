@@ -50,6 +50,10 @@ def bilinear(input1, input2, weight, bias=None):
             raise RuntimeError(f"bilinear(): input{k} size does not match weight size: got {x.shape[-1]} but expected {weight.shape[k]}")
     if bias is not None and bias.shape[0] != weight.shape[0]:
         raise RuntimeError(f"bilinear(): bias size does not match weight size: got {bias.shape[0]} but expected {weight.shape[0]}")
+    kinds = [x.dtype for x in (input1, input2, weight, *(() if bias is None else (bias,)))]
+    if any(d is not kinds[0] for d in kinds):
+        named = ", ".join(f"{name}: {d.short}" for name, d in zip(("input1", "input2", "weight", "bias"), kinds))
+        raise RuntimeError(f"All tensors must have the same dtype, got {named}")
     shape = tuple(input1.shape[:-1])
     a, b = input1.reshape(-1, weight.shape[1]), input2.reshape(-1, weight.shape[2])
     out, first, second = weight.shape

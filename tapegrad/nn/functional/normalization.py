@@ -21,6 +21,20 @@ def floats_only(kernel, input) -> None:
         raise NotImplementedError(f'"{kernel}" not implemented for \'{input.dtype.scalar_name}\'')
 
 
+def share_dtype(input, *parameters) -> None:
+    """Parameters are of the input's dtype, or all of float32 beside a half-precision input."""
+    given = [p for p in parameters if p is not None]
+    if given and given[0].dtype is not input.dtype:
+        if any(p.dtype is not dtypes.float32 for p in given):
+            raise RuntimeError("mixed dtype (CPU): expect parameter to have scalar type of Float")
+        if not input.dtype.reduced:
+            raise RuntimeError("mixed dtype (CPU): all inputs must share same datatype.")
+        return
+    for p in given:
+        if p.dtype is not input.dtype and input.dtype.is_floating_point:
+            raise RuntimeError(f"expected scalar type {input.dtype.scalar_name} but found {p.dtype.scalar_name}")
+
+
 def check_shape(normalized_shape, input, weight, bias) -> tuple:
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape:
@@ -42,6 +56,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(x - mean) / sqrt(var + eps) over the last dims, of shape normalized_shape, times weight plus bias."""
     look_at("layer_norm", input, normalized_shape, weight, bias, eps)
     shape = check_shape(normalized_shape, input, weight, bias)
+    share_dtype(input, weight, bias)
     floats_only("LayerNormKernelImpl", input)
     dims = tuple(range(input.dim() - len(shape), input.dim()))
     return normalise(input, weight, bias, tuple(input.shape), dims, (*[1] * (input.dim() - len(shape)), *shape), eps, "NativeLayerNormBackward0")[0]
@@ -89,6 +104,8 @@ def per_channel(input, running_mean, running_var, weight, bias, training, moment
         elif t.numel() != channels:
             raise RuntimeError(f"{name} should contain {channels} elements not {t.numel()}")
     floats_only("batch_norm", input)
+    statistics = (running_mean, running_var)
+    share_dtype(input, weight, *(statistics if training else (bias,)), *((bias,) if training else statistics))
     dims = tuple(d for d in range(input.dim()) if d != axis)
     affine = tuple(channels if d == axis else 1 for d in range(input.dim()))
     if (running_mean is None) != (running_var is None):
@@ -149,6 +166,8 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
                 f"Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of shape {list(t.shape)} and input of "
                 f"shape {list(input.shape)}"
             )
+    share_dtype(input, weight, bias)
+    floats_only("GroupNormKernelImpl", input)
     rows = (n, num_groups, channels // num_groups * math.prod(sizes))
     return normalise(input, weight, bias, rows, (2,), (1, channels, *[1] * len(sizes)), eps, "NativeGroupNormBackward0")[0]
 
