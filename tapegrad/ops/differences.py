@@ -8,6 +8,7 @@ from tapegrad import creation, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_bool_sub
 from tapegrad.ops.joining import cat
 from tapegrad.ops.outputs import into, return_type, store
 from tapegrad.ops.public import METHODS, function
@@ -207,6 +208,8 @@ def gradient(input, *, spacing=None, dim=None, edge_order=1):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
     if input.dtype is dtypes.uint8:
         raise RuntimeError("torch.gradient does not support uint8 input.")
+    if input.dtype is dtypes.bool_:
+        no_bool_sub(None, [input, input])
     dims = list(range(input.ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     dims = [wrap_dim(d, input.ndim) for d in dims]
     if len(set(dims)) != len(dims):

@@ -269,8 +269,10 @@ def cholesky_legacy(input, upper=False):
         "should be replaced with\nL = torch.linalg.cholesky(A)\nand\nU = torch.cholesky(A, upper=True)\nshould be replaced with\n"
         "U = torch.linalg.cholesky(A).mH\nThis transform will produce equivalent results for all valid (symmetric positive definite) inputs."
     )
+    if not input.numel():
+        return input.clone()
     if input.ndim < 2:
-        raise RuntimeError("cholesky: The input tensor input must have at least 2 dimensions.")
+        raise RuntimeError("cholesky: The input tensor A must have at least 2 dimensions.")
     with_kernel("cholesky_cpu", square("cholesky", input))
     return factor_positive("cholesky", input, upper, True, "CholeskyBackward0").L
 

@@ -273,7 +273,7 @@ def index_add(input, dim, index, source, *, alpha=1):
     shape = tuple(input.shape)
     if source.ndim and index.numel() != source.shape[dim]:
         raise RuntimeError(f"index_add_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({source.shape[dim]}), for dim: {dim}")
-    if source.ndim > 1 and not shape or source.ndim and shape and (source.ndim != len(shape) or any(d != dim and shape[d] != source.shape[d] for d in range(len(shape)))):
+    if source.ndim and not shape or source.ndim and shape and (source.ndim != len(shape) or any(d != dim and shape[d] != source.shape[d] for d in range(len(shape)))):
         raise RuntimeError(
             "source tensor shape must match self tensor shape, excluding the specified dimension. "
             f"Got self.shape = {list(shape)} source.shape = {list(source.shape)}"

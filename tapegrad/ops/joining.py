@@ -302,6 +302,8 @@ def roll(input, shifts, dims=None):
         raise RuntimeError("`shifts` required")
     if (dims or len(shifts) > 1) and len(dims) != len(shifts):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if len(dims) == 1 and not input.numel():
+        return input.clone()
     if dims:
         if not input.ndim:
             raise IndexError(f"Dimension specified as {dims[0]} but tensor has no dimensions")

@@ -49,12 +49,15 @@ def tolerances(name, atol, rtol, largest, shape, dtype):
 @with_out
 def pinv(A, rcond=None, hermitian=False, *, atol=None, rtol=None):
     """The Moore-Penrose inverse: singular values up to max(atol, rtol * the largest) count as zero."""
-    if A.ndim < 2 or A.dtype.category <= dtypes.INTEGER:
+    if A.ndim < 2 or A.dtype.category <= dtypes.INTEGER or A.dtype.reduced:
         raise RuntimeError(
             f"linalg.pinv({A.dtype.scalar_name}{{{list(A.shape)}}}): expected a tensor with 2 or more dimensions of float, double, cfloat or "
             "cdouble types"
         )
     rtol = rcond if rtol is None else rtol
+    for t, what in ((atol, "atol"), (rtol, "rcond" if rcond is not None else "rtol")):
+        if hasattr(t, "_slot") and t.dtype.is_complex:
+            raise RuntimeError(f"torch.linalg.pinv: {what} tensor of complex type is not supported. Got {t.dtype.scalar_name}")
     array = values(A)
     m, n = array.shape[-2:]
     if not array.size:

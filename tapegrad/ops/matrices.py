@@ -29,16 +29,17 @@ INF = float("inf")
 def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None, out=None):
     """A norm of matrices in two dims: "fro", "nuc" (sum of singular values), inf, -inf (rows), 1, -1 (columns), 2, -2 (singular values)."""
     name = "linalg.matrix_norm"
+    if isinstance(ord, str) and ord not in ("fro", "nuc") or not isinstance(ord, str) and abs(ord) not in (1, 2, INF):
+        raise RuntimeError(f"{name}: Order {ord} not supported.")
     matrix(name, A)
-    floating(name, A)
+    if not A.dtype.reduced or ord in ("nuc", 2, -2):
+        floating(name, A)
     dim = (dim,) if isinstance(dim, int) else tuple(dim)
     if len(dim) != 2:
         raise RuntimeError(f"{name}: dim must be a 2-tuple. Got {' '.join(map(str, dim))}" if len(dim) != 1 else f"{name}: dim must be a 2-tuple. Got {dim[0]}")
     first, second = wrap_dim(dim[0], A.ndim), wrap_dim(dim[1], A.ndim)
     if first == second:
         raise RuntimeError(f"{name}: dims must be different. Got ({dim[0]}, {dim[1]})")
-    if isinstance(ord, str) and ord not in ("fro", "nuc") or not isinstance(ord, str) and abs(ord) not in (1, 2, INF):
-        raise RuntimeError(f"{name}: Order {ord} not supported.")
     A = widened_to(dtype, A, name)
     if ord == "fro":
         return into(out, vector_norm(A, 2, (first, second), keepdim), "linalg.matrix_norm")
@@ -119,7 +120,7 @@ def cond(A, p=None):
 def matrix_rank(A, tol=None, hermitian=False, *, atol=None, rtol=None):
     """How many singular values are above max(atol, rtol * the largest)."""
     matrix("torch.linalg.matrix_rank", A, "input")
-    if not (A.dtype.is_floating_point or A.dtype.is_complex):
+    if not (A.dtype.is_floating_point or A.dtype.is_complex) or A.dtype.reduced:
         raise RuntimeError("This function doesn't handle types other than float and double")
     if tol is not None:
         atol, rtol = tol, 0.0
@@ -356,6 +357,8 @@ def tensorinv(A, ind=2):
     if ind <= 0:
         raise RuntimeError(f"Expected a strictly positive integer for 'ind', but got {ind}")
     shape = tuple(A.shape)
+    if ind > len(shape):
+        raise RuntimeError(f"ArrayRef: invalid slice, N = {ind}; size = {len(shape)}")
     lead, rest = shape[:ind], shape[ind:]
     rows, columns = int(np.prod(lead, dtype=np.int64)), int(np.prod(rest, dtype=np.int64))
     if rows != columns:

@@ -140,6 +140,8 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
         nonempty("kthvalue", input, dim)
     if not 1 <= k <= size:
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}")
+    if input.dtype is dtypes.bool_:
+        raise no_kernel("kthvalue_cpu", input.dtype)
     found = ranks.ranked(KthvalueResult, "KthvalueBackward0", input, dim, keepdim, k - 1) if type(k) is int else None
     if found is not None:
         return both(found, out)

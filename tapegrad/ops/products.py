@@ -256,6 +256,13 @@ def rsub(input, other, *, alpha=1):
     """other - alpha * input."""
     from tapegrad import modes
 
+    d = dispatch.result_dtype([input, other])
+    if d is not dtypes.bool_ and isinstance(alpha, bool):
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if d.category <= dtypes.INTEGER and isinstance(alpha, (float, complex)):
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if not d.is_complex and isinstance(alpha, complex):
+        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
     if ACTIVE and level_of((input, other)) is not None:
         return other - scaled(input, alpha)
     with modes.no_grad():

@@ -168,6 +168,8 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     size = input.shape[dim] if input.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError("selected index k out of range")
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError("topk does not support bool dtypes on CPU")
     found = ranks.first(TopkResult, "Topk", input, dim, k, bool(largest))
     if found is not None:
         return found

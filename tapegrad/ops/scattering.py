@@ -91,7 +91,7 @@ def index_fill(input, dim, index, value):
     if index.dtype not in (dtypes.int64, dtypes.int32):
         raise IndexError("index_fill_(): Expected dtype int64 for index.")
     tensor = hasattr(value, "_slot")
-    if not tensor and isinstance(value, complex) and not input.dtype.is_complex:
+    if (value.dtype.is_complex and not value.ndim if tensor else isinstance(value, complex)) and not input.dtype.is_complex:
         raise RuntimeError("index_fill_(): Converting complex Scalar to non-complex type is not supported")
     if tensor and value.ndim:
         raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")

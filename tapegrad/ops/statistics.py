@@ -233,9 +233,11 @@ def edges_of(name, array, low, high):
         low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise RuntimeError(f"{name}: range of [{low}, {high}] is not finite")
+    if low > high and name == "torch.histogramdd":
+        raise RuntimeError(f"{name}: min should not exceed max, but got min {low:g} max {high:g} for dimension 0")
     if low > high:
         raise RuntimeError(f"{name}: max must be larger than min")
-    return (low - 0.5, high + 0.5) if low == high and name == "torch.histogram" else (low - 1, high + 1) if low == high else (low, high)
+    return (low - 0.5, high + 0.5) if low == high and name == "torch.histogramdd" else (low - 1, high + 1) if low == high else (low, high)
 
 
 @function(method=True)
@@ -257,19 +259,47 @@ HistogramResult = return_type("histogram", "hist", "bin_edges")
 @function(method=True)
 def histogram(input, bins=100, *, range=None, weight=None, density=False, out=None):
     """(hist, bin_edges) of `bins` equal bins over `range`, or of bins between the edges given; counts, or sums of weights."""
+    name = "torch.histogramdd"
+    if not hasattr(bins, "_slot") and bins <= 0:
+        raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
+    if hasattr(bins, "_slot"):
+        if bins.dtype is not input.dtype:
+            raise RuntimeError(
+                f"{name}: input tensor and bins tensors should have the same dtype, but got input with dtype {input.dtype.short} and bins for "
+                f"dimension 0 with dtype {bins.dtype.short}"
+            )
+        if bins.ndim != 1:
+            raise RuntimeError(f"{name}: bins tensor should have one dimension, but got {bins.ndim} dimensions in the bins tensor for dimension 0")
+        if not bins.numel():
+            raise RuntimeError(f"{name}: bins tensor should have at least 1 element, but got 0 elements in the bins tensor for dimension 0")
+        if bins.numel() == 1:
+            raise RuntimeError("torch.histogram(): bins must be > 0, but got 0 for dimension 0")
+    if weight is not None:
+        if weight.dtype is not input.dtype:
+            raise RuntimeError(
+                f"{name}: if weight tensor is provided, input tensor and weight tensor should have the same dtype, but got input({input.dtype.short}), "
+                f"and weight({weight.dtype.short})"
+            )
+        if weight.numel() != input.numel():
+            raise RuntimeError(
+                f"{name}: if weight tensor is provided it should have the same shape as the input tensor excluding its innermost dimension, but got "
+                f"input with shape [{input.numel()}, 1] and weight with shape [{weight.numel()}]"
+            )
+    if range is not None and len(range) != 2:
+        raise RuntimeError(f"{name}: for a 1-dimensional histogram range should have 2 elements, but got {len(range)}")
     if not input.dtype.is_floating_point or input.dtype.reduced:
-        raise NotImplementedError(f"\"histogramdd\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel("histogramdd", input.dtype)
     array = input.detach()._values().reshape(-1)
     weights = None if weight is None else weight.detach()._values().reshape(-1)
     if hasattr(bins, "_slot"):
         edges = bins.detach()._values()
     else:
-        if bins <= 0:
-            raise RuntimeError(f"torch.histogramdd(): bins must be > 0, but got {bins} for dimension 0")
-        low, high = edges_of("torch.histogram", array, *(range or (0, 0)))
+        low, high = edges_of(name, array, *(range or (0, 0)))
         edges = np.linspace(low, high, bins + 1, dtype=array.dtype)
-    counts, _ = np.histogram(array, edges, weights=weights)
-    counts = counts.astype(array.dtype)
+    at = np.searchsorted(edges, array, "right") - 1
+    at[array == edges[-1]] = len(edges) - 2  # the last bin has both of its ends
+    inside = (array >= edges[0]) & (array <= edges[-1])
+    counts = np.bincount(at[inside], None if weights is None else weights[inside], len(edges) - 1).astype(array.dtype)
     if density:
         counts = counts / (counts.sum() * np.diff(edges))
     result = HistogramResult(creation.from_array(counts, input.dtype), creation.from_array(np.asarray(edges, array.dtype), input.dtype))

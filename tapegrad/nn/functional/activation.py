@@ -9,6 +9,7 @@ import numpy as np
 
 from tapegrad import dispatch, dtypes, modes
 from tapegrad.cautions import warn
+from tapegrad.creation.elements import kernel_number
 from tapegrad.install import NN
 from tapegrad.limits import finfo
 from tapegrad.ops import joining, softmaxes

@@ -9,6 +9,7 @@ from tapegrad.cautions import warn
 from tapegrad.nn.functional.activation import logsigmoid
 from tapegrad.nn.functional.distance import pairwise_distance
 from tapegrad.ops import losses, nll
+from tapegrad.ops.checks import no_bool_neg
 from tapegrad.ops.choosing import where
 from tapegrad.ops.composite import composite
 from tapegrad.ops.transformable import look_at
@@ -324,6 +325,12 @@ def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="m
     """log(1 + exp(-target input)), reduced."""
     reduction = chosen_reduction(size_average, reduce, reduction)
     look_at("soft_margin_loss", input, target, 1)
+    if input.dtype is dtypes.bool_:
+        no_bool_neg(None, [input])
+    geometry.broadcast_shapes(tuple(input.shape), tuple(target.shape))
+    if target.dim() > input.dim() or any(s != 1 and s != r for s, r in zip(reversed(target.shape), reversed(input.shape))):
+        whole = geometry.broadcast_shapes(tuple(input.shape), tuple(target.shape))
+        raise RuntimeError(f"output with shape {list(input.shape)} doesn't match the broadcast shape {list(whole)}")
     return losses.soft_margin_loss(*broadcast(input, target), reduction)
 
 
