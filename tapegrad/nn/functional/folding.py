@@ -9,6 +9,7 @@ import numpy as np
 from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.formats import contiguous_format
+from tapegrad.nn.functional import window_checks
 from tapegrad.nn.functional.sizes import pair, per_dim
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
@@ -62,6 +63,7 @@ def _window(kernel_size, dilation, padding, stride):
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     """The windows of (N, C, H, W) as columns: (N, C * kernel, places)."""
     look_at("im2col", input, *(pair(v) for v in (kernel_size, dilation, padding, stride)))
+    window_checks.folding(kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride)
     if input.dim() not in (3, 4) or any(s == 0 for s in input.shape[-3:]):
         raise RuntimeError(
             f"Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, but got: {list(input.shape)}"
@@ -80,6 +82,7 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     """The transpose of `unfold`: columns (N, C * kernel, places) added at their places in (N, C, *output_size)."""
     look_at("col2im", input, *(pair(v) for v in (output_size, kernel_size, dilation, padding, stride)))
+    window_checks.folding(output_size=output_size, kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride)
     window, sizes = _window(kernel_size, dilation, padding, stride), per_dim(output_size, 2)
     if input.dim() not in (2, 3):
         raise RuntimeError(f"Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and non-zero dimensions for input, but got: {list(input.shape)}")

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.nn.functional import window_checks
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import pooling
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.transformable import checked, look_at
 from tapegrad.ops.windows import Window
 
 
-def window_of(input, n, kernel, stride, padding, dilation, ceil_mode, name):
+def window_of(input, n, kernel, stride, padding, dilation, ceil_mode):
     """The window of a pooling, with more padding behind where ceil_mode lets a last window reach over the edge; torch's checks."""
     kernel, padding, dilation = per_dim(kernel, n), per_dim(padding, n), per_dim(dilation, n)
     stride = kernel if stride is None or stride == () or stride == [] else per_dim(stride, n)
-    if any(s == 0 for s in stride):
-        raise RuntimeError("stride should not be zero")
-    if any(p < 0 for p in padding):
-        raise RuntimeError("pad must be non-negative, but got pad=" + str(min(padding)))
-    for p, k, d in zip(padding, kernel, dilation):
-        if p > ((k - 1) * d + 1) // 2:
-            if n == 1 and name == "max_pool":
-                raise RuntimeError(f"max_pool1d() padding should be at most half of kernel size, but got padding={p} and kernel_size={k}")
-            raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
+    window_checks.positive(kernel, stride, padding, dilation)
     sizes = input.shape[input.dim() - n :]
     pads, counts = [], []
     for size, k, s, p, d in zip(sizes, kernel, stride, padding, dilation):
@@ -44,13 +41,23 @@ def window_of(input, n, kernel, stride, padding, dilation, ceil_mode, name):
 
 
 def check_dims(input, n) -> None:
-    if input.dim() not in (n + 1, n + 2) or any(s == 0 for s in input.shape[input.dim() - n - 1 :]):
+    if input.dim() not in (n + 1, n + 2):
         raise RuntimeError(f"non-empty {n + 1}D or {n + 2}D (batch mode) tensor expected for input")
 
 
 def _max_pool(n, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
-    check_dims(input, n)
-    window = window_of(input, n, kernel_size, stride, padding, dilation, ceil_mode, "max_pool")
+    if n == 1:
+        window_checks.max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode)
+        if not return_indices and not input.requires_grad and not input.dtype.is_floating_point:
+            raise no_kernel("max_pool1d_impl", input.dtype)
+    else:
+        window_checks.in_dims(f"max_pool{n}d", n, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+        check_dims(input, n)
+    if input.dtype is dtypes.bool_ or input.dtype.is_complex:
+        raise no_kernel(f"max_pool{n}d", input.dtype)
+    if n > 1:
+        window_checks.filled("max_pool3d_with_indices_out_cpu_template", input, n)
+    window = window_of(input, n, kernel_size, stride, padding, dilation, ceil_mode)
     if n > 1:
         out, index = pooling.max_pool(input, window, f"MaxPool{n}DWithIndicesBackward0")
     else:  # one dim is pooled as two, as torch's graph shows
@@ -84,12 +91,21 @@ def max_pool3d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
 
 
 def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
-    check_dims(input, n)
-    if not input.dtype.is_floating_point:
-        raise NotImplementedError(f'"avg_pool{n}d_out_frame" not implemented for \'{input.dtype.scalar_name}\'')
+    window_checks.in_dims(f"avg_pool{n}d", n, kernel_size=kernel_size, stride=stride, padding=padding)
+    if n == 2 and input.dim() != 4:
+        input.size(-3)
+    if n == 3:
+        check_dims(input, n)
+    elif input.dim() not in (3, 4):
+        raise RuntimeError(f"Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got:{list(input.shape)}")
+    window_checks.filled(f"avg_pool{n}d", input, n)
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
-    window = window_of(input, n, kernel_size, stride, padding, 1, ceil_mode, "avg_pool")
+    if n == 3:
+        window_checks.image(input, per_dim(kernel_size, 3))
+    window = window_of(input, n, kernel_size, stride, padding, 1, ceil_mode)
+    if not input.dtype.is_floating_point or n == 3 and input.dtype.reduced:
+        raise no_kernel("avg_pool2d" if n == 2 else "avg_pool3d_out_frame", input.dtype)
     pads, real = per_dim(padding, n), dtypes.BY_NAME[input.dtype.compute].numpy
     sizes = tuple(input.shape[input.dim() - n :])
     if divisor_override is not None:
@@ -106,7 +122,11 @@ def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_p
 @checked("avg_pool1d")
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """The mean of each window of (N, C, L)."""
-    kernel, step = per_dim(kernel_size, 1), None if stride is None else per_dim(stride, 1)
+    one = "{name}() argument '{what}' should contain one int (got {given})"
+    window_checks.two_or_three_dims("avg_pool1d", input)
+    for what, value in (("kernel_size", kernel_size), ("stride", stride), ("padding", padding)):
+        window_checks.in_one_dim("avg_pool1d", what, value, one)
+    kernel, step = per_dim(kernel_size, 1), None if stride is None or not window_checks.items(stride) else per_dim(stride, 1)
     out = _avg_pool(2, input.unsqueeze(-2), (1, *kernel), None if step is None else (1, *step), (0, *per_dim(padding, 1)), ceil_mode,
                     count_include_pad, None)
     return out.squeeze(-2)
@@ -135,17 +155,18 @@ def shares_of(input, n, output_size) -> tuple:
 def sizes_or_input(output_size, input):
     """`output_size`, with the input's sizes where it has None."""
     sizes = input.size()
-    if isinstance(output_size, (tuple, list)) and len(sizes) <= len(output_size):
-        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}")
-    if not isinstance(output_size, (tuple, list)):
+    if isinstance(output_size, int):
         return output_size
+    if len(sizes) <= len(output_size):
+        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}")
     return [s if p is None else p for p, s in zip(output_size, sizes[-len(output_size) :])]
 
 
 def _adaptive_avg(n, input, output_size):
+    if len(window_checks.items(output_size)) not in (1, n) or isinstance(output_size, (tuple, list)) and len(output_size) != n:
+        raise RuntimeError(f"adaptive_avg_pool{n}d: output_size must be {n}")
     parts = shares_of(input, n, output_size)
-    if input.dim() not in (n + 1, n + 2):
-        raise RuntimeError(f"adaptive_avg_pool{n}d(): Expected {n + 1}D or {n + 2}D tensor, but got {list(input.shape)}")
+    window_checks.adaptive(f"adaptive_avg_pool{n}d", n, input, parts)
     if all(p == 1 for p in parts) and n > 1:
         return input.mean(tuple(range(input.dim() - n, input.dim())), keepdim=True)
     maps = [pooling.averaging(s, p, dtypes.BY_NAME[input.dtype.compute].numpy.str) for s, p in zip(input.shape[input.dim() - n :], parts)]
@@ -155,6 +176,8 @@ def _adaptive_avg(n, input, output_size):
 @checked("adaptive_avg_pool1d")
 def adaptive_avg_pool1d(input, output_size):
     """Means of output_size even shares of (N, C, L)."""
+    window_checks.two_or_three_dims("adaptive_avg_pool1d", input)
+    window_checks.in_one_dim("adaptive_avg_pool1d", "output_size", output_size, "{name}() argument '{what}' should contain one int (got {given})")
     return _adaptive_avg(2, input.unsqueeze(-2), (1, *per_dim(output_size, 1))).squeeze(-2)
 
 
@@ -171,13 +194,20 @@ def adaptive_avg_pool3d(input, output_size):
 
 
 def _adaptive_max(n, input, output_size, return_indices):
-    out, index = pooling.adaptive_max(input, shares_of(input, n, output_size), f"AdaptiveMaxPool{n}DBackward0")
+    if isinstance(output_size, (tuple, list)) and len(output_size) != n:
+        raise RuntimeError(f"adaptive_max_pool{n}d(): internal error: output_size.size() must be {n}")
+    parts = shares_of(input, n, output_size)
+    window_checks.adaptive(f"adaptive_max_pool{n}d", n, input, parts)
+    out, index = pooling.adaptive_max(input, parts, f"AdaptiveMaxPool{n}DBackward0")
     return (out, index) if return_indices else out
 
 
 def adaptive_max_pool1d(input, output_size, return_indices=False):
     """The largest elements of even shares of (N, C, L)."""
     look_at("adaptive_max_pool1d", input, output_size)
+    window_checks.two_or_three_dims("adaptive_max_pool1d", input)
+    window_checks.in_one_dim("adaptive_max_pool1d", "output_size", output_size, "{name}() argument '{what}' should contain one int (got {given})")
+    window_checks.adaptive("adaptive_max_pool1d", 1, input, per_dim(output_size, 1) if min(per_dim(output_size, 1)) >= 0 else ())
     out, index = (t.squeeze(-2) for t in _adaptive_max(2, input.unsqueeze(-2), (1, *per_dim(output_size, 1)), True))
     return (out, index) if return_indices else out
 
@@ -195,10 +225,12 @@ def adaptive_max_pool3d(input, output_size, return_indices=False):
 
 
 def _lp_pool(average, n, input, norm_type, kernel_size, stride, ceil_mode):
-    count = 1
-    for k in per_dim(kernel_size, n):
-        count *= k
+    kernel = tuple(kernel_size) if isinstance(kernel_size, Iterable) and n > 1 else (kernel_size,) * n
+    if len(kernel) != n:
+        few = f"not enough values to unpack (expected {n}, got {len(kernel)})"
+        raise ValueError(few if len(kernel) < n else f"too many values to unpack (expected {n})")
     out = average(input.pow(norm_type), kernel_size, stride, 0, ceil_mode)
+    count = math.prod(per_dim(kernel_size, n))
     return (out.sign() * out.abs().relu()).mul(count).pow(1.0 / norm_type)
 
 
