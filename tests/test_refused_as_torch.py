@@ -8,7 +8,7 @@ import tapegrad as tg
 
 F = tg.nn.functional
 M, X, I, B, V = tg.ones(2, 2), tg.arange(6.0).reshape(2, 3), tg.arange(4), tg.arange(4) > 1, tg.ones(3)  # noqa: E741
-LEAF = tg.ones(2, 3, requires_grad=True)
+LEAF, IMAGE = tg.ones(2, 3, requires_grad=True), tg.ones(1, 2, 4, 4)
 empty = lambda d=tg.float32: tg.zeros(0, dtype=d)
 
 OUT = [  # (call, words of the RuntimeError)
@@ -114,6 +114,27 @@ REFUSED = [
     ("tg.linalg.pinv(M.half())", RuntimeError, "expected a tensor with 2 or more dimensions of float, double, cfloat or cdouble types"),
     ("F.soft_margin_loss(tg.ones(()), V)", RuntimeError, "output with shape \\[\\] doesn't match the broadcast shape \\[3\\]"),
     ("F.rrelu(X, 3.0, 2.0, True)", RuntimeError, "Lower bound should be less than or equal to the upper bound"),
+    ("F.max_pool2d(IMAGE, 2, dilation=-1)", RuntimeError, "dilation should be greater than zero, but got dilationH: -1 dilationW: -1"),
+    ("F.max_pool1d(IMAGE[0], 2, 2, 0, -1)", RuntimeError, "max_pool1d\\(\\) dilation must be greater than zero, but got -1"),
+    ("F.max_pool2d(IMAGE, (2, 2, 2, 2))", RuntimeError, "max_pool2d: kernel_size must either be a single int, or a tuple of two ints"),
+    ("F.max_pool2d(IMAGE, -1)", RuntimeError, "kernel size should be greater than zero, but got kH: -1 kW: -1"),
+    ("F.max_pool3d(tg.ones(2, 0, 4, 4, 4), 2)", RuntimeError, "Expected input's non-batch dimensions to have positive length"),
+    ("F.avg_pool3d(IMAGE[None], 5)", RuntimeError, "input image \\(T: 2 H: 4 W: 4\\) smaller than kernel size \\(kT: 5 kH: 5 kW: 5\\)"),
+    ("F.avg_pool1d(IMAGE[0], (2, 2))", RuntimeError, "avg_pool1d\\(\\) argument 'kernel_size' should contain one int \\(got 2\\)"),
+    ("F.adaptive_max_pool2d(M, 2)", RuntimeError, "adaptive_max_pool2d\\(\\): Expected 3D or 4D tensor, but got: \\[2, 2\\]"),
+    ("F.adaptive_avg_pool2d(IMAGE, (2,))", RuntimeError, "adaptive_avg_pool2d: output_size must be 2"),
+    ("F.adaptive_max_pool2d(IMAGE, 2.5)", TypeError, "object of type 'float' has no len\\(\\)"),
+    ("F.adaptive_max_pool2d(IMAGE, -1)", RuntimeError, "Trying to create tensor with negative dimension -1: \\[1, 2, -1, -1\\]"),
+    ("F.unfold(IMAGE, 2, -1)", RuntimeError, "dilation should be greater than zero, but got dilation_height: -1 dilation_width: -1"),
+    ("F.fold(tg.ones(1, 8, 9), 4, 2, 1, 0, 0)", RuntimeError, "stride should be greater than zero, but got stride_height: 0 stride_width: 0"),
+    ("F.fold(tg.ones(1, 8, 9), (4,), 2)", RuntimeError, "It is expected output_size equals to 2, but got size 1"),
+    ("F.lp_pool2d(IMAGE, 2, (2, 2, 2))", ValueError, "too many values to unpack \\(expected 2\\)"),
+    ("F.pad(IMAGE, (1, 1), 'circular')", NotImplementedError, "Padding size 2 is not supported for 4D input tensor."),
+    ("F.pad(tg.ones(2, 2, 0), (1, 1), 'replicate')", RuntimeError, "with possibly 0 batch size and other non-zero dimensions for input"),
+    ("F.conv2d(IMAGE, M)", RuntimeError, "weight should have at least three dimensions"),
+    ("F.conv2d(IMAGE, tg.ones(2, 2, 0, 0))", RuntimeError, "kernel size should be greater than zero, but got kernel_height: 0 kernel_width: 0"),
+    ("F.conv2d(IMAGE, tg.ones(2, 2, 2, 2), tg.ones(2).double())", RuntimeError, "Input type \\(float\\) and bias type \\(double\\) should be the same"),
+    ("F.conv_transpose1d(IMAGE[0], tg.ones(4, 2, 2), None, 1, 5)", RuntimeError, "Given input size per channel: \\(1 x 4\\)"),
     ("M * tg.ones(2, 0, 3)", RuntimeError, "tensor a \\(2\\) must match the size of tensor b \\(3\\) at non-singleton dimension 2"),
 ]  # fmt: skip
 
@@ -127,6 +148,7 @@ def test_refused(call, kind, words):
 
 
 def test_taken():
+    assert F.adaptive_max_pool2d(tg.ones(0, 2, 4, 4), 2).shape == (0, 2, 2, 2)
     assert tg.addmv(I[:2], M.long(), I[:2], beta=1.5).tolist() == [1, 2]  # numbers are cut off for integers
     assert tg.cholesky(tg.zeros(0, 3)).shape == (0, 3) and tg.ones(0, 3).roll(0, 2).shape == (0, 3)
     assert tg.linalg.matrix_norm(M.half(), 1).item() == 2 and tg.cross(V.bfloat16(), V.bfloat16(), dim=0).tolist() == [0, 0, 0]

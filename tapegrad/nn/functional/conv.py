@@ -26,8 +26,12 @@ def check(input, weight, bias, stride, padding, dilation, groups, turned) -> Non
         raise RuntimeError("negative padding is not supported")
     if any(s <= 0 for s in stride):
         raise RuntimeError("non-positive stride is not supported")
-    if any(d <= 0 for d in dilation):
+    if any(d < 0 for d in dilation):
         raise RuntimeError("dilation should be greater than zero")
+    shown = (1,) * (len(dilation) == 1) + tuple(dilation)  # one dim counts as the second of two
+    if any(d <= 0 for d in dilation):
+        by_axis = ", ".join(f"dilation_{axis}: {d}" for axis, d in zip(AXES[len(shown)], shown))
+        raise RuntimeError(f"dilation should be greater than zero, but got {by_axis if turned else list(shown)}")
     if weight.dim() != input.dim():
         raise RuntimeError(
             f"Expected {weight.dim()}-dimensional input for {weight.dim()}-dimensional weight {list(weight.shape)}, but got {input.dim()}-dimensional "
@@ -63,8 +67,23 @@ def check(input, weight, bias, stride, padding, dilation, groups, turned) -> Non
             )
     if input.dtype is not weight.dtype:
         raise RuntimeError(f"expected scalar type {input.dtype.scalar_name} but found {weight.dtype.scalar_name}")
+    if bias is not None and bias.dtype is not input.dtype and not turned:
+        raise RuntimeError(f"Input type ({input.dtype.short}) and bias type ({bias.dtype.short}) should be the same")
     if bias is not None and bias.dtype is not input.dtype:
         raise RuntimeError(f"expected scalar type {input.dtype.scalar_name} but found {bias.dtype.scalar_name}")
+    kernel = (1,) * (len(dilation) == 1) + tuple(weight.shape[2:])
+    if 0 in kernel and len(kernel) == 2:
+        raise RuntimeError(f"kernel size should be greater than zero, but got kernel_height: {kernel[0]} kernel_width: {kernel[1]}")
+    if 0 in kernel and not turned:
+        raise RuntimeError(f"kernel size should be greater than zero, but got: {' x '.join(map(str, kernel))} (TxHxW)")
+    if 0 in kernel:
+        raise RuntimeError(
+            "non-empty 5D (n_output_plane x n_input_plane x kernel_depth x kernel_height x kernel_width) tensor expected for weight, but got: "
+            f"{list(weight.shape)}"
+        )
+    if turned and 0 in input.shape[2:]:
+        whole = [*input.shape[:2], *(1,) * (len(dilation) == 1), *input.shape[2:]]
+        raise RuntimeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {whole}")
 
 
 def batched(name, input, n):
@@ -75,9 +94,15 @@ def batched(name, input, n):
     return (input, False) if input.dim() == n + 2 else (input.unsqueeze(0), True)
 
 
+def spatial(weight) -> int:
+    if weight.dim() < 3:
+        raise RuntimeError("weight should have at least three dimensions")
+    return weight.dim() - 2
+
+
 def convolve(n, input, weight, bias, stride, padding, dilation, groups):
     input, added = batched(f"conv{n}d", input, n)
-    m = weight.dim() - 2
+    m = spatial(weight)
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
     stride, dilation = check_list("stride", stride, m), check_list("dilation", dilation, m)
@@ -105,22 +130,22 @@ def convolve_transposed(n, input, weight, bias, stride, padding, output_padding,
     input, added = batched(f"conv_transpose{n}d", input, n)
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
-    m = weight.dim() - 2
+    m = spatial(weight)
     stride, padding, dilation = check_list("stride", stride, m), check_list("padding", padding, m), check_list("dilation", dilation, m)
     extra = check_list("output_padding", output_padding, m)
     check(input, weight, bias, stride, padding, dilation, groups, True)
     if any(e < 0 for e in extra):
         raise RuntimeError("negative output_padding is not supported")
     if any(e >= s and e >= d for e, s, d in zip(extra, stride, dilation)):
-        parts = [f"{what}_{axis}: {v}" for what, values in (("output_padding", extra), ("stride", stride), ("dilation", dilation))
-                 for axis, v in zip(AXES[n], values)]
+        flat = n == 1  # shown as the second of two dims
+        parts = [f"{what}_{axis}: {v}" for what, values in (("output_padding", (0,) * flat + extra), ("stride", (1,) * flat + stride),
+                 ("dilation", (1,) * flat + dilation)) for axis, v in zip(AXES[n + flat], values)]
         raise RuntimeError("output padding must be smaller than either stride or dilation, but got " + " ".join(parts))
     sizes = tuple((i - 1) * s - 2 * p + d * (k - 1) + e + 1
                   for i, s, p, d, k, e in zip(input.shape[2:], stride, padding, dilation, weight.shape[2:], extra))
     if any(s <= 0 for s in sizes):
-        raise RuntimeError(
-            f"Given input size per channel: {list(input.shape[2:])}. Calculated output size per channel: {list(sizes)}. Output size is too small"
-        )
+        given, found = (" x ".join(map(str, (1,) * (n == 1) + tuple(shape))) for shape in (input.shape[2:], sizes))
+        raise RuntimeError(f"Given input size per channel: ({given}). Calculated output size per channel: ({found}). Output size is too small")
     pads = tuple((p, p - e) for p, e in zip(padding, extra))
     out = convolution.transposed(input, weight, bias, sizes, Window(tuple(weight.shape[2:]), stride, dilation, pads), groups)
     return out.squeeze(0) if added else out
