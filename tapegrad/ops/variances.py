@@ -72,7 +72,7 @@ def arguments(name, input, args, kwargs):
     if kwargs:
         raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
     if input.dtype.category < dtypes.FLOAT:
-        raise RuntimeError("std and var only support floating point and complex dtypes")
+        raise RuntimeError(f"{name if name.endswith('_mean') else 'std and var'} only support floating point and complex dtypes")
     return dims_of(dim, input.ndim), keepdim, correction
 
 
