@@ -16,7 +16,7 @@ from tapegrad.engine import layout
 from tapegrad.ops import choosing, diagonals, gathering, moves, permuting, reshaping, scans, strided
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
-from tapegrad.ops.outputs import laid_out_as
+from tapegrad.ops.outputs import into, laid_out_as
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import CONSTANT
