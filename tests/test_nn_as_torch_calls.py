@@ -110,3 +110,18 @@ def test_probabilities_of_no_class_and_probabilities_in_half_precision():
     assert F.cross_entropy(tg.ones(5, 0), tg.ones(5, 0)).isnan() and F.cross_entropy(tg.ones(5, 0), tg.ones(5, 0), reduction="sum") == 0
     loss = F.binary_cross_entropy(tg.tensor([0.5], dtype=tg.bfloat16), tg.tensor([1.0], dtype=tg.bfloat16))
     assert abs(loss.item() - 0.6931) < 0.01
+
+
+def test_whole_numbers_are_averaged_as_whole_numbers():
+    assert F.avg_pool2d(tg.tensor([[[1, 2], [2, -9]]]), 2).tolist() == [[[-1]]]
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(4, 3, 2), nn.ConvTranspose2d(4, 3, 2), nn.GroupNorm(2, 4), nn.BatchNorm2d(4), nn.ReflectionPad2d(1), nn.ZeroPad2d(1)], ids=str
+)
+def test_layers_keep_channels_last(layer):
+    x = tg.rand(2, 4, 5, 6)
+    last = x.contiguous(memory_format=tg.channels_last)
+    out = layer.eval()(last)
+    assert out.is_contiguous(memory_format=tg.channels_last) and not out.is_contiguous()
+    np.testing.assert_allclose(out.detach().numpy(), layer(x).detach().numpy(), rtol=1e-5, atol=1e-6)

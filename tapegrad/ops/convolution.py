@@ -15,6 +15,7 @@ from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.complexes import conj_physical
+from tapegrad.ops.layouts import format_of, laid_as
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
 
@@ -33,7 +34,7 @@ def split(a, groups):
 
 
 def finished(values, x, op, inputs, **parameters):
-    out = creation.from_array(values, x.dtype)
+    out = laid_as(x, values, form=format_of(x) or format_of(inputs[1]))
     differentiable = -1 if x.dtype.is_floating_point or x.dtype.is_complex else 0
     record(op, inputs, [out], plans.Parameters(op, **parameters), 0b11, differentiable)
     return out

@@ -7,6 +7,7 @@ import numpy as np
 from tapegrad import creation, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.layouts import laid_as
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import ACTIVE, level_of
 
@@ -73,7 +74,7 @@ def normalise(x, weight, bias, rows, dims, affine, eps, graph_name, moments=None
         values = values * creation.numbers(weight).reshape(affine)
     if bias is not None:
         values = values + creation.numbers(bias).reshape(affine)
-    out = creation.from_array(values, x.dtype)
+    out = creation.from_array(values, x.dtype) if "Layer" in graph_name else laid_as(x, values)
     constant = lambda a: creation.from_array(np.asarray(a, array.dtype))
     plan = plans.Parameters(
         normalise_op, graph_name, rows=tuple(rows), dims=tuple(dims), affine=tuple(affine), eps=eps, frozen=moments is not None,

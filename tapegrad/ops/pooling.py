@@ -7,22 +7,12 @@ import math
 
 import numpy as np
 
-from tapegrad import creation, dtypes, formats
+from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.layouts import laid_as
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
-
-
-def laid_as(x, values, d=None):
-    """A tensor of `values` in the dtype `d` (x's), its channels innermost if those of images or volumes x are."""
-    d = d or x.dtype
-    form = formats.suggested(tuple(x.shape), x.stride()) if x.dim() in (4, 5) else formats.contiguous_format
-    if form is formats.contiguous_format:
-        return creation.from_array(np.asarray(values), d)
-    out = creation.empty(values.shape, dtype=d, memory_format=form)
-    out._array()[...] = dtypes.to_stored(values, d)
-    return out
 
 
 # --- maxima ---------------------------------------------------------------------------------------------------------
@@ -79,8 +69,9 @@ def average(x, window, divisor, graph_name):
     n = len(window.kernel)
     array = creation.numbers(x)
     cut = window.cut(array)
-    values = cut.sum(tuple(range(cut.ndim - 2 * n, cut.ndim - n))) / divisor
-    out = laid_as(x, values)
+    total = cut.sum(tuple(range(cut.ndim - 2 * n, cut.ndim - n)))
+    values = total / divisor if x.dtype.is_floating_point else np.trunc(total / divisor).astype(x.dtype.numpy)
+    out = laid_as(x, values, images=True)
     plan = plans.Parameters(average_op, graph_name=graph_name, window=window, divisor=divisor, sizes=tuple(array.shape[array.ndim - n :]))
     record(average_op, [x], [out], plan)
     return out
@@ -119,7 +110,7 @@ def along_dims(x, maps, graph_name):
     for k, matrix in enumerate(maps):
         d = values.ndim - len(maps) + k
         values = np.moveaxis(np.tensordot(values, matrix, (d, 1)), -1, d)
-    out = laid_as(x, values)
+    out = laid_as(x, values, images=True)
     record(along_dims_op, [x], [out], plans.Parameters(along_dims_op, maps=maps, graph_name=graph_name))
     return out
 
@@ -163,6 +154,6 @@ def adaptive_max(x, parts, graph_name):
         index[(..., *place)] = numbers[region].reshape(-1)[chosen]
         if rows.size:
             values[(..., *place)] = np.take_along_axis(rows, chosen[..., None], -1)[..., 0]
-    out, where = laid_as(x, values), laid_as(x, index, dtypes.int64)
+    out, where = laid_as(x, values, images=True), laid_as(x, index, dtypes.int64, images=True)
     record(max_pool_op, [x], [out, where], plans.Parameters(max_pool_op, sizes=sizes, graph_name=graph_name), 0b100, 1)
     return out, where

@@ -8,6 +8,7 @@ from tapegrad import creation, dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.joining import cat
+from tapegrad.ops.layouts import laid_as
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import look_at, transformable
 
@@ -47,7 +48,7 @@ def constant_pad(input, pads, value):
         target[d] = slice(max(before, 0), size - max(after, 0))
     values = np.full(shape, creation.stored_number(value, input.dtype), array.dtype)
     values[tuple(target)] = array[tuple(source)]
-    out = creation.from_array(values, input.dtype)
+    out = laid_as(input, values)
     record(constant_pad_op, [input], [out], plans.Parameters(constant_pad_op, pads=list(pads)))
     return out
 
@@ -94,7 +95,7 @@ def mirrored(input, pads, mode):
             index = np.clip(index, 0, size - 1)
         sources.append((d, index))
         array = np.take(array, index, d)
-    out = creation.from_array(np.ascontiguousarray(array), input.dtype)
+    out = laid_as(input, array)
     title = ("Reflection" if mode == "reflect" else "Replication") + f"Pad{n}DBackward0"
     record(mirrored_pad_op, [input], [out], plans.Parameters(mirrored_pad_op, title, sources=sources[::-1], shape=tuple(input.shape)))
     return out

@@ -104,7 +104,7 @@ def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_p
     if n == 3:
         window_checks.image(input, per_dim(kernel_size, 3))
     window = window_of(input, n, kernel_size, stride, padding, 1, ceil_mode)
-    if not input.dtype.is_floating_point or n == 3 and input.dtype.reduced:
+    if input.dtype is not dtypes.int64 and (not input.dtype.is_floating_point or n == 3 and input.dtype.reduced):
         raise no_kernel("avg_pool2d" if n == 2 else "avg_pool3d_out_frame", input.dtype)
     pads, real = per_dim(padding, n), dtypes.BY_NAME[input.dtype.compute].numpy
     sizes = tuple(input.shape[input.dim() - n :])
