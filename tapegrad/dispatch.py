@@ -118,7 +118,7 @@ def operand_number(op: Elementwise, value, d: dtypes.dtype):
     return number_slot(value, d)
 
 
-CHECKED = ("clamp_min", "clamp_max")  # binary ops that convert a number as fill_ does
+CHECKED = ("clamp_min", "clamp_max", "clamp_below", "clamp_above")  # binary ops that convert a number as fill_ does
 
 
 def convert(tensor, d: dtypes.dtype):

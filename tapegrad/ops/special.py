@@ -15,6 +15,7 @@ import numpy as np
 from tapegrad import creation, dispatch, dtypes, writing
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
+from tapegrad.creation.elements import room_for
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import laid_out_as
@@ -227,6 +228,7 @@ def mvlgamma(input, p, *, out=None):
         raise RuntimeError("The input tensor may not be a boolean tensor.")
     if p < 1:
         raise RuntimeError("p has to be greater than or equal to 1")
+    room_for(p * max(input.numel(), 1))  # as many terms: PyTorch adds them up in memory
     return call(MVLGAMMA, input, number=p, out=out)
 
 
