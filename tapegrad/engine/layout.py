@@ -238,7 +238,7 @@ CALL = Struct(
     words="i64",  # address of the number of words and the words
     plan="i64",  # 0: row unused
 )
-CALL_ROWS = 1 << 13
+CALL_ROWS = 1 << 17  # loops over indices are as many calls as indices
 METHODS = 512  # room for methods that the cache serves
 FORMS = 4096  # room for forms of elementwise ops
 
