@@ -21,12 +21,6 @@ NOT_A_LEAF = (
 )
 
 
-def memory_of(tensor) -> tuple[int, int]:
-    """The address and the bytes of the memory that a tensor looks into."""
-    row = core.buffer_view()[core.get_field(tensor._slot, core.BUFFER)]
-    return int(row["memory"]), int(row["nbytes"])
-
-
 def duplicate(address: int, nbytes: int):
     """A uint8 tensor with a copy of some memory."""
     made = creation.empty_of((nbytes,), dtypes.uint8)
@@ -36,9 +30,7 @@ def duplicate(address: int, nbytes: int):
 
 def looking_into(memory, d, offset: int, shape: tuple, strides: tuple):
     """A tensor over the memory of another, which holds bytes."""
-    slot = core.view_slot(memory._slot, geometry.geometry(tuple(shape), tuple(strides)), offset * d.itemsize if memory.numel() else 0)
-    core.set_field(slot, core.DTYPE, d.code)
-    return core.wrap(slot)
+    return core.looking_at(memory, d, geometry.geometry(tuple(shape), tuple(strides)), offset * d.itemsize if memory.numel() else 0)
 
 
 def attributes(tensor) -> dict:
@@ -51,7 +43,7 @@ def reduced(tensor) -> tuple:
     """`Tensor.__reduce_ex__`."""
     for hook in (tensor._hooks or {}).values():
         warnings.warn(f"backward hook {hook!r} on tensor will not be serialized.", UserWarning, stacklevel=3)
-    address, nbytes = memory_of(tensor)
+    address, nbytes = core.memory_of(tensor._slot)
     memory = np.frombuffer(ctypes.string_at(address, nbytes), np.uint8) if nbytes else np.empty(0, np.uint8)
     place = tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
     postponed = core.get_field(tensor._slot, core.DTYPE) & ~dtypes.PLAIN
@@ -103,7 +95,7 @@ def deep(tensor, memo: dict):
         return memo[id(tensor)]
     if not tensor.is_leaf:
         raise RuntimeError(NOT_A_LEAF)
-    address, nbytes = memory_of(tensor)
+    address, nbytes = core.memory_of(tensor._slot)
     copies = memo.setdefault("tapegrad", {})
     if address not in copies:
         copies[address] = duplicate(address, nbytes)

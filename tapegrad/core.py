@@ -102,10 +102,22 @@ def buffer_view():
     return layout.BUFFER.view(state_cell("buffers").value, state_cell("buffer_count").value)
 
 
-def lend(slot: int) -> None:
-    """Note that a NumPy array looks into the memory of a slot."""
-    row = state_cell("buffers").value + get_field(slot, BUFFER) * layout.BUFFER.size  # type: ignore[name-defined]  # noqa: F821  # a compiled function
-    ctypes.c_int32.from_address(row + layout.BUFFER.offset["lent"]).value = 1
+def buffer_of(slot: int):
+    """The row of the buffer that a slot looks into (valid until the table moves)."""
+    return layout.BUFFER.row.from_address(state_cell("buffers").value + get_field(slot, BUFFER) * layout.BUFFER.size)  # type: ignore[name-defined]  # noqa: F821  # compiled
+
+
+def memory_of(slot: int) -> tuple[int, int]:
+    """(address, bytes) of the memory that a slot looks into."""
+    row = buffer_of(slot)
+    return row.memory, row.nbytes - row.hidden
+
+
+def looking_at(tensor, d, g: int, offset: int):
+    """A tensor of dtype `d` and geometry `g` over the memory of `tensor`, from byte `offset` of it on."""
+    slot = view_slot(tensor._slot, g, memory_of(tensor._slot)[0] + offset - data_of(tensor._slot))  # type: ignore[name-defined]  # noqa: F821
+    set_field(slot, DTYPE, d.code)  # type: ignore[name-defined]  # noqa: F821
+    return wrap(slot)  # type: ignore[name-defined]  # noqa: F821
 
 
 def entry_view():

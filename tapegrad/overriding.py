@@ -239,7 +239,7 @@ def converted(result, cls):
 
 # --- functions that do not look by themselves -----------------------------------------------------------------------
 _spaces: list[tuple] = []  # namespaces of such functions
-_armed: list[bool] = []
+ARMED: list[bool] = []  # something may override functions
 
 
 def space(names: dict, only: tuple = ()) -> None:
@@ -248,14 +248,14 @@ def space(names: dict, only: tuple = ()) -> None:
     Until then they are as they are written, so that what is not used costs nothing.
     """
     _spaces.append((names, only))
-    if _armed:
+    if ARMED:
         _arm(names, only)
 
 
 def arm() -> None:
     """Something may override functions: there is a subclass of Tensor, a mode, or an argument with a `__torch_function__`."""
-    if not _armed:
-        _armed.append(True)
+    if not ARMED:
+        ARMED.append(True)
         for found in _spaces:
             _arm(*found)
 

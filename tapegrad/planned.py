@@ -55,7 +55,7 @@ IN_MODULES = {
         "binary_cross_entropy_with_logits nll_loss cross_entropy poisson_nll_loss gaussian_nll_loss soft_margin_loss hinge_embedding_loss "
         "margin_ranking_loss cosine_embedding_loss triplet_margin_loss cosine_similarity normalize pairwise_distance layer_norm group_norm rms_norm "
         "embedding pad conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d "
-        "max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d interpolate glu softplus hardtanh softsign tanhshrink pixel_shuffle pixel_unshuffle one_hot"
+        "max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d interpolate glu gelu logsigmoid softplus hardtanh softsign tanhshrink pixel_shuffle pixel_unshuffle one_hot"
     ).split(),
     "linalg": "norm vector_norm matrix_norm inv det slogdet cholesky solve solve_triangular multi_dot matrix_power cross vecdot matrix_exp diagonal vander".split(),
 }  # module -> functions

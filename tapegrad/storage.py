@@ -30,22 +30,9 @@ _outgrown: list = []  # tensors over memory that has been moved elsewhere
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
-def memory_of(slot: int) -> tuple[int, int]:
-    """(address, bytes) of the memory that a slot looks into."""
-    row = core.buffer_view()[core.get_field(slot, core.BUFFER)]
-    return int(row["memory"]), int(row["nbytes"] - row["hidden"])
-
-
-def looking_at(tensor, d, g: int, offset: int):
-    """A tensor of dtype `d` and geometry `g` over the memory of `tensor`, from byte `offset` of the storage on."""
-    slot = core.view_slot(tensor._slot, g, memory_of(tensor._slot)[0] + offset - core.data_of(tensor._slot))
-    core.set_field(slot, core.DTYPE, d.code)
-    return core.wrap(slot)
-
-
 def whole(tensor, d):
     """All the memory of a tensor, as a vector of `d`."""
-    return looking_at(tensor, d, geometry.geometry((memory_of(tensor._slot)[1] // d.itemsize,)), 0)
+    return core.looking_at(tensor, d, geometry.geometry((core.memory_of(tensor._slot)[1] // d.itemsize,)), 0)
 
 
 def is_resizable(slot: int) -> bool:
@@ -100,7 +87,7 @@ class _StorageBase:
 
     def data_ptr(self) -> int:
         """The address of the first byte."""
-        return memory_of(self._holder._slot)[0] if self.nbytes() else 0
+        return core.memory_of(self._holder._slot)[0] if self.nbytes() else 0
 
     @property
     def _cdata(self) -> int:
@@ -109,7 +96,7 @@ class _StorageBase:
 
     def nbytes(self) -> int:
         """How many bytes there are."""
-        return memory_of(self._holder._slot)[1]
+        return core.memory_of(self._holder._slot)[1]
 
     def size(self) -> int:
         """How many elements there are."""

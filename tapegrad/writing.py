@@ -80,8 +80,8 @@ def write_out(result, out, name=""):
                 UserWarning,
                 stacklevel=3,
             )
-        row = core.buffer_view()[core.get_field(out._slot, core.BUFFER)]
-        if row["lent"] and row["nbytes"] < result.numel() * out.dtype.itemsize:
+        row = core.buffer_of(out._slot)
+        if row.lent and row.nbytes < result.numel() * out.dtype.itemsize:
             raise RuntimeError("Trying to resize storage that is not resizable")
         g = core.get_field(result._slot, core.GEOMETRY)
         dense = geometry.flags_of(g) & layout.DENSE  # then `out` lies in memory as the result does

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
+from tapegrad.nn import functional
 
 F = tg.nn.functional
 m, v, i = tg.ones(2, 2), tg.ones(3), tg.tensor([0, 1])
@@ -188,3 +189,50 @@ def test_strides_follow_the_input():
     assert [x.rot90(k).stride() for k in range(4)] == [(2, 1), (3, 1), (1, 3), (3, 1)]
     for k in range(-4, 5):
         assert np.array_equal(x.rot90(k).numpy(), np.rot90(x.numpy(), k)), k
+
+
+SQUARE = (2, 2)
+BY_VALUE = {  # a call that fits, and others with arguments of the same types that do not
+    "sizes": (lambda a: tg.ones(SQUARE).permute(a), [1, 0], [[0, 2**63], [0, 2]]),
+    "items": (lambda a: functional.pad(tg.ones(SQUARE), a), (1, 1), [(1, 1.5), (1, "1"), (1, 2**64)]),
+    "a number": (lambda a: tg.select_scatter(tg.ones(SQUARE), tg.zeros(2), a, 1), tg.tensor(0), [tg.tensor([0, 1]), tg.tensor(0.5)]),
+    "a number first": (lambda a: tg.result_type(a, 1.5), tg.tensor(1), [tg.tensor(1, dtype=tg.int8), tg.tensor([1])]),
+}
+
+
+@pytest.mark.parametrize("name", BY_VALUE)
+def test_what_is_known_of_types_is_not_taken_for_values(name):
+    """The types of calls that fit are remembered; calls that fit by the values of their arguments are looked at every time."""
+    call, good, others = BY_VALUE[name]
+
+    def outcome(argument):
+        try:
+            result = call(argument)
+            return result.tolist() if isinstance(result, tg.Tensor) else result
+        except Exception as error:
+            return type(error), str(error)
+
+    before = [outcome(other) for other in others]
+    for _ in range(3):
+        first = outcome(good)
+    assert not isinstance(first, tuple)
+    assert [outcome(other) for other in others] == before
+    assert outcome(good) == first
+
+
+def test_a_mode_is_asked_after_calls_that_went_straight_on():
+    """Types that are known to override nothing are no reason to pass a mode by."""
+    for _ in range(3):
+        tg.ones(2).addcmul_(tg.ones(2), tg.ones(2))
+
+    asked = []
+
+    class Mode(tg.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            asked.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    x = tg.ones(2)
+    with Mode():
+        x.addcmul_(x, x)
+    assert asked == ["addcmul_"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
@@ -199,3 +200,19 @@ def test_order_of_short_rows():
         assert x.topk(2).values.tolist() == [[5, 4], [7, 2]]
     assert tg.tensor([True, False, True]).sort().indices.tolist() == [1, 0, 2]
     assert tg.tensor(3.0).sort().values.item() == 3.0 and tg.ones(3).topk(0).values.shape == (0,)
+
+
+def test_a_constant_that_another_function_has_made():
+    """Constants are kept from call to call and shared by functions: who did not make one may be taught all the same."""
+    x = tg.rand(3)
+    functional.hardtanh(x, -1.25, 1.75)
+    for _ in range(2):
+        functional.softplus(x, 1.25, 1.75)
+    frames = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, _: frames.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        functional.softplus(x, 1.25, 1.75)
+    finally:
+        sys.setprofile(before)
+    assert not frames

@@ -247,7 +247,7 @@ EXPORTS = {
 
 GETTERS = ("shape", "ndim", "dtype", "requires_grad", "is_leaf", "grad", "data")
 SETTERS = {"requires_grad": "set_python", "grad": "set_grad", "data": "set_python"}
-CALLS = ("size", "stride", "dim", "numel", "len", "is_contiguous", "data_ptr", "item", "tolist")  # methods, `call_<name>`
+CALLS = tuple("size stride dim numel len is_contiguous data_ptr item tolist is_floating_point is_complex element_size cpu".split())  # methods, `call_<name>`
 ENTRIES = ("binary", "unary", "apply", "planned", "backward", *("call_" + name for name in CALLS))  # in the convention of METH_FASTCALL
 VISIBLE = (*ENTRIES, *("get_" + name for name in GETTERS), "set_python", "set_grad", "dealloc", "traverse", "clear", "run_blocks",
            "run_deferred", "worker_main", "start_pool", *EXPORTS)  # fmt: skip

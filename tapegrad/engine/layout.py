@@ -16,6 +16,7 @@ Start reading at `SLOT`, then `ENTRY`.
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +25,12 @@ from tapegrad.dtypes import CODES as CODES
 from tapegrad.dtypes import PLAIN as PLAIN
 
 SIZES = {"i64": 8, "f64": 8, "i32": 4, "u8": 1}
+C: dict[str, Any] = {"i64": ctypes.c_int64, "f64": ctypes.c_double, "i32": ctypes.c_int32, "u8": ctypes.c_uint8}
 NUMPY = {"i64": "<i8", "f64": "<f8", "i32": "<i4", "u8": "u1"}
 
 
 class Struct:
-    """A C struct: `fields` maps a name to a scalar type, or to (scalar type, count) for an inline array."""
+    """A C struct: `fields` maps a name to a scalar type, or to (scalar type, count) for an inline array; `row.from_address` reads and writes one."""
 
     def __init__(self, name: str, **fields):
         self.name = name
@@ -42,6 +44,8 @@ class Struct:
             self.offset[field], self.kind[field], self.count[field] = at, kind, count
             at += SIZES[kind] * count
         self.size = -(-at // 8) * 8
+        parts = [(f, C[self.kind[f]] * self.count[f] if self.count[f] > 1 else C[self.kind[f]]) for f in self.offset]
+        self.row: Any = type(name, (ctypes.Structure,), {"_fields_": parts})
         self.dtype = np.dtype(
             {
                 "names": list(self.offset),
@@ -128,6 +132,7 @@ OVERLAPS = 4  # two indices may reach the same element
 
 DTYPES = 16  # room in the dtype table
 FLOAT32, FLOAT64, INT64, BOOL = (BY_NAME[name].code for name in ("float32", "float64", "int64", "bool"))  # those that compiled code names
+FLOATING, COMPLEX = (sum(1 << d.code for d in BY_NAME.values() if getattr(d, what)) for what in ("is_floating_point", "is_complex"))  # a bit each
 SUMMED = (FLOAT32, FLOAT64)  # whose gradients compiled code sums and scales; Python does the others'
 MAX_INPUTS = 3  # of an elementwise op
 OP = Struct(

@@ -47,7 +47,7 @@ def is_whole(x) -> bool:
 
 
 def is_long(x) -> bool:
-    return isinstance(x, numbers.Integral) and not isinstance(x, (bool, np.bool_))
+    return type(x) is int or isinstance(x, numbers.Integral) and not isinstance(x, (bool, np.bool_))
 
 
 def is_int(x) -> bool:
@@ -61,6 +61,8 @@ def is_size(x) -> bool:
 
 def is_index(x) -> bool:
     """What Python takes for an index, truth values excepted."""
+    if type(x) is int:
+        return True
     if isinstance(x, (bool, np.bool_)) or (isinstance(x, np.ndarray) and (x.ndim or x.dtype.kind not in "iu")):
         return False
     if hasattr(x, "_slot"):
@@ -213,6 +215,19 @@ class Form:
             moved.append(left.pop(known))
         return tuple(moved), left
 
+    def by_value(self, name: str, args: tuple, kwargs: dict) -> bool:
+        """Whether a call fits for more than the types of its arguments: items of lists matter, and tensors where numbers may be meant."""
+        at = self.parameters[:1] * len(args) if self.many else self.parameters
+        named = {n: p for p in self.parameters for n in (p.name, *ALIASES.get(p.name, ()))} if kwargs else {}
+        given = [*zip(at, args), *((named[k], v) for k, v in kwargs.items() if k in named)]
+        matters = False
+        for p, v in given:
+            if isinstance(v, (tuple, list)) and kind_of(v) is type(v) or (p.kind in BY_VALUE or p.count) and (is_tensor(v) or isinstance(v, np.ndarray)):
+                matters = True
+            elif not (p.fits(v, name in TAKE_NUMBERS) or v is None and p.none):
+                return False  # not in this form, whatever the others are
+        return matters
+
     def too_many(self, name: str, given: int) -> str:
         if self.least != self.positional:
             return f"{name}() takes from {self.least} to {self.positional} positional arguments but {given} were given"
@@ -357,40 +372,51 @@ def as_dtype(value):
 PYTHON_DTYPES: dict[type, str] = {float: "float64", int: "int64", bool: "bool", complex: "complex128"}
 
 
-@functools.cache
-def checker(name: str, method: bool) -> Callable[[tuple, dict], tuple[tuple, dict]] | None:
-    """What raises for a call that fits no form of `name`, and returns its arguments, keywords under their own names; None if the forms are not known."""
-    ways = forms(name, method)
-    if not ways:
-        return None
-    passed: dict[tuple, Form] = {}  # the types of calls that fit, where no more than the types matters -> the form meant
-    by_types = not any(p.kind in BY_VALUE for form in ways for p in form.parameters)
+def kind_of(value):
+    """What decides about an argument: its type; for ints in a tuple or list that they are ints."""
+    kind = type(value)
+    if kind in (tuple, list) and value and all(type(item) is int for item in value) and -(2**63) <= min(value) and max(value) < 2**63:
+        return kind, int
+    return kind
 
-    known = {p.name for form in ways for p in form.parameters}
-    renamed = {alias: p for p, aliases in ALIASES.items() for alias in aliases if p in known and alias not in known}
-    renamed |= {"self": "input"} if "self" in known and not method else {}
-    takes_dtype = any(p.kind == "dtype" for form in ways for p in form.parameters)
 
-    def check(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        types = (*map(type, args), *kwargs, *map(type, kwargs.values()))
-        form = passed.get(types)
+class Checker:
+    """What raises for a call that fits no form of a name, and returns its arguments, keywords under their own names."""
+
+    def __init__(self, name: str, method: bool):
+        self.name, self.method, self.ways = name, method, forms(name, method)
+        self.passed: dict[tuple, Form] = {}  # the types of calls that fit, where no more than the types matters -> the form meant
+        known = {p.name for form in self.ways for p in form.parameters}
+        self.renamed = {alias: p for p, aliases in ALIASES.items() for alias in aliases if p in known and alias not in known}
+        self.renamed |= {"self": "input"} if "self" in known and not method else {}
+        self.takes_dtype = any(p.kind == "dtype" for form in self.ways for p in form.parameters)
+
+    def __call__(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        types: tuple = (*map(type, args), *kwargs, *map(type, kwargs.values())) if kwargs else (*map(type, args),)
+        if tuple in types or list in types:
+            types = (*map(kind_of, args), *kwargs, *map(kind_of, kwargs.values()))
+        form = self.passed.get(types)
         if form is None:
-            meant = misfit(name, args, kwargs, method)
+            meant = misfit(self.name, args, kwargs, self.method)
             if isinstance(meant, TypeError):
                 raise meant
+            own = args[self.method :]
             if meant.deprecated:
-                rest, kwargs = modern(name, meant, ways, args[method:], kwargs)
-                return args[:method] + rest, kwargs
+                rest, kwargs = modern(self.name, meant, self.ways, own, kwargs)
+                return args[: self.method] + rest, kwargs
             form = meant
-            given = (*args[method:], *kwargs.values())
-            if takes_dtype and type in types:
+            if self.takes_dtype and type in types:
                 args, kwargs = tuple(map(as_dtype, args)), {k: as_dtype(v) for k, v in kwargs.items()}
-            elif not any(isinstance(v, (tuple, list)) or (hasattr(v, "_slot") and not by_types) for v in given):
-                passed[types] = form
+            elif not any(way.by_value(self.name, own, kwargs) for way in self.ways[: self.ways.index(form) + 1]):
+                self.passed[types] = form
         if kwargs:
-            args, kwargs = form.placed(args, kwargs, method)
-            if not renamed.keys().isdisjoint(kwargs):
-                kwargs = {renamed.get(k, k): v for k, v in kwargs.items()}
+            args, kwargs = form.placed(args, kwargs, self.method)
+            if not self.renamed.keys().isdisjoint(kwargs):
+                kwargs = {self.renamed.get(k, k): v for k, v in kwargs.items()}
         return args, kwargs
 
-    return check
+
+@functools.cache
+def checker(name: str, method: bool) -> Checker | None:
+    """The checker of a function or method; None if its forms are not known."""
+    return Checker(name, method) if forms(name, method) else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tapegrad import dtypes, geometry, modes
 from tapegrad.cautions import warn_once
 from tapegrad.ops import checks
@@ -40,19 +38,22 @@ def nonzero(input, *, out=None, as_tuple=False):
     """The positions of nonzero elements: (count, ndim) int64, or a tuple of vectors."""
     from tapegrad.creation import empty_of
 
-    array = tensor_argument("nonzero", input).detach()._values()
+    array = tensor_argument("nonzero", input)._values()
     if not isinstance(as_tuple, bool):
         raise TypeError(f"nonzero(): argument 'as_tuple' must be bool, not {type(as_tuple).__name__}")
     if as_tuple and out is not None:
         raise RuntimeError("nonzero does not support the out kwarg when as_tuple is True")
     if out is not None and out.dtype is not dtypes.int64:
         raise RuntimeError(f"nonzero: Expected out tensor to have scalar type Long but got scalar type{out.dtype.scalar_name}")
-    if as_tuple:
-        return nonzero(input if input.ndim else input.reshape(1)).detach().unbind(1)
-    positions = np.argwhere(array)
-    result = empty_of(positions.shape, dtypes.int64, (1, positions.shape[0]))  # the coordinates of a dim lie together, as torch has them
-    result._array()[...] = positions
-    return into(out, result, "nonzero")
+    if as_tuple and not array.ndim:
+        array = array.reshape(1)
+    places = array.nonzero() if array.ndim else ()
+    count = len(places[0]) if places else int(bool(array))
+    result = empty_of((count, array.ndim), dtypes.int64, (1, count))  # the coordinates of a dim lie together, as torch has them
+    target = result._array()
+    for d, place in enumerate(places):
+        target[:, d] = place
+    return result.unbind(1) if as_tuple else into(out, result, "nonzero")
 
 
 @function(method=True)
@@ -67,7 +68,9 @@ def masked_select(input, mask, *, out=None):
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     shape = geometry.broadcast_shapes(tuple(mask.shape), tuple(input.shape))
-    return into(out, input.expand(shape)[mask.expand(shape)] if shape else input.reshape(1)[mask.reshape(1)], "masked_select", operands=(input, mask))
+    whole = shape or (1,)
+    spread = [t if t.shape == whole else t.expand(whole) for t in (input, mask)]
+    return into(out, spread[0][spread[1]], "masked_select", operands=(input, mask))
 
 
 @function(method=True)

@@ -189,6 +189,8 @@ def picked_strides(x, advanced) -> tuple | None:
     common = geometry.broadcast_shapes(*(tuple(advanced[k].shape) for k in given))
     first = given[0] if given == list(range(given[0], given[-1] + 1)) else 0
     kept = [k for k in range(len(shape)) if k >= len(advanced) or advanced[k] is None]
+    if len(common) + len(kept) < 2:
+        return None
     before, after = kept[:first], kept[first:]
     result = (*(shape[k] for k in before), *common, *(shape[k] for k in after))
     operands = [(*(steps[k] for k in before), *(0,) * len(common), *(steps[k] for k in after))]

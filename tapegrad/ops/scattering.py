@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import core, creation, determinism, dispatch, dtypes, geometry
+from tapegrad import core, creation, determinism, dispatch, dtypes, geometry, storage
 from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
@@ -389,8 +389,8 @@ def twin(x):
     """A copy of all the memory that `x` lies in, seen as `x` sees it, so that strides and offset stay; a plain copy if elements of `x` overlap."""
     if x._level is not None or geometry.flags_of(core.get_field(x._slot, core.GEOMETRY)) & layout.OVERLAPS or x.is_conj() or x.is_neg():
         return creation.from_array(x.detach()._array(), x.dtype)
-    whole = x.detach().as_strided((x.untyped_storage().nbytes() // x.dtype.itemsize,), (1,), 0).clone()
-    result = whole.as_strided(tuple(x.shape), x.stride(), x.storage_offset()).detach()
+    s = plans.settled(x)
+    result = core.looking_at(storage.whole(x, x.dtype).clone(), x.dtype, core.get_field(s, core.GEOMETRY), core.data_of(s) - core.memory_of(s)[0])
     chains.looked(result)  # it will be written to
     return result
 

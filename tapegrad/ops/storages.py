@@ -19,8 +19,6 @@ from tapegrad.storage import (
     TypedStorage,
     UntypedStorage,
     is_storage,
-    looking_at,
-    memory_of,
     resize,
 )
 
@@ -128,7 +126,7 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
         raise RuntimeError(f"unequal size length ({len(size)}) and stride length ({len(stride)})")
     check_sizes(size)
     steps = geometry.contiguous_strides(size) if stride is None else ints("set_", (tuple(stride),), "stride")
-    needed, itemsize, nbytes = sized(size, steps, self.dtype.itemsize, first), self.dtype.itemsize, memory_of(memory._slot)[1]
+    needed, itemsize, nbytes = sized(size, steps, self.dtype.itemsize, first), self.dtype.itemsize, core.memory_of(memory._slot)[1]
     if needed > nbytes:
         if size == tuple(self.shape) and (stride is None or steps == tuple(self.stride())):  # as torch: only other sizes make memory grow
             raise RuntimeError(
@@ -136,7 +134,7 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
                 f"requiring a storage size of {needed} are out of bounds for storage of size {nbytes}"
             )
         resize(memory._slot, needed)
-    seen = looking_at(memory, self.dtype, geometry.geometry(size, steps), first * self.dtype.itemsize)
+    seen = core.looking_at(memory, self.dtype, geometry.geometry(size, steps), first * self.dtype.itemsize)
     core.set_field(seen._slot, core.DTYPE, core.get_field(self._slot, core.DTYPE))  # with what is postponed
     inplace.become_view(self, seen)
     return self
@@ -158,16 +156,15 @@ def resize_(self, *sizes, memory_format=None):
         return self
     if self.is_inference() and not modes.is_inference_mode_enabled():
         raise RuntimeError(inplace.INFERENCE)
-    start, (address, nbytes) = self.storage_offset(), memory_of(slot)
+    start, (address, nbytes) = self.storage_offset(), core.memory_of(slot)
     steps = formats.strides(size, memory_format)
     needed = sized(size, steps, self.dtype.itemsize, start)
     target = geometry.geometry(size, steps)
     if needed <= nbytes:
         inplace.become_view(self, core.wrap(core.view_slot(slot, target, 0)))
         return self
-    row = core.buffer_view()[core.get_field(slot, core.BUFFER)]
-    owner = int(row["owner"])
-    if row["lent"] or owner and not isinstance(ctypes.cast(owner, ctypes.py_object).value, Handle):  # the memory of x.data belongs to a tensor
+    row = core.buffer_of(slot)
+    if row.lent or row.owner and not isinstance(ctypes.cast(row.owner, ctypes.py_object).value, Handle):  # the memory of x.data belongs to a tensor
         raise RuntimeError(NOT_RESIZABLE)
     fresh = creation.empty_of(size, self.dtype, steps)
     ctypes.memmove(core.data_of(fresh._slot), address + start * self.dtype.itemsize, max(nbytes - start * self.dtype.itemsize, 0))

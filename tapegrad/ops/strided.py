@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import geometry
+from tapegrad import core, geometry
 from tapegrad.creation import from_array
 from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.storages import check_sizes, sized
 from tapegrad.ops.views import ints, wrap_dim
-from tapegrad.storage import memory_of
 
 
 def places(shape: tuple, steps: tuple, offset: int = 0) -> np.ndarray:
@@ -90,7 +89,7 @@ def as_strided(input, size, stride, storage_offset=None):
     if start < 0:
         raise RuntimeError(f"Tensor: invalid storage offset {start}")
     if input._level is None:
-        nbytes, itemsize = memory_of(plans.settled(input))[1], input.dtype.itemsize
+        nbytes, itemsize = core.memory_of(plans.settled(input))[1], input.dtype.itemsize
         needed = sized(size, stride, itemsize, start)
         if needed > nbytes:
             raise RuntimeError(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 
-from tapegrad.overriding import BY_BODY, met, taken
+from tapegrad.overriding import ARMED, BY_BODY, met, overrides, state, taken
 
 CONSTANT = ("",)  # as `linear`: nothing depends on the elements of the tensors, only on what they are
 ACTIVE: list = []  # the levels that are alive, of all threads
@@ -87,23 +87,36 @@ def look_at(name: str, *args, **kwargs) -> None:
     checker(name, False)(args, kwargs)
 
 
-def checked(name: str, method: bool = False):
-    """Let a function that is not transformable refuse arguments that fit none of its forms."""
+def entrance(f, bare, name: str, method: bool):
+    """The Python form of a public function: who overrides it is asked, then its arguments are looked at, then `f` runs.
 
-    def decorate(f):
-        @functools.wraps(f)
-        def run(*args, **kwargs):
-            found = met(() if name in BY_BODY else args, kwargs)
+    While a transform is on or something is postponed `bare` runs, which sees to them.  Types of positional arguments that nothing overrides
+    and that are known to fit a form are remembered: the next call with them goes straight on.
+    """
+    asked = name not in BY_BODY
+    straight: set[tuple] = set()
+
+    @functools.wraps(f)
+    def run(*args, **kwargs):
+        types = args and (type(args[0]) if len(args) == 1 else (*map(type, args),))
+        if kwargs or types not in straight or (ARMED and state.modes):
+            found = met(args if asked else (), kwargs)
             if found is not None:
                 return taken(name, method, found, args, kwargs)
             look = checker(name, method)
             if look is not None:
+                given, positional = args, not kwargs
                 args, kwargs = look(args, kwargs)
-            return f(*args, **kwargs)
+                if positional and (kinds := (*map(type, given),)) in look.passed and not any(map(overrides, kinds)):
+                    straight.add(types)
+        return bare(*args, **kwargs) if ACTIVE or POSTPONED else f(*args, **kwargs)
 
-        return run
+    return run
 
-    return decorate
+
+def checked(name: str, method: bool = False):
+    """Let a function that is not transformable refuse arguments that fit none of its forms."""
+    return lambda f: entrance(f, f, name, method)
 
 
 def under_name(f, name: str):
@@ -145,16 +158,7 @@ def transformable(batch=None, linear=(), writes=False, name="", method=False):
                 return POSTPONED[0](f, writes, args, kwargs)
             return f(*args, **kwargs)
 
-        @functools.wraps(f)
-        def run(*args, **kwargs):
-            found = met(() if name in BY_BODY else args, kwargs)
-            if found is not None:
-                return taken(name, method, found, args, kwargs)
-            look = checker(name, method)
-            if look is not None:
-                args, kwargs = look(args, kwargs)
-            return bare(*args, **kwargs) if ACTIVE or POSTPONED else f(*args, **kwargs)
-
+        run = entrance(f, bare, name, method)
         for public in (bare, run):
             public.writes, public.public = writes, (name, method)
             public.batch, public.linear = batch, (linear,) if isinstance(linear, str) else linear

@@ -19,10 +19,10 @@ class Storage:
         self.tensor, self.key, self.dtype = tensor, key, dtype
 
     def nbytes(self) -> int:
-        return int(core.buffer_view()[core.get_field(self.tensor._slot, core.BUFFER)]["nbytes"])
+        return core.memory_of(self.tensor._slot)[1]
 
     def address(self) -> int:
-        return int(core.buffer_view()[core.get_field(self.tensor._slot, core.BUFFER)]["memory"])
+        return core.memory_of(self.tensor._slot)[0]
 
 
 def tensor_type():

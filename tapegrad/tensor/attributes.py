@@ -147,8 +147,7 @@ class Attributes(Handle):
     def storage_offset(self):
         """How many elements before the first one the memory begins."""
         chains.looked(self)  # what a call makes of it follows from no geometry
-        row = core.buffer_view()[core.get_field(self._slot, core.BUFFER)]
-        return (core.data_of(self._slot) - int(row["memory"])) // self.dtype.itemsize
+        return (core.data_of(self._slot) - core.memory_of(self._slot)[0]) // self.dtype.itemsize
 
     def element_size(self):
         return self.dtype.itemsize
@@ -207,6 +206,6 @@ class Attributes(Handle):
 
     @property
     def _version(self):
-        if self.is_inference():
+        if core.get_field(self._slot, FLAGS) & layout.INFERENCE:
             raise RuntimeError("Inference tensors do not track version counter.")
         return core.version_of(self._slot) - self.__dict__.get("_version_offset", 0) if self.__dict__ else core.version_of(self._slot)

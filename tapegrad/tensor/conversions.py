@@ -9,7 +9,7 @@ import numpy as np
 from tapegrad import core, dtypes, formats, geometry, modes
 from tapegrad.cautions import warn_once
 from tapegrad.core import DTYPE, FLAGS, GEOMETRY
-from tapegrad.dtypes import BY_CODE, OF_SLOT, PLAIN
+from tapegrad.dtypes import BY_CODE, CONJ, OF_SLOT, PLAIN
 from tapegrad.engine.bind import Handle
 from tapegrad.ops import chains
 
@@ -134,14 +134,14 @@ class Conversions(Handle):
             return self.detach().resolve_conj().resolve_neg().numpy()
         if self.requires_grad and modes.is_grad_enabled():
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-        for name, postponed in (("conj", self.is_conj()), ("neg", self.is_neg())):
-            if postponed:
-                whole = "conjugate" if name == "conj" else "negative"
-                raise RuntimeError(f"Can't call numpy() on Tensor that has {whole} bit set. Use tensor.resolve_{name}().numpy() instead.")
+        postponed = core.get_field(self._slot, DTYPE) & ~PLAIN
+        if postponed:
+            name, whole = ("conj", "conjugate") if postponed & CONJ else ("neg", "negative")
+            raise RuntimeError(f"Can't call numpy() on Tensor that has {whole} bit set. Use tensor.resolve_{name}().numpy() instead.")
         d = self.dtype
         if d.foreign:
             raise TypeError(f"Got unsupported ScalarType {d.scalar_name}")
-        core.lend(self._slot)
+        core.buffer_of(self._slot).lent = 1
         if not self.numel():
             return np.empty(tuple(self.shape), d.numpy)
         interface = {

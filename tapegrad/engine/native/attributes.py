@@ -6,7 +6,20 @@ convention of `native/methods.py` and finds its Python callable by its number, a
 """
 
 from tapegrad.engine import layout
-from tapegrad.engine.layout import BOOL, CONTIGUOUS, FLOAT32, FLOAT64, INT64, MOST_ELEMENTS, REQUIRES_GRAD, TRACKED, VIEW
+from tapegrad.engine.layout import (
+    BOOL,
+    COMPLEX,
+    CONTIGUOUS,
+    FLOAT32,
+    FLOAT64,
+    FLOATING,
+    INT64,
+    MOST_ELEMENTS,
+    PLAIN,
+    REQUIRES_GRAD,
+    TRACKED,
+    VIEW,
+)
 from tapegrad.engine.native.access import item
 from tapegrad.engine.native.calls import CALL_SIZE
 from tapegrad.engine.native.capi import (
@@ -284,6 +297,40 @@ def call_data_ptr(code, self, args, count, names):
     if names or count:
         return complete(code, self, args, count, names)
     return py_long_from_i64(slot.data if geometry_row(the_state().geometries, slot.geometry).numel else 0)
+
+
+@native("iiiiiii")
+def has_dtype(mask, code, self, args, count, names):
+    """Whether the tensor's dtype is one of a mask's."""
+    if names or count or not modes_ready(the_state()):
+        return complete(code, self, args, count, names)
+    return py_bool_from_i64((mask >> (Slot(row_of(self)).dtype & PLAIN)) & 1)
+
+
+@native("iiiiii")
+def call_is_floating_point(code, self, args, count, names):
+    return has_dtype(FLOATING, code, self, args, count, names)
+
+
+@native("iiiiii")
+def call_is_complex(code, self, args, count, names):
+    return has_dtype(COMPLEX, code, self, args, count, names)
+
+
+@native("iiiiii")
+def call_element_size(code, self, args, count, names):
+    st = the_state()
+    if names or count or not modes_ready(st):
+        return complete(code, self, args, count, names)
+    return py_long_from_i64(load_i64(st.itemsize + (Slot(row_of(self)).dtype & PLAIN) * 8))
+
+
+@native("iiiiii")
+def call_cpu(code, self, args, count, names):
+    if names or count or not modes_ready(the_state()):
+        return complete(code, self, args, count, names)
+    py_incref(self)
+    return self
 
 
 @native("ii")

@@ -12,7 +12,7 @@ from tapegrad.cautions import warn
 from tapegrad.creation.elements import kernel_number
 from tapegrad.install import NN
 from tapegrad.limits import finfo
-from tapegrad.ops import joining, softmaxes
+from tapegrad.ops import chains, joining, softmaxes
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import stored
@@ -37,7 +37,7 @@ def with_numbers(name, x, *numbers, inplace=False):
         return dispatch.call(op, x, *numbers)
     plans.settled(x)
     d = x.dtype
-    return dispatch.finish(op, [x, *[_constant(v, math.copysign(1.0, v), d) for v in numbers]])
+    return dispatch.finish(op, [x, *[chains.constant(_constant(v, math.copysign(1.0, v), d)) for v in numbers]])
 
 
 def relu(input, inplace=False):
