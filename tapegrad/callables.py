@@ -34,8 +34,8 @@ def operands_in(op: Elementwise, args, kwargs):
     for name in op.parameters[len(values) :]:
         if name in kwargs:
             values.append(kwargs.pop(name))
-    alpha = kwargs.pop("alpha", None) if op.name in ("add", "sub") else None
-    rounding = kwargs.pop("rounding_mode", None) if op.name == "div" else None
+    alpha = kwargs.pop("alpha", None) if "alpha" in op.keywords else None
+    rounding = kwargs.pop("rounding_mode", None) if "rounding_mode" in op.keywords else None
     out = kwargs.pop("out", None)
     if kwargs:
         raise TypeError(f"{op.name}() got an unexpected keyword argument '{next(iter(kwargs))}'")

@@ -7,6 +7,7 @@ error.  Steps: `operand` and `promoted` (check and convert) -> `finish` (run) ->
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, cast
 
@@ -87,7 +88,7 @@ def compute_dtype(op: Elementwise, values, target=None) -> dtypes.dtype:
         geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
         if target is not None:
             writing.can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
-        raise NotImplementedError(f'"{d.kind == "B" and op.no_bools or op.kernel or op.name + "_cpu"}" not implemented for \'{d.scalar_name}\'')
+        raise checks.no_kernel(op.kernel or op.name + "_cpu", d)
     return d
 
 
@@ -104,7 +105,7 @@ def number_slot(value, d: dtypes.dtype) -> Any:
 
 def operand_number(op: Elementwise, value, d: dtypes.dtype):
     """The number of a binary operation: cast as a tensor would be (int8 + 300 wraps, float32 * 1e300 is inf), where others check its range."""
-    if len(op.inputs) == 2 and op.name not in CHECKED:
+    if len(op.inputs) == 2 and not op.in_range:
         if d.category == INTEGER and isinstance(value, int) and -(2**63) <= value < 2**64:
             bits, low = 8 * d.itemsize, -(1 << 8 * d.itemsize - 1) if d.is_signed else 0
             value = (value - low) % (1 << bits) + low
@@ -116,9 +117,6 @@ def operand_number(op: Elementwise, value, d: dtypes.dtype):
             except RuntimeError:
                 value = math.copysign(math.inf, value)
     return number_slot(value, d)
-
-
-CHECKED = ("clamp_min", "clamp_max", "clamp_below", "clamp_above")  # binary ops that convert a number as fill_ does
 
 
 def convert(tensor, d: dtypes.dtype):
@@ -255,7 +253,7 @@ def refuse_inference(saved) -> None:
 def promoted(op: Elementwise, values, d: dtypes.dtype):
     tensors = []
     for k, value in enumerate(values):
-        if d.reduced and d.is_floating_point and op.name in UNROUNDED and unrounded(values, k, d):
+        if d.reduced and d.is_floating_point and op.unrounded and unrounded(values, k, d):
             wide = dtypes.BY_NAME[d.compute]
             tensors.append(number_slot(value, wide) if isinstance(value, NUMBERS) else convert(value, wide))
         elif isinstance(value, NUMBERS):
@@ -265,9 +263,6 @@ def promoted(op: Elementwise, values, d: dtypes.dtype):
         else:
             tensors.append(convert(value, d))
     return tensors
-
-
-UNROUNDED = ("mul", "div", "floor_divide")  # torch does not round their second operand to half precision if it is a number or 0-d
 
 
 def unrounded(values, k: int, d: dtypes.dtype) -> bool:
@@ -294,7 +289,7 @@ def call(op: Elementwise, *operands, out=None):
             d = dtypes.bool_ if d is dtypes.int64 else d
     tensors = promoted(op, values, d)
     if out is not None:
-        writing.check_out(PUBLIC.get(op.name, op.name), values, out)
+        writing.check_out(op.public, values, out)
         return store_out(op, tensors, out)
     result = finish(op, tensors)
     note(op, values, tensors, result)
@@ -307,7 +302,10 @@ def note(op: Elementwise, values, tensors, result) -> None:
         plans.note(op, values, result)
 
 
-POWERS = {0: "pow_0", 1: "pow_1", 2: "pow_2", 3: "pow_3", 0.5: "pow_half", -1: "pow_minus_1", -2: "pow_minus_2", -0.5: "pow_minus_half"}
+@functools.cache
+def powers() -> dict[float, Elementwise]:
+    """Exponent -> the op that stands in for pow."""
+    return {op.exponent: op for op in OPS.values() if isinstance(op, Elementwise) and op.public == "pow" and op.exponent is not None}
 
 
 def special_power(values, d):
@@ -316,13 +314,10 @@ def special_power(values, d):
     if d is dtypes.int64 and result_dtype(values) is dtypes.bool_:
         if not isinstance(exponent, bool):
             raise NotImplementedError("\"pow\" not implemented for 'Bool'")
-        return OPS["pow_1" if exponent else "pow_0"]
-    if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT and exponent in POWERS:
-        return OPS[POWERS[exponent]]
+        return powers()[exponent]
+    if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT:
+        return powers().get(exponent)
     return None
-
-
-PUBLIC = {"add_scaled": "add", "sub_scaled": "sub", "trunc_divide": "div", "round_divide": "div"}  # of ops that no function is named after
 
 
 def store_out(op: Elementwise, tensors, out):
@@ -332,7 +327,7 @@ def store_out(op: Elementwise, tensors, out):
     writing.refuse_repeated(out)
     with modes.no_grad():
         result = finish(op, tensors)
-    return writing.write_out(result, out, PUBLIC.get(op.name, op.name))
+    return writing.write_out(result, out, op.public)
 
 
 def call_inplace(op: Elementwise, target, *others):

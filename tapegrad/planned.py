@@ -65,9 +65,6 @@ _pins: dict[int, object] = {}  # row of the cache -> objects whose addresses sta
 _kept: list = []  # Python callables whose addresses compiled code holds
 
 
-SCALED = ("add", "sub")  # elementwise ops whose complete forms are served too, for alpha=
-
-
 @functools.cache
 def served() -> list[tuple[str, str, Callable, int]]:
     """(kind, name, Python callable, flags), a number of the cache each: "m" a method, "f" a function, "complete_..." a form of an elementwise op."""
@@ -83,7 +80,7 @@ def served() -> list[tuple[str, str, Callable, int]]:
                 result += [(kind, alias, found[alias], flags) for alias in bodies[body_of(found[name])]]
     result += [(module, name, functools.partial(late, module, name), 0) for module, names in IN_MODULES.items() for name in names]
     for op, kind, name in elementwise_forms():
-        if op.name in SCALED and kind in "fmi":
+        if "alpha" in op.keywords and kind in "fmi":  # complete forms
             result.append(("complete_" + kind, name, callables.complete(op, kind, name), NUMBERS | INPLACE * (kind == "i")))
     return result
 

@@ -46,7 +46,6 @@ def in_memory(g):
     return postponed.carried_out(g)
 
 
-ALL_SHOWN = ("custom_function", "cat_op", "stack_op")  # ops whose node's hooks see the gradients of operands that require none too
 _running: list[Sweep] = []  # the sweeps under way that Python drives, innermost last; one thread has them all
 _numbers = itertools.count()
 
@@ -385,7 +384,7 @@ class Sweep:
             result = self._computed(e, op, gs)
         if payload is not None and payload.posthooks:
             places, result = nodes.edges(e), list(result)
-            if op.name not in ALL_SHOWN:  # a custom Function's are what it has returned
+            if not op.shows_all:  # a custom Function's are what it has returned
                 for k, g in enumerate(result):
                     result[k] = cotangent_sum(op, core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None
             shown = [result[k] for k in places]

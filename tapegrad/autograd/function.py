@@ -138,7 +138,7 @@ class Call:
             kept.let_go()
 
 
-@structural("custom_function", "CustomFunction")
+@structural("custom_function", "CustomFunction", shows_all=True)
 def custom_function(node, *gs):
     """A user's Function: its own backward."""
     call = node.attributes

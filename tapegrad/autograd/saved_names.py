@@ -154,15 +154,12 @@ def parameters(node) -> dict:
     """Name -> value of what is no tensor of the tape."""
     op, e = node.op, node._entry
     if isinstance(op, Elementwise):
-        if op.graph_name == "Pow":
-            from tapegrad.dispatch import POWERS
-
-            by_name = {v: k for k, v in POWERS.items()}
-            return {"exponent": by_name[op.name]} if op.name in by_name else {"exponent": 2} if op.name == "square" else numbers(node)
+        if op.exponent is not None:
+            return {"exponent": op.exponent}
         if op.name in ("add_scaled", "sub_scaled"):
             factor = core.operand_slot(e, 2)
             return {"alpha": plain(number_of(factor))} if core.data_of(factor) else {}
-        return {"alpha": 1} if op.name in ("add", "sub") else numbers(node)
+        return {"alpha": 1} if "alpha" in op.keywords else numbers(node)
     attributes = node.attributes
     values = {name: getattr(attributes, name) for name in PARAMETERS if hasattr(attributes, name)}
     if "keepdim" in values and "dims" in values:  # a reduction

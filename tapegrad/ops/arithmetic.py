@@ -1,5 +1,7 @@
 """Arithmetic, comparison, logic, bits, conversions and complex numbers: one row per op."""
 
+from dataclasses import replace
+
 from tapegrad import dtypes
 from tapegrad.ops import checks
 from tapegrad.ops.registry import UNKNOWN, Elementwise
@@ -9,31 +11,31 @@ XYZ = ("x", "y", "z")
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
 Elementwise("add", inputs=XY, forward="x + y", forward_bool="x | y", grads=("g", "g"), kinds="FIBC", cost=6,
-            operators=("__add__", "__radd__", "__iadd__"))
+            operators=("__add__", "__radd__", "__iadd__"), keywords=("alpha",))
 Elementwise("sub", inputs=XY, forward="x - y", grads=("g", "-g"), kinds="FIC", cost=6, check=checks.no_bool_sub, number_names={"x": "RsubBackward1"},
-            operators=("__sub__", "__rsub__", "__isub__"), aliases=("subtract",))
+            operators=("__sub__", "__rsub__", "__isub__"), aliases=("subtract",), keywords=("alpha",))
 # With alpha= a number: dispatch chooses them, the graph shows Add and Sub.
-Elementwise("add_scaled", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", "g * y"), kinds="FIC", cost=6, function=False, method=False,
-            inplace=False)
-Elementwise("sub_scaled", graph_name="Sub", inputs=XYZ, forward="x - y * z", grads=("g", "-(g * z)", "-(g * y)"), kinds="FIC", cost=6, function=False,
-            method=False, inplace=False)
+Elementwise("add_scaled", public="add", graph_name="Add", inputs=XYZ, forward="x + y * z", grads=("g", "g * z", "g * y"), kinds="FIC", cost=6,
+            function=False, method=False, inplace=False)
+Elementwise("sub_scaled", public="sub", graph_name="Sub", inputs=XYZ, forward="x - y * z", grads=("g", "-(g * z)", "-(g * y)"), kinds="FIC", cost=6,
+            function=False, method=False, inplace=False)
 Elementwise("mul", inputs=XY, forward="x * y", forward_bool="x & y", grads=("g * y", "g * x"), kinds="FIBC", cost=6,
-            operators=("__mul__", "__rmul__", "__imul__"), aliases=("multiply",))
+            operators=("__mul__", "__rmul__", "__imul__"), aliases=("multiply",), unrounded=True)
 Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / y)"), cost=10,
             operators=("__truediv__", "__rtruediv__", "__itruediv__"), aliases=("divide", "true_divide"), domain=((-3, 3), (0.5, 3)), kinds="FC",
-            number_names={"x": "MulBackward0"})
-Elementwise("floor_divide", no_bools="div_floor_cpu", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), kinds="FI",
+            number_names={"x": "MulBackward0"}, keywords=("rounding_mode",), unrounded=True)
+Elementwise("floor_divide", no_bools=True, inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
-            kernel="div_floor_cpu")
-Elementwise("round_divide", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
+            kernel="div_floor_cpu", unrounded=True)
+Elementwise("round_divide", public="div", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
             method=False, function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu")
-Elementwise("trunc_divide", inputs=XY, forward="trunc(x / y)", forward_int="trunc_divide(x, y)", grads=("0", "0"), kinds="FI", method=False,
+Elementwise("trunc_divide", public="div", inputs=XY, forward="trunc(x / y)", forward_int="trunc_divide(x, y)", grads=("0", "0"), kinds="FI", method=False,
             function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_trunc_cpu")
-Elementwise("remainder", no_bools="remainder_cpu", inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
+Elementwise("remainder", no_bools=True, inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
             operators=("__mod__", "__rmod__", "__imod__"), graph_name="RemainderBackward1", number_names={"y": "RemainderBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
-Elementwise("fmod", no_bools="fmod_cpu", inputs=XY, scalars="y", forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
+Elementwise("fmod", no_bools=True, inputs=XY, scalars="y", forward="fmod(x, y)", forward_int="fmod(x, y)", grads=("g", "-g * trunc(x / y)"), kinds="FI",
             graph_name="FmodBackward1", number_names={"y": "FmodBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)
 Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x, y)", kinds="FIC", cost=60, scalars="y",
             graph_name="PowBackward1", number_names={"x": "PowBackward2", "y": "PowBackward0"},
@@ -41,33 +43,33 @@ Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x,
             operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.powers,
             grads_complex=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (re(y) >= 0), 0.0, out * log(x))"))
 # Powers with a Python number for exponent that need no pow: dispatch chooses them, the graph shows Pow.
-for name, forward, grad in (
-    ("pow_0", "where(x == x, 1.0, 1.0)", "g * 0"),
-    ("pow_1", "x", "g"),
-    ("pow_2", "x * x", "g * (2 * x)"),
-    ("pow_3", "x * x * x", "g * (3 * (x * x))"),
-    ("pow_half", "sqrt(x)", "g * (0.5 / sqrt(x))"),
-    ("pow_minus_1", "1 / x", "g * -(1 / (x * x))"),
-    ("pow_minus_2", "1 / (x * x)", "g * (-2 / (x * x * x))"),
-    ("pow_minus_half", "1 / sqrt(x)", "g * (-0.5 / (x * sqrt(x)))"),
+for name, exponent, forward, grad in (
+    ("pow_0", 0, "where(x == x, 1.0, 1.0)", "g * 0"),
+    ("pow_1", 1, "x", "g"),
+    ("pow_2", 2, "x * x", "g * (2 * x)"),
+    ("pow_3", 3, "x * x * x", "g * (3 * (x * x))"),
+    ("pow_half", 0.5, "sqrt(x)", "g * (0.5 / sqrt(x))"),
+    ("pow_minus_1", -1, "1 / x", "g * -(1 / (x * x))"),
+    ("pow_minus_2", -2, "1 / (x * x)", "g * (-2 / (x * x * x))"),
+    ("pow_minus_half", -0.5, "1 / sqrt(x)", "g * (-0.5 / (x * sqrt(x)))"),
 ):
-    whole = name in ("pow_0", "pow_1")  # of bools, too
-    Elementwise(name, graph_name="Pow", kinds="FCB" if whole else "FC", promote="same" if whole else "float", forward=forward, grads=(grad,),
-                forward_bool="x == x" if name == "pow_0" else "", function=False, method=False, domain=((0.3, 3),))
+    whole = exponent in (0, 1)  # of bools, too
+    Elementwise(name, public="pow", exponent=exponent, graph_name="Pow", kinds="FCB" if whole else "FC", promote="same" if whole else "float", forward=forward,
+                grads=(grad,), forward_bool="x == x" if exponent == 0 else "", function=False, method=False, domain=((0.3, 3),))
 Elementwise("neg", forward="-x", grads=("-g",), kinds="FIC", check=checks.no_bool_neg, operators=("__neg__",), aliases=("negative",), cost=4)
-Elementwise("abs", no_bools="abs_cpu", forward="fabs(x)", forward_int="where(x < 0, -x, x)", grads=("g * sign(x)",), kinds="FI", aliases=("absolute",),
+Elementwise("abs", no_bools=True, forward="fabs(x)", forward_int="where(x < 0, -x, x)", grads=("g * sign(x)",), kinds="FI", aliases=("absolute",),
             operators=("__abs__",), cost=4, complex_form="modulus")
 Elementwise("sign", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIB",
             refusal=NotImplementedError("Unlike NumPy, tapegrad.sign is not intended to support complex numbers. Please use tapegrad.sgn instead."))
 Elementwise("sgn", forward="sign(x)", forward_int="where(x > 0, 1, where(x < 0, -1, 0))", forward_bool="x", grads=("0",), kinds="FIBC",
             forward_complex="sgn(x)", grads_complex=("where(x == 0, 0.0, (g - re(g * out) * conj(out)) / modulus(x))",))
-Elementwise("square", graph_name="Pow", forward="x * x", grads=("g * (2 * x)",), kinds="FIC", cost=4)
+Elementwise("square", exponent=2, graph_name="Pow", forward="x * x", grads=("g * (2 * x)",), kinds="FIC", cost=4)
 Elementwise("reciprocal", forward="1 / x", grads=("-g * (out * out)",), domain=((0.5, 3),), cost=10, kinds="FC")
-Elementwise("floor", no_bools="floor_vml_cpu", forward="floor(x)", forward_int="x", grads=("0",), kinds="FI",
+Elementwise("floor", no_bools=True, kernel="floor_vml_cpu", forward="floor(x)", forward_int="x", grads=("0",), kinds="FI",
             refusal=NotImplementedError("floor is not supported for complex inputs"))
-Elementwise("ceil", no_bools="ceil_vml_cpu", forward="ceil(x)", forward_int="x", grads=("0",), kinds="FI",
+Elementwise("ceil", no_bools=True, kernel="ceil_vml_cpu", forward="ceil(x)", forward_int="x", grads=("0",), kinds="FI",
             refusal=NotImplementedError("ceil is not supported for complex inputs"))
-Elementwise("trunc", no_bools="trunc_vml_cpu", forward="trunc(x)", forward_int="x", grads=("0",), kinds="FI", aliases=("fix",),
+Elementwise("trunc", no_bools=True, kernel="trunc_vml_cpu", forward="trunc(x)", forward_int="x", grads=("0",), kinds="FI", aliases=("fix",),
             refusal=NotImplementedError("trunc is not supported for complex inputs"))
 Elementwise("round", forward="nearest(x)", forward_int="x", grads=("0",), kinds="FI", method=False, function=False,
             kernel="round_vml_cpu")
@@ -99,15 +101,14 @@ Elementwise("fmin", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, y
             forward_int="where(x < y, x, y)", forward_bool="x & y", inplace=False,
             grads=("where((x <= y) | (y != y), g, 0.0)", "where((x <= y) | (y != y), 0.0, g)"),
             refusal=RuntimeError("fmin not implemented for complex tensors."))
-# Each as a function of its own, and as `clamp` with one bound.
-for name, graph_name, with_number, public in (("clamp_min", "ClampMinBackward1", "ClampMinBackward0", True), ("clamp_below", "ClampBackward0", "ClampBackward1", False)):
-    Elementwise(name, inputs=XY, scalars="y", kinds="FIB", forward_bool="x | y", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
-                forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"), graph_name=graph_name,
-                number_names={"y": with_number}, kernel="maximum_cpu", check=checks.no_complex_clamp, function=public, method=public, inplace=public)
-for name, graph_name, with_number, public in (("clamp_max", "ClampMaxBackward1", "ClampMaxBackward0", True), ("clamp_above", "ClampBackward0", "ClampBackward1", False)):
-    Elementwise(name, inputs=XY, scalars="y", kinds="FIB", forward_bool="x & y", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
-                forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"), graph_name=graph_name,
-                number_names={"y": with_number}, kernel="minimum_cpu", check=checks.no_complex_clamp, function=public, method=public, inplace=public)
+low = Elementwise("clamp_min", inputs=XY, scalars="y", kinds="FIB", forward_bool="x | y", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
+                  forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"),
+                  graph_name="ClampMinBackward1", number_names={"y": "ClampMinBackward0"}, kernel="maximum_cpu", check=checks.no_complex_clamp, in_range=True)
+high = Elementwise("clamp_max", inputs=XY, scalars="y", kinds="FIB", forward_bool="x & y", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
+                   forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"),
+                   graph_name="ClampMaxBackward1", number_names={"y": "ClampMaxBackward0"}, kernel="minimum_cpu", check=checks.no_complex_clamp, in_range=True)
+for name, bound in (("clamp_below", low), ("clamp_above", high)):  # the same as `clamp` with one bound
+    replace(bound, name=name, graph_name="Clamp", number_names={"y": "ClampBackward1"}, function=False, method=False, inplace=False)
 Elementwise("clamp_both", graph_name="Clamp", number_names={"y": "ClampBackward1"}, inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,
             forward="where(x != x, x, where(y != y, y, where(z != z, z, where(where(x < y, y, x) > z, z, where(x < y, y, x)))))",
             forward_int="where(where(x < y, y, x) > z, z, where(x < y, y, x))",
@@ -155,17 +156,15 @@ Elementwise("bitwise_xor", inputs=XY, forward="x ^ y", kinds="IB", grads=(None, 
             promote="same")
 Elementwise("bitwise_not", forward="~x", forward_bool="x == 0", kinds="IB", grads=(None,), operators=("__invert__",),
             promote="same")
-Elementwise("bitwise_left_shift", no_bools="lshift_cpu", inputs=XY, forward="shift_left(x, y)", kinds="I", grads=(None, None), kernel="lshift_cpu", promote="same",
+Elementwise("bitwise_left_shift", no_bools=True, inputs=XY, forward="shift_left(x, y)", kinds="I", grads=(None, None), kernel="lshift_cpu", promote="same",
             operators=("__lshift__", "__rlshift__", "__ilshift__"), domain=((0, 9), (0, 3)))
-Elementwise("bitwise_right_shift", no_bools="rshift_cpu", inputs=XY, forward="shift_right(x, y)", kinds="I", grads=(None, None), kernel="rshift_cpu", promote="same",
+Elementwise("bitwise_right_shift", no_bools=True, inputs=XY, forward="shift_right(x, y)", kinds="I", grads=(None, None), kernel="rshift_cpu", promote="same",
             operators=("__rshift__", "__rrshift__", "__irshift__"), domain=((0, 9), (0, 3)))
 
 # --- conversion: one op per target dtype, in the order of the dtype codes -------------------------------------------
-CONVERT = [
+for d in dtypes.BY_CODE:
     Elementwise(f"to_{d.name}", graph_name="ToCopy", forward="x", kinds="FIBC", result=d.name, grads=("g" if d.differentiable else None,), method=False,
                 forward_complex="x" if d.is_complex else "x != 0" if d.name == "bool" else "re(x)", function=False, inplace=False, cost=4)
-    for d in dtypes.BY_CODE
-]
 
 # --- complex numbers ------------------------------------------------------------------------------------------------
 Elementwise("modulus", graph_name="Abs", kinds="C", forward="modulus(x)", grads=("g * conj(sgn(x))",), result="real", method=False, function=False)

@@ -18,7 +18,7 @@ from tapegrad.ops.transformable import look_at
 from tapegrad.ops.views import ints, wrap_dim
 
 
-@structural("cat_op", "Cat")
+@structural("cat_op", "Cat", shows_all=True)
 def cat_op(node, g):
     """cat: each piece gets its part."""
     a = node.attributes
@@ -102,7 +102,7 @@ def joinable(result, out) -> None:
         raise TypeError(f"torch.cat(): input types can't be cast to the desired output type {out.dtype.scalar_name}")
 
 
-@structural("stack_op", "Stack")
+@structural("stack_op", "Stack", shows_all=True)
 def stack_op(node, g):
     """stack: each piece gets its slice."""
     return list(g.unbind(node.attributes.dim))

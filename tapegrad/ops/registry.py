@@ -46,6 +46,7 @@ class Op:
     name: str
     graph_name: str = ""  # 'Mul' gives MulBackward0
     doc: str = ""
+    shows_all: bool = False  # hooks of its nodes see the gradients of operands that require none, too
     code: int = field(default=0, init=False)
 
     def __post_init__(self):
@@ -75,12 +76,16 @@ class Elementwise(Op):
     integers to the default dtype.
     result: "bool" for predicates, "real" or "complex" for the dtype of the parts or the whole, else None: the dtype computed in.
     complex_form: the op that serves complex operands instead.
-    refusal: what is said to complex operands, if it is not the usual text; kernel: the name in that text, if it is not the op's.
+    refusal: what is said to complex operands, if it is not the usual text; kernel: the name in that text, if it is not <name>_cpu.
     operators: the special methods it serves, e.g. ("__mul__", "__rmul__", "__imul__").
     aliases: further public names.  method, function, inplace: which public forms exist; function="nn": only for `nn.functional`.
+    public: the function that calls it, if that has another name.  exponent: the power that it is; those of `pow` stand in for it.
+    keywords: further arguments of its forms ("alpha").
     numbers: how many of the last inputs are always Python numbers (a slope, a limit), which are no operands in the graph.
     mask: the first input is a bool mask (where).
-    number_names: by input the name that torch's graph shows where that operand is a Python number.
+    number_names: by input the name that torch's graph shows where that operand is a Python number, which is no operand there then.
+    in_range: a number that the dtype does not hold is refused, where other binary ops convert it as they would a tensor.
+    unrounded: a second operand that is a number or 0-d is not rounded to half precision.
     domain: per input the interval in which tests sample; `smooth` is False where finite differences do not apply.
     """
 
@@ -99,17 +104,22 @@ class Elementwise(Op):
     kernel: str = ""
     operators: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    public: str = ""
+    exponent: float | None = None
+    keywords: tuple[str, ...] = ()
     method: bool = True
     function: bool | str = True
     inplace: bool = True
     mask: bool = False
     numbers: int = 0
     number_names: dict[str, str] = field(default_factory=dict)
+    in_range: bool = False
+    unrounded: bool = False
     domain: tuple[tuple[float, float], ...] = ()
     cost: int = 8
     check: Callable | None = None  # (op, operands): raises for operands that torch refuses
     parameters: tuple[str, ...] = ()  # public parameter names; ("input", "other") by default
-    no_bools: str = ""  # the kernel that has no bools, where others compute them as int64
+    no_bools: bool = False  # bools are refused, where others compute them as int64
     bool_out: bool = False  # out= must be of bool
     steps: str = ""  # the operand of which the derivative is a function that is constant in pieces: a recorded one depends on it, with zeros
     scalars: str = "xy"  # which of two operands may be a Python number on the fast path
@@ -117,6 +127,7 @@ class Elementwise(Op):
     def __post_init__(self):
         super().__post_init__()
         self.grads = tuple(self.grads)
+        self.public = self.public or self.name
         if UNKNOWN in self.grads:
             self.graph_name = NOT_IMPLEMENTED
         self.parameters = self.parameters or ("input", "other", "third")[: len(self.inputs)]
@@ -173,10 +184,10 @@ class Structural(Op):
     flat: bool = False
 
 
-def structural(name: str, graph_name: str = "", sweep: str = "", retype: Callable | None = None, turns: int = 0, flat: bool = False) -> Callable[[Callable], Structural]:
+def structural(name: str, graph_name: str = "", **properties: Any) -> Callable[[Callable], Structural]:
     """Decorate the derivative of a structural op; the record takes its place."""
 
     def register(derivative):
-        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, flat=flat, sweep=sweep, retype=retype, turns=turns)
+        return Structural(name, graph_name, derivative.__doc__ or "", derivative=derivative, **properties)
 
     return register
