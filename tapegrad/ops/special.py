@@ -36,6 +36,7 @@ class Special(Structural):
     names: the public names, with `special.` before those that only `tapegrad.special` has.
     domain: per input the interval in which tests sample.
     parameter: the name of a number that the value (last argument) and the derivatives take besides.
+    kernel: the name in the refusal of a dtype, if it is not <name>_cpu; reduced: whether it serves half precision.
     """
 
     inputs: tuple[str, ...] = ("x",)
@@ -45,6 +46,8 @@ class Special(Structural):
     domain: tuple[tuple[float, float], ...] = ((-3.0, 3.0),)
     kinds: str = "F"
     parameter: str = ""
+    kernel: str = ""
+    reduced: bool = True
     promotes: bool = True  # whether integers are computed in the default dtype
     numbers: bool = False  # whether one operand may be a Python number
     stored: bool = False  # whether the value takes arrays as memory holds them, bfloat16 as its bits, rather than numbers to compute with
@@ -103,14 +106,6 @@ def kernel(value):
     return getattr(scipy.special, value)
 
 
-# Names of kernels in refusals of a dtype, where they are not <name>_cpu; ops whose kernels have no half precision.
-KERNELS = {"digamma": "digamma", "erfinv": "erfinv_vml_cpu", "i0": "i0_vml_cpu", "lgamma": "lgamma_vml_cpu", "ndtr": "erf_vml_cpu", "polygamma": "polygamma"}
-NOT_REDUCED = (
-    "airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 erfcx log_ndtr modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 ndtri "
-    "scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0 zeta"
-).split()
-
-
 def call(op: Special, *values, number=None, out=None):
     """The op on tensors and numbers, promoted as elementwise ops are; `number` is its parameter."""
     from tapegrad.geometry import broadcast_shapes
@@ -122,8 +117,8 @@ def call(op: Special, *values, number=None, out=None):
     if op.kinds == "F" and op.promotes and d.category < dtypes.FLOAT:
         d = dtypes.default_dtype()
     shape = broadcast_shapes(*(() if isinstance(v, dispatch.NUMBERS) else tuple(v.shape) for v in values))
-    if d.kind not in op.kinds or d.reduced and op.name in NOT_REDUCED:
-        raise no_kernel(KERNELS.get(op.name, op.name + "_cpu"), d)
+    if d.kind not in op.kinds or d.reduced and not op.reduced:
+        raise no_kernel(op.kernel or op.name + "_cpu", d)
     tensors = [dispatch.number_slot(v, d) if isinstance(v, dispatch.NUMBERS) else dispatch.convert(v, d) for v in values]
     tensors = [t if tuple(t.shape) == shape else t.expand(shape) for t in tensors]
     result = run_row(op, tensors, number, d)
@@ -148,10 +143,9 @@ def run_row(op: Special, tensors, number, d):
     return result
 
 
-def special(name, value, *grads, inputs=("x",), graph_name="", names=None, domain=((-3.0, 3.0),), kinds="F", numbers=False, promotes=True, stored=False, doc=""):
+def special(name, value, *grads, names=(), doc="", **properties):
     """Register a row, its functions, its method and its in-place form."""
-    op = Special(name, graph_name, doc, inputs=inputs, value=value, grads=grads, names=names or (name,), domain=domain, kinds=kinds, numbers=numbers,
-                 promotes=promotes, stored=stored)  # fmt: skip
+    op = Special(name, doc=doc, value=value, grads=grads, names=names or (name,), **properties)
 
     def run(*args, out=None, **named):
         return call(op, *args, *(named[k] for k in ("input", "x", "other", "n") if k in named), out=out)
@@ -171,9 +165,9 @@ XY = ("x", "y")
 HALF = (0.3, 3.0)
 
 # --- gamma functions ------------------------------------------------------------------------------------------------
-special("lgamma", lambda x: lgamma_values(x), "g * digamma(x)", names=("lgamma", "special.gammaln"), domain=(HALF,), doc="The logarithm of |Gamma(x)|.")
-special("digamma", lambda x: digamma_values(x), "g * polygamma(1, x)", names=("digamma", "special.digamma", "special.psi"), domain=(HALF,),
-        doc="The derivative of the logarithm of Gamma.")
+special("lgamma", lambda x: lgamma_values(x), "g * digamma(x)", names=("lgamma", "special.gammaln"), kernel="lgamma_vml_cpu", domain=(HALF,), doc="The logarithm of |Gamma(x)|.")
+special("digamma", lambda x: digamma_values(x), "g * polygamma(1, x)", names=("digamma", "special.digamma", "special.psi"), kernel="digamma",
+        domain=(HALF,), doc="The derivative of the logarithm of Gamma.")
 
 
 def lgamma_values(x):
@@ -204,7 +198,7 @@ def mvlgamma_values(x, p):
     return p * (p - 1) / 4 * math.log(math.pi) + sum(gammaln(x - j / 2) for j in range(p))
 
 
-POLYGAMMA = Special("polygamma", value=polygamma_values, grads=("g * polygamma(n + 1, x)",), parameter="n", domain=(HALF,))
+POLYGAMMA = Special("polygamma", value=polygamma_values, grads=("g * polygamma(n + 1, x)",), parameter="n", kernel="polygamma", domain=(HALF,))
 MVLGAMMA = Special("mvlgamma", value=mvlgamma_values, grads=("g * mvdigamma(x, p)",), parameter="p", domain=((3.2, 6.0),))
 
 
@@ -238,23 +232,24 @@ special("igamma", "gammainc", None, "g * exp(-y + xlogy(x - 1, y) - lgamma(x))",
         doc="The regularised lower incomplete gamma function of input at other.")
 special("igammac", "gammaincc", None, "-g * exp(-y + xlogy(x - 1, y) - lgamma(x))", inputs=XY, names=("igammac", "special.gammaincc"), domain=(HALF, HALF), promotes=False,
         doc="The regularised upper incomplete gamma function of input at other.")
-special("zeta", "zeta", None, "g * (-x * zeta(x + 1, y))", inputs=XY, numbers=True, graph_name="SpecialZeta", names=("special.zeta",), domain=((1.5, 4.0), HALF),
+special("zeta", "zeta", None, "g * (-x * zeta(x + 1, y))", inputs=XY, numbers=True, reduced=False, graph_name="SpecialZeta", names=("special.zeta",), domain=((1.5, 4.0), HALF),
         doc="The Hurwitz zeta function: the sum of (k + other)**-input.")
 
 # --- error functions and the normal distribution --------------------------------------------------------------------
-special("erfinv", lambda x: np.copysign(kernel("erfinv")(x), x), "g * (sqrt(pi) / 2 * exp(out * out))", names=("erfinv", "special.erfinv"), domain=((-0.9, 0.9),), doc="The inverse of erf.")
-special("erfcx", "erfcx", "g * (2 * x * out - 2 / sqrt(pi))", graph_name="SpecialErfcx", names=("special.erfcx",), doc="exp(x**2) erfc(x).")
-special("ndtr", "ndtr", "g * (exp(-x * x / 2) / sqrt(2 * pi))", graph_name="Mul", names=("special.ndtr",), doc="The normal distribution function.")
-special("ndtri", "ndtri", "g * (sqrt(2 * pi) * exp(out * out / 2))", graph_name="SpecialNdtri", names=("special.ndtri",), domain=((0.05, 0.95),),
+special("erfinv", lambda x: np.copysign(kernel("erfinv")(x), x), "g * (sqrt(pi) / 2 * exp(out * out))", names=("erfinv", "special.erfinv"),
+        kernel="erfinv_vml_cpu", domain=((-0.9, 0.9),), doc="The inverse of erf.")
+special("erfcx", "erfcx", "g * (2 * x * out - 2 / sqrt(pi))", graph_name="SpecialErfcx", names=("special.erfcx",), reduced=False, doc="exp(x**2) erfc(x).")
+special("ndtr", "ndtr", "g * (exp(-x * x / 2) / sqrt(2 * pi))", graph_name="Mul", names=("special.ndtr",), kernel="erf_vml_cpu", doc="The normal distribution function.")
+special("ndtri", "ndtri", "g * (sqrt(2 * pi) * exp(out * out / 2))", graph_name="SpecialNdtri", names=("special.ndtri",), reduced=False, domain=((0.05, 0.95),),
         doc="The inverse of `ndtr`.")
-special("log_ndtr", "log_ndtr", "g * (sqrt(2 / pi) / erfcx(-x / sqrt(2)))", graph_name="SpecialLogNdtr", names=("special.log_ndtr",),
+special("log_ndtr", "log_ndtr", "g * (sqrt(2 / pi) / erfcx(-x / sqrt(2)))", graph_name="SpecialLogNdtr", names=("special.log_ndtr",), reduced=False,
         doc="The logarithm of the normal distribution function.")
 special("entr", "entr", "g * (-log(x) - 1)", graph_name="SpecialEntr", names=("special.entr",), domain=(HALF,), doc="-x log(x); 0 at 0, -inf below.")
 special("xlog1py", "xlog1py", "g * where((x == 0) & (y <= -1), 0.0, log1p(y))", "g * (x / (y + 1))", inputs=XY, numbers=True, graph_name="SpecialXlog1Py",
         names=("special.xlog1py",), domain=((-3.0, 3.0), (-0.8, 3.0)), doc="x log1p(y), 0 where x is 0.")
 
 # --- Bessel functions -----------------------------------------------------------------------------------------------
-special("i0", "i0", "g * i1(x)", names=("i0", "special.i0"), doc="The modified Bessel function of the first kind, order 0.")
+special("i0", "i0", "g * i1(x)", names=("i0", "special.i0"), kernel="i0_vml_cpu", doc="The modified Bessel function of the first kind, order 0.")
 special("i0e", "i0e", "g * (i1e(x) - sign(x) * out)", graph_name="SpecialI0E", names=("special.i0e",), doc="exp(-|x|) i0(x).")
 special("i1", "i1", "g * where(x == 0, 0.5, i0(x) - out / where(x == 0, 1.0, x))", graph_name="SpecialI1", names=("special.i1",),
         doc="The modified Bessel function of the first kind, order 1.")
@@ -268,12 +263,13 @@ for _name, _value, _grad, _domain in (
     ("scaled_modified_bessel_k0", "k0e", "g * (out - scaled_modified_bessel_k1(x))", (0.3, 4)),
     ("scaled_modified_bessel_k1", "k1e", "g * (out - scaled_modified_bessel_k0(x) - out / x)", (0.3, 4)),
 ):  # fmt: skip
-    special(_name, _value, _grad, graph_name="Special" + "".join(p.capitalize() for p in _name.split("_")), names=("special." + _name,), domain=(_domain,))
-special("airy_ai", lambda x: airy(x, 0), "g * airy_ai_prime(x)", graph_name="SpecialAiryAi", names=("special.airy_ai",), doc="The Airy function Ai.")
+    special(_name, _value, _grad, graph_name="Special" + "".join(p.capitalize() for p in _name.split("_")), names=("special." + _name,), reduced=False,
+            domain=(_domain,))  # fmt: skip
+special("airy_ai", lambda x: airy(x, 0), "g * airy_ai_prime(x)", graph_name="SpecialAiryAi", names=("special.airy_ai",), reduced=False, doc="The Airy function Ai.")
 special("airy_ai_prime", lambda x: airy(x, 1), "g * (x * airy_ai(x))", names=("special.airy_ai_prime",), doc="The derivative of the Airy function Ai.")
 del SPECIAL["airy_ai_prime"]  # only the derivative uses it
 special("spherical_bessel_j0", lambda x: np.where(np.isinf(x), 0, np.sinc(x / math.pi)).astype(x.dtype), "g * where(x == 0, 0.0, (x.cos() - out) / where(x == 0, 1.0, x))",
-        graph_name="SpecialSphericalBesselJ0", names=("special.spherical_bessel_j0",), doc="sin(x) / x, 1 at 0.")
+        graph_name="SpecialSphericalBesselJ0", names=("special.spherical_bessel_j0",), reduced=False, doc="sin(x) / x, 1 at 0.")
 
 
 def airy(x, which):
