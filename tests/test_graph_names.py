@@ -32,3 +32,34 @@ def test_the_values_stay():
     assert tg.addcmul(tg.tensor([1]), tg.tensor([2]), tg.tensor([3]), value=0.5).tolist() == [1]  # a number of the product's dtype
     with pytest.raises(RuntimeError, match="without overflow"):
         tg.addcmul(a, b, b, value=1j)
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "count"),
+    [
+        (lambda x: x.fmod(2), "FmodBackward0", 1),
+        (lambda x: x % 2, "RemainderBackward0", 1),
+        (lambda x: x**2.3, "PowBackward0", 1),
+        (lambda x: 2.0**x, "PowBackward2", 1),
+        (lambda x: x**2, "PowBackward0", 1),
+        (lambda x: 1 - x, "RsubBackward1", 1),
+        (lambda x: x.clamp_min(1.0), "ClampMinBackward0", 1),
+        (lambda x: x.clamp(max=1.0), "ClampBackward1", 1),
+        (lambda x: x.clamp(1.0, 2.0), "ClampBackward1", 1),
+        (lambda x: x.copysign(2.0), "CopysignBackward1", 1),
+        (lambda x: tg.xlogy(x, 2.0), "XlogyBackward2", 1),
+        (lambda x: tg.xlogy(2.0, x), "XlogyBackward1", 1),
+        (lambda x: x * 2, "MulBackward0", 2),
+        (lambda x: x - 1, "SubBackward0", 2),
+        (lambda x: tg.where(x > 1, x, 1.0), "WhereBackward0", 2),
+        (lambda x: x.masked_fill(x > 1, 1.0), "MaskedFillBackward0", 1),
+    ],
+)
+def test_a_number_is_a_parameter_of_nodes_that_have_a_form_for_it(call, name, count):
+    """It is no operand, of which there would be an edge."""
+    x = tg.tensor([1.5, 2.5], requires_grad=True)
+    out, shown = call(x), []
+    assert out.grad_fn.name() == name and len(out.grad_fn.next_functions) == count
+    out.grad_fn.register_hook(lambda before, after: shown.append(len(before)))
+    out.sum().backward()
+    assert shown == [count]

@@ -57,16 +57,19 @@ def gradients_taken(e: int) -> int:
     return count
 
 
-BY_SCALAR = {"Fmod", "Remainder", "Pow"}  # ops that torch's graph has in a form of its own for a Python number
+def is_number(e: int, op: Elementwise, k: int) -> bool:
+    """Whether operand `k` of an elementwise entry is a Python number and a parameter in torch's graph."""
+    if k >= len(op.inputs) - op.numbers:
+        return True
+    parameter = op.inputs[k] in op.number_names or (len(op.inputs) > 2 and not op.mask)
+    return parameter and bool(core.get_field(core.operand_slot(e, k), core.FLAGS) & layout.WRAPPED)
 
 
 def edges(e: int) -> list[int]:
     """The operands of entry `e` that torch's graph has an edge for: tensors, but no masks, indices or numbers that are parameters."""
     op, count = BY_CODE[core.entry_field(e, core.ENTRY_OP)], core.entry_field(e, core.ENTRY_INPUTS)
     if isinstance(op, Elementwise):
-        wrapped = len(op.inputs) > 2 or op.graph_name in BY_SCALAR
-        number = lambda k: k >= count - op.numbers or wrapped and core.get_field(core.operand_slot(e, k), core.FLAGS) & layout.WRAPPED
-        return [k for k in range(count) if not (number(k) or op.mask and k == 0)]
+        return [k for k in range(count) if not (is_number(e, op, k) or op.mask and k == 0)]
     if getattr(attributes(e), "ctx", None) is not None:  # a custom Function may be given what it likes
         return list(range(count))
     return [k for k in range(count) if DTYPES[core.get_field(core.operand_slot(e, k), core.DTYPE)].category >= dtypes.FLOAT]

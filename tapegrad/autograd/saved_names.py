@@ -12,7 +12,6 @@ from tapegrad import core, geometry
 from tapegrad.autograd import node as nodes
 from tapegrad.autograd import saved, saved_errors
 from tapegrad.dtypes import float32
-from tapegrad.engine import layout
 from tapegrad.ops.registry import Elementwise
 
 # Names of the operands, inputs then outputs, where they are not (self, other, ..., result, indices).
@@ -55,7 +54,6 @@ OPERANDS = {
     "LinalgCholeskyEx": ("self", "L"),
     "LinalgSvd": ("A", "U", "S", "Vh"),
 }
-SCALARS = {"Pow", "Clamp", "Lerp", "Elu", "LeakyRelu", "Softplus", "Hardtanh", "Threshold", "Fmod", "Remainder", "Add", "Sub"}  # whose numbers stay numbers
 WHOLE = ("SumBackward0", "MeanBackward0", "ProdBackward0", "MaxBackward1", "MinBackward1", "MedianBackward0")  # reductions of all dims: none is named
 WITHOUT_SIZES = {
     "T", "Transpose", "Permute", "Unsqueeze", "Flip", "Roll", "Clone", "Tril", "Triu", "Softmax", "LogSoftmax", "Unbind", "AsStrided", "Cumsum", "Glu",
@@ -99,12 +97,7 @@ def tensors(node) -> dict:
 
 def is_number(node, k: int) -> bool:
     """Whether operand `k` of an elementwise entry is a Python number and shown as one."""
-    op = node.op
-    if k >= len(op.inputs):
-        return False
-    slot = core.operand_slot(node._entry, k)
-    wrapped = bool(slot) and bool(core.get_field(slot, core.FLAGS) & layout.WRAPPED)
-    return k >= len(op.inputs) - op.numbers or wrapped and nodes.stem(type(node).__name__).rstrip("12345") in SCALARS
+    return k < len(node.op.inputs) and nodes.is_number(node._entry, node.op, k)
 
 
 def number_of(slot: int):

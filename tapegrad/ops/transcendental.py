@@ -43,7 +43,7 @@ Elementwise("logaddexp", check=floats_only("logaddexp_cpu"), inputs=XY, scalars=
             forward_complex="log_add_exp(x, y)")
 Elementwise("hypot", check=floats_only("hypot_cpu"), inputs=XY, scalars="", cost=20, grads=("g * (x / out)", "g * (y / out)"),
             forward="where((fabs(x) == inf) | (fabs(y) == inf), inf, where(fabs(x) > fabs(y), fabs(x) * sqrt(1 + (y / x) * (y / x)), where(y == 0, fabs(x), fabs(y) * sqrt(1 + (x / y) * (x / y)))))")
-Elementwise("xlogy", inputs=XY, forward="where(y != y, y, where(x == 0, 0.0, x * log(y)))", cost=20, aliases=("special.xlogy",),
+Elementwise("xlogy", inputs=XY, forward="where(y != y, y, where(x == 0, 0.0, x * log(y)))", cost=20, aliases=("special.xlogy",), number_names={"x": "XlogyBackward1", "y": "XlogyBackward2"},
             grads=("g * where((x == 0) & (y <= 0), 0.0, log(y))", "g * (x / y)"), domain=((-3, 3), (0.2, 3)))
 Elementwise("lerp", inputs=XYZ, forward="where(fabs(z) < 0.5, x + z * (y - x), y - (y - x) * (1 - z))", function=False, method=False, inplace=False,
             grads=("g * (1 - z)", "g * z", "g * (y - x)"), parameters=("input", "end", "weight"), kinds="FC", graph_name="LerpBackward1", number_names={"z": "LerpBackward0"},
