@@ -17,7 +17,7 @@ def by_name(table: dict[str, str]) -> dict[str, str]:
 # The dtype must be that of the result.
 EXACT = by_name({
     "Expected out tensor to have dtype {want.short}, but got {got.short} instead":
-        "addmv bmm matmul mm mv renorm addmm baddbmm argmax argmin cross inverse isin take_along_dim index_reduce scatter_reduce alias_copy vector_norm msort "
+        "addmv bmm matmul mm mv renorm addmm baddbmm argmax argmin cross gather inverse isin take_along_dim index_reduce scatter_reduce alias_copy vector_norm msort "
         "linalg.cross linalg.inv linalg.cholesky linalg.det linalg.eigvalsh linalg.ldl_solve linalg.lu_solve linalg.solve linalg.svdvals lu_solve",
     "Found dtype {got.scalar_name} but expected {want.scalar_name}":
         "abs ceil floor frac lerp neg sgn sign trunc conj_physical bitwise_not round clamp_number gelu hardshrink softplus softshrink",
@@ -37,6 +37,11 @@ EXACT = by_name({
     "nan_to_num: dtype of out: {got.scalar_name} should be same as input: {want.scalar_name}": "nan_to_num",
     "Expected out type to be {want.scalar_name} but got {got.scalar_name}": "where",
     "heaviside is not yet implemented for tensors with different dtypes.": "heaviside",
+    "Expected the dtype for input and out to match, but got {want.scalar_name} for input's dtype and {got.scalar_name} for out's dtype.": "amax amin",
+    "quantile() out tensor must be same dtype as the input tensor": "quantile nanquantile",
+    "nonzero_static: Expected out tensor to have scalar type {want.scalar_name} but got scalar type{got.scalar_name}": "nonzero_static",
+    "Expected self.dtype() == output.dtype() to be true, but got false.  (Could this error message be improved?  If so, please report an enhancement "
+    "request to PyTorch.)": "narrow_copy",
 })  # fmt: skip
 
 # The result must be castable to it.
@@ -53,13 +58,14 @@ CASTS = by_name({
 })  # fmt: skip
 CAN_BE_CAST = "result type {want.scalar_name} can't be cast to the desired output type {got.scalar_name}"
 
-FIRST = set("argmax argmin isin searchsorted".split())  # the dtype is looked at before the gradients
+FIRST = set("argmax argmin isin nanquantile quantile searchsorted".split())  # the dtype is looked at before the gradients
 
 # What the refusal of gradients calls the function, if not by its name.
 SHOWN = by_name({
     "aten::{name}":
         "alias_copy arange as_strided_copy bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor conj_physical "
-        "diagonal_copy expand_copy eye floor_divide full gcd heaviside lcm linspace log_softmax logspace ones permute_copy randint scatter softmax "
+        "detach_copy diagonal_copy expand_copy eye floor_divide full gcd heaviside lcm linspace log_softmax logspace nonzero_static ones permute_copy randint "
+        "scatter slice_copy softmax "
         "squeeze_copy t_copy transpose_copy unfold_copy unsqueeze_copy view_copy zeros",
     "special_{name}": "entr erfcx i0e i1 i1e log_ndtr ndtri xlog1py zeta",
     "linalg_cross": "cross linalg.cross", "aten::diagonal_copy": "diag", "sub": "diff", "div": "true_divide", "mul": "inner kron outer",
@@ -72,9 +78,9 @@ SHOWN = by_name({
 
 # Operands may require gradients: of copies, of comparisons, and where torch computes the result before it writes it.
 UNFOLLOWED = set(
-    "alias_copy as_strided_copy conj_physical diag diagonal_copy expand_copy floor_divide round_divide heaviside histc linalg.cond linalg.ldl_solve "
-    "linalg.matrix_norm linalg.matrix_rank linalg.norm linalg.pinv linspace matrix_power nanquantile permute_copy quantile scatter ndtr squeeze_copy t_copy "
-    "tensordot transpose_copy unfold_copy unsqueeze_copy view_copy".split()
+    "alias_copy as_strided_copy conj_physical detach_copy diag diagonal_copy expand_copy floor_divide round_divide heaviside histc linalg.cond linalg.ldl_solve "
+    "linalg.matrix_norm linalg.matrix_rank linalg.norm linalg.pinv linspace matrix_power nanquantile permute_copy quantile scatter slice_copy ndtr "
+    "softmax log_softmax squeeze_copy t_copy tensordot transpose_copy unfold_copy unsqueeze_copy view_copy".split()
 )
 # So may `out`.
 FREE = set(

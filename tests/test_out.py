@@ -92,3 +92,15 @@ def test_a_factory_takes_the_dtype_of_out(make):
     assert make(out=tg.empty(0, dtype=tg.int64)).dtype is tg.int64
     with pytest.raises(RuntimeError, match=r"dtype Double does not match dtype of out parameter \(Float\)"):
         make(out=tg.empty(0), dtype=tg.float64)
+
+
+def test_gradients_are_refused_before_dtypes_but_where_the_dtype_is_looked_at_first():
+    x, wide = tg.ones(4, requires_grad=True), tg.empty(0, dtype=tg.float64)
+    for call in (lambda: tg.gather(x, 0, tg.tensor([0]), out=wide), lambda: tg.amax(x, 0, out=wide), lambda: tg.amin(x, 0, out=wide)):
+        with pytest.raises(RuntimeError, match="don't support automatic differentiation"):
+            call()
+    with pytest.raises(RuntimeError, match="Expected the dtype for input and out to match, but got Float for input's dtype and Double for out's dtype"):
+        tg.amax(x.detach(), 0, out=wide)
+    with pytest.raises(RuntimeError, match="out tensor must be same dtype as the input tensor"):
+        tg.quantile(x, 0.5, out=wide.requires_grad_())
+    assert tg.softmax(x, 0, out=tg.empty(0)).tolist() == [0.25] * 4  # of an operand that requires a gradient, as copies are

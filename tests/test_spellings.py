@@ -32,6 +32,16 @@ def test_copies_and_old_names():
     assert tg.slice_copy(x, 1, -2).tolist() == n.tolist() and not tg.detach_copy(x).requires_grad and tg.detach_copy(x).data_ptr() != x.data_ptr()
     out = tg.empty(0, dtype=tg.int64)
     assert tg.slice_copy(tg.arange(5), 0, 1, 4, 2, out=out) is out and out.tolist() == [1, 3]
+    assert tg.alias_copy(tg.ones(2, 3).t()).stride() == tg.detach_copy(tg.ones(2, 3).t()).stride() == tg.narrow_copy(tg.ones(2, 3).t(), 0, 0, 3).stride() == (2, 1)
+    row = tg.tensor([1.0, 2.0, 3.0])
+    assert tg.slice_copy(row, 0, 1, out=row[:2]).tolist() == [2, 3] and row.tolist() == [2, 3, 3]  # a copy comes between
+    for copied in (tg.detach_copy, tg.slice_copy, tg.alias_copy):
+        with pytest.raises(RuntimeError, match="Expected out tensor to have dtype float, but got double instead"):
+            copied(row, out=tg.empty(3, dtype=tg.float64))
+        with pytest.raises(RuntimeError, match=f"aten::{copied.__name__}..: functions with out="):
+            copied(row, out=tg.empty(3, requires_grad=True))
+    with pytest.raises(RuntimeError, match="nonzero_static: Expected out tensor to have scalar type Long but got scalar typeFloat"):
+        tg.nonzero_static(row, size=2, out=tg.empty(0))
     assert tg.ger(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0])).tolist() == tg.tensor([1.0, 2.0]).ger(tg.tensor([3.0, 4.0])).tolist() == [[3, 4], [6, 8]]
     assert tg.clip_(tg.arange(4), 1, 2).tolist() == [1, 1, 2, 2] and tg.ldexp_(tg.ones(2), tg.tensor([1, 2])).tolist() == [2, 4]
     assert tg.nonzero_static(tg.tensor([[1, 0], [2, 3]]), size=4, fill_value=9).tolist() == [[0, 0], [1, 0], [1, 1], [9, 9]]

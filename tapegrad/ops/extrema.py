@@ -51,19 +51,16 @@ OPS = {"Amax": amax_op, "Amin": structural("amin_op", "Amin")(amax_op.derivative
 OPS["Max"].graph_name, OPS["Min"].graph_name = "MaxBackward1", "MinBackward1"
 
 
-SAME = "Expected the dtype for input and out to match, but got {want.scalar_name} for input's dtype and {got.scalar_name} for out's dtype."
-
-
 @function(method=True)
 def amax(input, dim=(), keepdim=False, *, out=None):
     """The maximum over dims; ties share the gradient."""
-    return into(out, extremum("amax", input, dim, keepdim, "Amax"), "amax", SAME)
+    return into(out, extremum("amax", input, dim, keepdim, "Amax"), "amax")
 
 
 @function(method=True)
 def amin(input, dim=(), keepdim=False, *, out=None):
     """The minimum over dims; ties share the gradient."""
-    return into(out, extremum("amin", input, dim, keepdim, "Amin"), "amin", SAME)
+    return into(out, extremum("amin", input, dim, keepdim, "Amin"), "amin")
 
 
 MaxResult, MinResult = return_type("max", "values", "indices"), return_type("min", "values", "indices")

@@ -11,7 +11,7 @@ from tapegrad.creation import convert_number
 from tapegrad.ops import picks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.index_writes import add_at
-from tapegrad.ops.outputs import EXACT, into, stored
+from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import Unhandled, transformable
@@ -95,7 +95,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     check_index_shape("gather", input, dim, index)
     refused = lambda: index_array("gather", input, dim, index)  # noqa: E731
     if input.ndim and index.ndim == input.ndim and index.numel() and picks.usable(input, index):
-        return into(out, picks.along_dim(gather_op, "gather", input, dim, index, None, refused), "gather", words=EXACT, operands=(input, index))
+        return into(out, picks.along_dim(gather_op, "gather", input, dim, index, None, refused), "gather", operands=(input, index))
     array = refused()
     from tapegrad.creation import from_array
 
@@ -107,7 +107,7 @@ def gather(input, dim, index, *, sparse_grad=False, out=None):
     else:
         result = from_array(source[along(array, dim)], input.dtype)
     record(gather_op, [input, index], [result], plans.Parameters(gather_op, dim=dim, shape=tuple(input.shape)), saves=0b10)
-    return into(out, result, "gather", words=EXACT, operands=(input, index))
+    return into(out, result, "gather", operands=(input, index))
 
 
 @structural("scatter_op", "Scatter")

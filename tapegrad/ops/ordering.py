@@ -219,7 +219,7 @@ def quantile_of(name, input, q, dim, keepdim, interpolation, ignore_nan, out):
     # The quantiles come first; the reduced dim stays with keepdim.
     if keepdim:
         result = result.reshape([1] * whole + [q.numel()]) if axis is None else result.unsqueeze(-2).movedim(-2, axis) if whole else result
-    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze_(-1), name, "quantile() out tensor must be same dtype as the input tensor")
+    return into(out, result.movedim(-1, 0) if q.ndim else result.squeeze_(-1), name)
 
 
 @function(method=True)

@@ -54,20 +54,9 @@ def stored(words: str | None = EXACT):
     return decorate
 
 
-def into(out, result, name, words="", operands=()):
-    """`result`, or `out` with it; `name` is the function's, for the texts of errors; with `words`, of an `out` of exactly its dtype.
-
-    `operands` as for `store`.
-    """
-    if out is None:
-        return result
-    from tapegrad.writing import check_out, refuse_overlap, write_out
-
-    if words and hasattr(out, "_slot") and out.dtype is not result.dtype:
-        raise RuntimeError(words.format(name=name, want=result.dtype, got=out.dtype))
-    check_out(name, [result], out)
-    refuse_overlap(out, operands, name in APART)
-    return write_out(result.detach(), out, name)
+def into(out, result, name, operands=()):
+    """`result`, or `out` with it; `name` is the function's, for the texts of errors, `operands` as for `store`."""
+    return result if out is None else store(name, result, out, None, operands)
 
 
 def dtype_with(out, dtype):

@@ -1,4 +1,4 @@
-"""Splitting, stacking, turning and repeating beyond `joining`: tensor_split, dstack, rot90, repeat_interleave, combinations, copies of views."""
+"""Splitting, stacking, turning and repeating beyond `joining`: tensor_split, dstack, rot90, repeat_interleave, combinations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from tapegrad.creation import check_dtype
 from tapegrad.formats import contiguous_format
 from tapegrad.geometry import contiguous_strides
 from tapegrad.ops import plan as plans
-from tapegrad.ops import strided  # noqa: F401 (registers views that are copied below)
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.diagonals import diag_embed
 from tapegrad.ops.joining import cat, meshgrid, sequence, stack
-from tapegrad.ops.outputs import store, stored
-from tapegrad.ops.pieces import copies
-from tapegrad.ops.public import FUNCTIONS, METHODS, function
+from tapegrad.ops.public import FUNCTIONS, function
 from tapegrad.ops.registry import structural
 from tapegrad.ops.views import tensor_argument, wrap_dim
 
@@ -268,38 +265,3 @@ def unravel_index(indices, shape):
     if any(n < 0 for n in shape):
         raise ValueError(f"'shape' cannot have negative values, but got {shape}")
     return tuple(indices // step % max(n, 1) for n, step in zip(shape, contiguous_strides(shape), strict=True))
-
-
-# --- copies of views ------------------------------------------------------------------------------------------------
-def _copy_of(name):
-    view = METHODS[name] if name in METHODS else FUNCTIONS[name]
-
-    def run(input, *args, out=None, **kwargs):
-        found = view(input, *args, **kwargs)
-        result = copies(found, suffix="_copy") if isinstance(found, tuple) else found.clone(memory_format=contiguous_format)
-        if out is None:
-            return result
-        stored = store(name + "_copy", result, out)
-        return None if isinstance(found, tuple) else stored  # as torch has it
-
-    run.__name__ = run.__qualname__ = name + "_copy"
-    run.__doc__ = f"`{name}`, but a copy."
-    return function(method=name == "narrow", name=name + "_copy")(run)
-
-
-for _name in ("as_strided", "diagonal", "expand", "narrow", "permute", "select", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind",
-              "unfold", "unsqueeze", "view", "view_as_complex", "view_as_real"):  # fmt: skip
-    _copy_of(_name)
-
-
-@function()
-@stored()
-def alias_copy(input):
-    """A copy."""
-    return input.clone()
-
-
-@function()
-def detach_copy(input):
-    """A copy outside of the graph."""
-    return input.detach().clone()

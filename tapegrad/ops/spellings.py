@@ -1,11 +1,12 @@
-"""Functions that are others in a spelling of their own: in place, as a copy, under an old name, with arguments in another order."""
+"""Functions that are others in a spelling of their own: in place, under an old name, with arguments in another order."""
 
 from __future__ import annotations
 
 from tapegrad import creation, dtypes
 from tapegrad.autograd import inplace
+from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
-from tapegrad.ops.views import ints, wrap_dim
+from tapegrad.ops.views import ints
 
 # --- in place --------------------------------------------------------------------------------------------------------
 for _name in ("addmm", "addmv", "addr", "baddbmm", "addbmm"):
@@ -15,44 +16,10 @@ FUNCTIONS["clip_"], FUNCTIONS["ldexp_"] = METHODS["clip_"], METHODS["ldexp_"]
 FUNCTIONS["ger"], METHODS["ger"] = FUNCTIONS["outer"], METHODS["outer"]
 
 
-# --- copies ----------------------------------------------------------------------------------------------------------
-@method()
-def narrow_copy(self, dim, start, length):
-    """A copy of `narrow`."""
-    return self.narrow(dim, start, length).clone()
-
-
-@function()
-def detach_copy(input, *, out=None):
-    """A copy apart from the graph."""
-    return _stored(input.detach().clone(), out)
-
-
-@function()
-def slice_copy(input, dim=0, start=None, end=None, step=1, *, out=None):
-    """A copy of the entries start, start + step, ... before `end` of a dim.
-
-    >>> import tapegrad as tg
-    >>> tg.slice_copy(tg.arange(5), 0, 1, 4, 2)
-    tensor([1, 3])
-    """
-    dim = wrap_dim(dim, input.ndim)
-    if step <= 0:
-        raise RuntimeError("slice step must be positive")
-    return _stored(input[(slice(None),) * dim + (slice(start, end, step),)].clone(), out)
-
-
-def _stored(result, out):
-    if out is None:
-        return result
-    from tapegrad import writing
-
-    return writing.write_out(result, out)
-
-
 # --- others -----------------------------------------------------------------------------------------------------------
 @function(method=True)
-def nonzero_static(input, *, size, fill_value=-1, out=None):
+@stored()
+def nonzero_static(input, *, size, fill_value=-1):
     """The first `size` rows of `nonzero`, (size, ndim), filled up with `fill_value`.
 
     >>> import tapegrad as tg
@@ -64,7 +31,7 @@ def nonzero_static(input, *, size, fill_value=-1, out=None):
     found = input.nonzero()[:size]
     result = creation.filled("full", ((size, input.ndim),), fill_value, dtypes.int64, None, False)
     result[: found.shape[0]] = found
-    return _stored(result, out)
+    return result
 
 
 @function()

@@ -50,5 +50,6 @@ def load() -> None:
         tensor_methods,
         transcendental,
         variances,
+        view_copies,
         views,
     )
