@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tapegrad import core
 from tapegrad.engine.bind import state_cell
+from tapegrad.settings import check_threads
 
 # Work (in ns, by the op's rough cost) from which a second thread pays: waking a worker costs about 10 us.
 PARALLEL_COST = 60_000
@@ -17,12 +18,7 @@ def get_num_threads() -> int:
 
 def set_num_threads(count: int) -> None:
     """Let large operations use `count` threads; BLAS follows."""
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise RuntimeError(f"set_num_threads expects an int, but got {type(count).__name__}")
-    if count >= 2**63:
-        raise ValueError("Overflow when unpacking long long")
-    if count < 1:
-        raise RuntimeError("set_num_threads expects a positive integer")
+    check_threads("set_num_threads", count)
     core.start()
     _threads.value = count
     state_cell("parallel_cost").value = PARALLEL_COST if count > 1 else 1 << 62

@@ -33,6 +33,16 @@ def set_flush_denormal(mode: bool) -> bool:
     return False
 
 
+def check_threads(name: str, count) -> None:
+    """torch's refusals of what is no number of threads."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise RuntimeError(f"{name} expects an int, but got {type(count).__name__}")
+    if count >= 2**63:
+        raise ValueError("Overflow when unpacking long long")
+    if count < 1:
+        raise RuntimeError(f"{name} expects a positive integer")
+
+
 def get_num_interop_threads() -> int:
     """What `set_num_interop_threads` has said, at first the number of cores; operations run one after the other always."""
     return _interop or os.cpu_count() or 1
@@ -41,12 +51,7 @@ def get_num_interop_threads() -> int:
 def set_num_interop_threads(count: int) -> None:
     """Allow `count` operations at a time; once only, as in torch."""
     global _interop
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise RuntimeError(f"set_num_interop_threads expects an int, but got {type(count).__name__}")
-    if count >= 2**63:
-        raise ValueError("Overflow when unpacking long long")
-    if count < 1:
-        raise RuntimeError("set_num_interop_threads expects a positive integer")
+    check_threads("set_num_interop_threads", count)
     if _interop:
         raise RuntimeError("Error: cannot set number of interop threads after parallel work has started or set_num_interop_threads called")
     _interop = count

@@ -18,7 +18,7 @@ from tapegrad.ops.views import wrap_dim
 def softmax(input, dim, dtype=None):
     """exp(input) / sum(exp(input)) along `dim`."""
     x = input if dtype is None else input.to(dtype)
-    return run_softmax(x, dim)
+    return run(softmax_op, "softmax", x, dim, softmax_value)
 
 
 def by_rows(op, x, dim, name):
@@ -46,17 +46,22 @@ def comparable(name, x, dim):
     return x
 
 
-def run_softmax(x, dim):
+def run(op, name, x, dim, value):
+    """By a kernel along rows, else `value(x, dim)` of what is not empty."""
     dim = wrap_dim(dim, x.ndim)
-    found = by_rows(softmax_op, x, dim, "softmax")
+    found = by_rows(op, x, dim, name)
     if found is not None:
         return found
     with modes.no_grad():
-        y = widened(comparable("softmax", x, dim))
-        e = (y - y.amax(dim, True)).exp() if x.numel() else y
-        result = (e / e.sum(dim, True) if x.numel() else e).to(x.dtype).detach()
-    record(softmax_op, [x], [result], plans.Parameters(softmax_op, dim=dim), saves=0b10)
+        y = widened(comparable(name, x, dim))
+        result = (value(y, dim) if x.numel() else y).to(x.dtype).detach()
+    record(op, [x], [result], plans.Parameters(op, dim=dim), saves=0b10)
     return result
+
+
+def softmax_value(x, dim):
+    e = (x - x.amax(dim, True)).exp()
+    return e / e.sum(dim, True)
 
 
 @structural("log_softmax_op", "LogSoftmax")
@@ -70,12 +75,4 @@ def log_softmax_op(node, g):
 def log_softmax(input, dim, dtype=None):
     """input - logsumexp(input) along `dim`."""
     x = input if dtype is None else input.to(dtype)
-    dim = wrap_dim(dim, x.ndim)
-    found = by_rows(log_softmax_op, x, dim, "log_softmax")
-    if found is not None:
-        return found
-    with modes.no_grad():
-        y = widened(comparable("log_softmax", x, dim))
-        result = (y - y.logsumexp(dim, True) if x.numel() else y).to(x.dtype).detach()
-    record(log_softmax_op, [x], [result], plans.Parameters(log_softmax_op, dim=dim), saves=0b10)
-    return result
+    return run(log_softmax_op, "log_softmax", x, dim, lambda x, dim: x - x.logsumexp(dim, True))
