@@ -24,7 +24,6 @@ from tapegrad.ops.registry import Elementwise
 from tapegrad.ops.transformable import ACTIVE, POSTPONED, level_of
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
-TYPE_NAMES = {type(None): "NoneType"}
 
 
 def tensor_type():

@@ -44,7 +44,6 @@ class memory_format:
 contiguous_format, preserve_format = memory_format("contiguous_format", "Contiguous"), memory_format("preserve_format", "Preserve")
 channels_last = memory_format("channels_last", "ChannelsLast", (1, 3, 2, 0))
 channels_last_3d = memory_format("channels_last_3d", "ChannelsLast3d", (1, 4, 3, 2, 0))
-FORMATS = (contiguous_format, preserve_format, channels_last, channels_last_3d)
 
 
 def _refuse(cls, *args, **kwargs):

@@ -77,9 +77,7 @@ def probe_offsets() -> None:
 def fill_rows() -> None:
     """Tell compiled code about every op."""
     rows = layout.OP.view(bind.state_cell("ops").value, bind.OPS)
-    for op in BY_CODE:
-        if not isinstance(op, Elementwise):
-            continue
+    for op in elementwise_ops():
         row = rows[op.code]
         retypes = op.result in ("real", "complex")  # computed by Python's dispatcher only
         converts = op.result not in (None, "bool") and not retypes

@@ -150,9 +150,6 @@ class Node:
         first = core.entry_field(e, core.ENTRY_INPUTS)
         return [saved.operand(e, first + k, own) for k in range(core.entry_field(e, core.ENTRY_NOUT))]
 
-    def input_slot(self, k: int) -> int:
-        return core.operand_slot(self._entry, k)
-
     @property
     def next_functions(self) -> tuple:
         """Per operand that came from a tensor: (the node that made it, its output number), or (None, 0)."""

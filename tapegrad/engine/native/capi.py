@@ -3,7 +3,6 @@
 from tapegrad.engine.native.pointers import F64, I64, VOID, call_pointer, external
 
 py_type_alloc = external("PyType_GenericAlloc", I64, I64, I64)
-py_is_subtype = external("PyType_IsSubtype", I64, I64, I64)
 py_incref = external("Py_IncRef", VOID, I64)
 py_decref = external("Py_DecRef", VOID, I64)
 py_vectorcall = external("PyObject_Vectorcall", I64, I64, I64, I64, I64)
@@ -24,4 +23,3 @@ raw_realloc = external("PyMem_RawRealloc", I64, I64, I64)
 raw_free = external("PyMem_RawFree", VOID, I64)
 
 call_kernel = call_pointer(VOID, I64, I64, I64)  # kernel(args, start, stop)
-call_void = call_pointer(VOID, I64)

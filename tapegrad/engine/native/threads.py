@@ -20,11 +20,10 @@ cond_wait = external("pthread_cond_wait", I64, I64, I64)
 cond_signal = external("pthread_cond_signal", I64, I64)
 cond_broadcast = external("pthread_cond_broadcast", I64, I64)
 
-MUTEX, WORK, DONE = 0, 128, 256  # byte offsets in the pool block
+MUTEX, WORK, DONE = 0, 128, 256  # byte offsets in the pool block, of 2048 bytes
 KERNEL, ARGS, TOTAL, SHARES, SEGMENTS, UNCLAIMED, PENDING, STARTED, WORKERS, HANDLE = (384 + 8 * k for k in range(10))
 MOST = 64  # threads
 NEXT, END = 512, 512 + 8 * MOST  # per segment: the first and the end of its unclaimed shares
-POOL_SIZE = 512 + 16 * MOST
 LOOKS = 1000
 EACH, FEWEST = 4, 2048  # shares per segment, and the elements from which a range is cut so finely
 address_of_worker = symbol_address("tg_worker_main", I64, I64)
