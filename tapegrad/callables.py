@@ -15,9 +15,9 @@ from tapegrad.creation import tensor
 from tapegrad.dispatch import NUMBERS, call, call_inplace, result_dtype
 from tapegrad.dtypes import BOOL, FLOAT, INTEGER
 from tapegrad.engine.bind import Handle
+from tapegrad.ops.arguments import checker
 from tapegrad.ops.registry import BY_NAME as OPS
 from tapegrad.ops.registry import Elementwise
-from tapegrad.ops.transformable import checker
 from tapegrad.overriding import met, taken
 
 

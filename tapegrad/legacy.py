@@ -9,7 +9,8 @@ from tapegrad.determinism import uninitialised
 from tapegrad.device import check as check_device
 from tapegrad.engine.bind import Handle
 from tapegrad.geometry import Size
-from tapegrad.ops.arguments import forms, misfit, type_name
+from tapegrad.ops.arguments import misfit
+from tapegrad.ops.call_forms import forms, type_name
 
 
 def construct(cls, args, kwargs):

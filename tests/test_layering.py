@@ -12,7 +12,9 @@ ROOT = Path(tapegrad.__file__).parent
 LAYERS = [
     "naming",
     "cautions determinism device locks dtypes maths overriding printing rejection restricted samples ops.registry",
-    "engine generator limits out_rules ops.arguments ops.transformable",
+    "ops.call_forms",
+    "ops.arguments",
+    "engine generator limits out_rules ops.transformable",
     "assertions geometry kernels settings ops.checks ops.public",
     "core formats ops.formulas ops.loops",
     "memory modes serialization",

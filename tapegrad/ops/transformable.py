@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 
+from tapegrad.ops.arguments import checker
 from tapegrad.overriding import ARMED, BY_BODY, met, overrides, state, taken
 
 CONSTANT = ("",)  # as `linear`: nothing depends on the elements of the tensors, only on what they are
@@ -74,17 +75,11 @@ def plain(t):
     return t
 
 
-@functools.cache
-def checker(name: str, method: bool):
-    """What looks at the arguments of a call before it runs (`ops/arguments.py`); None for names whose forms are not known."""
-    from tapegrad.ops import arguments
-
-    return arguments.checker(name, method)
-
-
 def look_at(name: str, *args, **kwargs) -> None:
     """Refuse arguments that fit none of the forms of the function `name`, which torch calls with them at this place."""
-    checker(name, False)(args, kwargs)
+    look = checker(name, False)
+    assert look is not None, name
+    look(args, kwargs)
 
 
 def entrance(f, bare, name: str, method: bool):
