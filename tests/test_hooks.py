@@ -223,3 +223,24 @@ def test_hooks_leave_nothing_behind(holds_nothing):
     accumulator(tg)
     hooks_stay(tg)
     retained_through(tg, lambda y, v: v.mul_(3))
+
+
+def test_the_dicts_of_global_hooks_can_be_read_and_replaced():
+    module = tg.nn.modules.module
+    calls = []
+    before, old = module._global_forward_hooks, tg.nn.Sigmoid()
+    try:
+        handle = module.register_module_forward_hook(lambda m, args, out: calls.append("first"), always_call=True)
+        assert list(module._global_forward_hooks) == [handle.id] == list(module._global_forward_hooks_always_called)
+        old(tg.ones(2))
+        module._global_forward_hooks = type(before)()
+        old(tg.ones(2))
+        assert calls == ["first"]
+        module.register_module_forward_hook(lambda m, args, out: out * 0)
+        assert old(tg.ones(2)).tolist() == [0.0, 0.0]
+    finally:
+        before.clear()
+        module._global_forward_hooks = before
+        module._global_forward_hooks_always_called.clear()
+    with pytest.raises(AttributeError, match="has no attribute '_global_hooks'"):
+        _ = module._global_hooks

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import creation
-from tapegrad.optim.byelement import ByElement, check_lr, check_positive, gradient, rate
-from tapegrad.optim.optimizer import number
+from tapegrad.optim.byelement import ByElement, check_lr, check_positive, gradient, option
 
 
 class Adagrad(ByElement):
@@ -24,7 +23,7 @@ class Adagrad(ByElement):
 
     def rule(self, group):
         """s, then p <- p - rate g / (sqrt(s) + eps)."""
-        decay = number(group["weight_decay"])
+        decay = option(group, "weight_decay")
         return gradient(group, decay) + "s = s + g * g\np = p - rate * g / (sqrt(s) + eps)\n", {"decay": decay, "eps": group["eps"]}, {"s": "sum"}
 
     def first_state(self, p, group):
@@ -34,7 +33,7 @@ class Adagrad(ByElement):
 
     def advance(self, numbers, count, group, state):
         """The rate of this step."""
-        numbers["rate"] = rate(group) / (1 + (count - 1) * group["lr_decay"])
+        numbers["rate"] = option(group, "lr") / (1 + (count - 1) * group["lr_decay"])
 
 
 class Adadelta(ByElement):
@@ -53,7 +52,7 @@ class Adadelta(ByElement):
 
     def rule(self, group):
         """v, the step d, u, then p."""
-        rho, decay = group["rho"], number(group["weight_decay"])
+        rho, decay = group["rho"], option(group, "weight_decay")
         text = gradient(group, decay) + "v = v * rho + g * g * new\nd = sqrt(u + eps) / sqrt(v + eps) * g\n"
-        numbers = {"lr": rate(group), "rho": rho, "new": 1 - rho, "eps": group["eps"], "decay": decay}
+        numbers = {"lr": option(group, "lr"), "rho": rho, "new": 1 - rho, "eps": group["eps"], "decay": decay}
         return text + "u = u * rho + d * d * new\np = p - lr * d\n", numbers, {"v": "square_avg", "u": "acc_delta"}

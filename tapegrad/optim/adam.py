@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import creation, dtypes
-from tapegrad.optim.byelement import ByElement, check_betas, check_lr, check_positive, gradient, rate
+from tapegrad.optim.byelement import ByElement, betas_of, check_betas, check_lr, check_positive, gradient, option
 from tapegrad.optim.optimizer import number
 from tapegrad.tensor import Tensor
 
@@ -13,9 +13,9 @@ MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 
 def constants(group) -> dict:
     """The numbers that the rules below share."""
-    decay = number(group["weight_decay"])
-    beta1, beta2 = map(number, group["betas"])
-    return {"kept": 1 - rate(group) * decay, "decay": decay, "fresh": 1 - beta1, "beta": beta2, "new": 1 - beta2, "eps": group["eps"]}
+    decay = option(group, "weight_decay")
+    beta1, beta2 = betas_of(group)
+    return {"kept": 1 - option(group, "lr") * decay, "decay": decay, "fresh": 1 - beta1, "beta": beta2, "new": 1 - beta2, "eps": group["eps"]}
 
 
 def check_moments(lr, betas, eps, weight_decay) -> None:
@@ -52,7 +52,7 @@ class Adam(ByElement):
 
     def rule(self, group):
         """m, v, then p <- p - size m / (sqrt(v) / root + eps)."""
-        text = gradient(group, number(group["weight_decay"]), group["decoupled_weight_decay"]) + MEANS
+        text = gradient(group, option(group, "weight_decay"), group["decoupled_weight_decay"]) + MEANS
         largest = "w = where((v > w) | (v != v), v, w)\n"
         text += largest + "d = sqrt(w) / root + eps\n" if group["amsgrad"] else "d = sqrt(v) / root + eps\n"
         names = {**MOMENTS, "w": "max_exp_avg_sq"} if group["amsgrad"] else MOMENTS
@@ -60,8 +60,8 @@ class Adam(ByElement):
 
     def advance(self, numbers, count, group, state):
         """The corrections of the means for their start at zero."""
-        beta1, beta2 = map(number, group["betas"])
-        numbers["root"], numbers["size"] = (1 - beta2**count) ** 0.5, rate(group) / (1 - beta1**count)
+        beta1, beta2 = betas_of(group)
+        numbers["root"], numbers["size"] = (1 - beta2**count) ** 0.5, option(group, "lr") / (1 - beta1**count)
 
 
 class AdamW(Adam):
@@ -91,12 +91,12 @@ class Adamax(ByElement):
 
     def rule(self, group):
         """m, the decaying maximum u, then p <- p - size m / u."""
-        text = gradient(group, number(group["weight_decay"])) + "m = m + (g - m) * fresh\nu = u * beta\nh = fabs(g) + eps\n"
+        text = gradient(group, option(group, "weight_decay")) + "m = m + (g - m) * fresh\nu = u * beta\nh = fabs(g) + eps\n"
         return text + "u = where((h > u) | (h != h), h, u)\np = p - size * m / u\n", constants(group), {"m": "exp_avg", "u": "exp_inf"}
 
     def advance(self, numbers, count, group, state):
         """The correction of m for its start at zero."""
-        numbers["size"] = rate(group) / (1 - number(group["betas"][0]) ** count)
+        numbers["size"] = option(group, "lr") / (1 - betas_of(group)[0] ** count)
 
 
 class NAdam(ByElement):
@@ -117,7 +117,7 @@ class NAdam(ByElement):
 
     def rule(self, group):
         """m, v, then p <- p - (now g + ahead m) / (sqrt(v / corrected) + eps)."""
-        text = gradient(group, number(group["weight_decay"]), group["decoupled_weight_decay"]) + MEANS
+        text = gradient(group, option(group, "weight_decay"), group["decoupled_weight_decay"]) + MEANS
         return text + "d = sqrt(v / corrected) + eps\np = p - now * g / d - ahead * m / d\n", constants(group), MOMENTS
 
     def first_state(self, p, group):
@@ -126,10 +126,11 @@ class NAdam(ByElement):
 
     def advance(self, numbers, count, group, state):
         """The weights of the gradient and of the mean."""
-        beta1, beta2 = map(number, group["betas"])
+        beta1, beta2 = betas_of(group)
         mu, following = (beta1 * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (count, count + 1))
         state["mu_product"] *= mu
-        product, lr = number(state["mu_product"]), rate(group)
+        product = state["mu_product"].clone() if group["differentiable"] else number(state["mu_product"])  # the next step writes over it
+        lr = option(group, "lr")
         numbers["corrected"] = 1 - beta2**count
         numbers["now"], numbers["ahead"] = lr * (1 - mu) / (1 - product), lr * following / (1 - product * following)
 
@@ -147,15 +148,15 @@ class RAdam(ByElement):
 
     def rule(self, group):
         """m, v, then p <- p - size m (plain + root / (sqrt(v) + eps)), one of plain and root being zero."""
-        text = gradient(group, number(group["weight_decay"]), group["decoupled_weight_decay"]) + MEANS
+        text = gradient(group, option(group, "weight_decay"), group["decoupled_weight_decay"]) + MEANS
         return text + "p = p - size * m * (plain + root / (sqrt(v) + eps))\n", constants(group), MOMENTS
 
     def advance(self, numbers, count, group, state):
         """Which of the two steps, and how long."""
-        beta1, beta2 = map(number, group["betas"])
+        beta1, beta2 = betas_of(group)
         corrected, longest = 1 - beta2**count, 2 / (1 - beta2) - 1
         length = longest - 2 * count * beta2**count / corrected
         rectified = length > 5
         share = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length) if rectified else 0.0
-        numbers["size"] = rate(group) / (1 - beta1**count)
+        numbers["size"] = option(group, "lr") / (1 - beta1**count)
         numbers["plain"], numbers["root"] = float(not rectified), (corrected * share) ** 0.5

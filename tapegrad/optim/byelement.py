@@ -72,15 +72,20 @@ def check_options(group, p) -> None:
         )
 
 
-def gradient(group, decay: float, decoupled: bool = False) -> str:
+def gradient(group, decay, decoupled: bool = False) -> str:
     """The start of every rule: the gradient turned round to maximize, then the weight decay, onto it or (decoupled) off the parameter."""
     shrunk = "p = p * kept\n" if decoupled else "g = g + p * decay\n"
-    return "g = -g\n" * group["maximize"] + shrunk * (decay != 0)
+    return "g = -g\n" * group["maximize"] + shrunk * bool(decay != 0)
 
 
-def rate(group):
-    """The learning rate as a number, or the tensor that a differentiable step is to be differentiated by."""
-    return group["lr"] if group["differentiable"] else number(group["lr"])
+def option(group, name):
+    """An option as a number, or the tensor that a differentiable step is to be differentiated by."""
+    return group[name] if group["differentiable"] else number(group[name])
+
+
+def betas_of(group) -> tuple:
+    """Both betas, as `option` gives an option."""
+    return group["betas"] if group["differentiable"] else tuple(map(number, group["betas"]))
 
 
 # --- what constructors ask of their arguments -----------------------------------------------------------------------

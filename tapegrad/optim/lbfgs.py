@@ -86,7 +86,7 @@ class LBFGS(Optimizer):
             if state["n_iter"] == 1:
                 state["old_dirs"], state["old_stps"], state["ro"], state["H_diag"] = [], [], [], 1
                 state["d"] = -gradient
-                step = min(1.0, 1.0 / gradient.abs().sum().item()) * lr
+                step = min(1.0, (1.0 / gradient.abs().sum()).item()) * lr
             else:
                 state["d"] = self._direction(group, state, gradient)
                 step = lr

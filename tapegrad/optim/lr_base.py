@@ -20,7 +20,7 @@ OVERRIDDEN = (
     "Seems like `optimizer.step()` has been overridden after learning rate scheduler initialization. Please, make sure to call "
     "`optimizer.step()` before `lr_scheduler.step()`. " + DETAILS
 )
-EPOCH = (
+EPOCH_DEPRECATION_WARNING = (
     "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please use `scheduler.step()` to step "
     "the scheduler. During the deprecation, if epoch is different from None, the closed form is used instead of the new chainable form, where "
     "available. Please open an issue if you are unable to replicate your use case: https://github.com/pytorch/pytorch/issues/new/choose."
@@ -124,7 +124,7 @@ class LRScheduler:
                 warnings.warn(TOO_EARLY, UserWarning, stacklevel=2)
         self._step_count += 1
         if epoch is not None:
-            warnings.warn(EPOCH, UserWarning, stacklevel=2)
+            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
         self._update_lr(epoch)
 
     def _update_lr(self, epoch=None) -> None:
@@ -145,6 +145,10 @@ class LRScheduler:
 
     def _note_rates(self) -> None:
         self._last_lr = [copied(group["lr"]) for group in self.optimizer.param_groups]
+
+
+class _LRScheduler(LRScheduler):
+    """The name that the base had before torch 2.0."""
 
 
 def watch_steps(optimizer) -> None:

@@ -6,7 +6,7 @@ import warnings
 from bisect import bisect_right
 from math import inf
 
-from tapegrad.optim.lr_base import EPOCH, LRScheduler, check_optimizer, set_option
+from tapegrad.optim.lr_base import EPOCH_DEPRECATION_WARNING, LRScheduler, check_optimizer, set_option
 
 
 class _Compound(LRScheduler):
@@ -166,7 +166,7 @@ class ReduceLROnPlateau(LRScheduler):
         """Judge the metric of an epoch, and reduce the rates if it is time."""
         metric = float(metrics)
         if epoch is not None:
-            warnings.warn(EPOCH, UserWarning, stacklevel=2)
+            warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(metric, self.best):
             self.best, self.num_bad_epochs = metric, 0

@@ -61,9 +61,14 @@ class CyclicLR(_WithMomentum):
         """The factor of the height at a cycle or step."""
         if self._scale_fn_custom is not None:
             return self._scale_fn_custom(x)
+        return self._scale_fn_ref(x)
+
+    @property
+    def _scale_fn_ref(self):
+        """The factor that the mode gives."""
         if self.mode == "exp_range":
-            return self.gamma**x
-        return 1.0 if self.mode == "triangular" else 1 / 2.0 ** (x - 1)
+            return lambda x: self.gamma**x
+        return (lambda x: 1.0) if self.mode == "triangular" else lambda x: 1 / 2.0 ** (x - 1)
 
     def get_lr(self):
         """The rates at this place of the cycle; sets the momenta too."""

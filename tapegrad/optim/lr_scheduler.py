@@ -10,7 +10,9 @@ import math
 from bisect import bisect_right
 from collections import Counter
 
+from tapegrad.optim.lr_base import EPOCH_DEPRECATION_WARNING as EPOCH_DEPRECATION_WARNING
 from tapegrad.optim.lr_base import LRScheduler, state_of
+from tapegrad.optim.lr_base import _LRScheduler as _LRScheduler
 from tapegrad.optim.lr_compound import ChainedScheduler, ReduceLROnPlateau, SequentialLR
 from tapegrad.optim.lr_cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 

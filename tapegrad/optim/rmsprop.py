@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegrad import creation
-from tapegrad.optim.byelement import ByElement, check_lr, check_positive, gradient, rate
+from tapegrad.optim.byelement import ByElement, check_lr, check_positive, gradient, option
 from tapegrad.optim.optimizer import number
 
 
@@ -21,7 +21,7 @@ class RMSprop(ByElement):
 
     def rule(self, group):
         """v, then p <- p - lr g / d, or p - lr b with b <- momentum b + g / d."""
-        alpha, decay, momentum = group["alpha"], number(group["weight_decay"]), group["momentum"]
+        alpha, decay, momentum = group["alpha"], option(group, "weight_decay"), group["momentum"]
         names = {"v": "square_avg"}
         text = gradient(group, decay) + "v = v * alpha + g * g * fresh\n"
         if momentum > 0:
@@ -30,7 +30,7 @@ class RMSprop(ByElement):
             names["c"] = "grad_avg"
         text += "c = c + (g - c) * fresh\nd = sqrt(v - c * c) + eps\n" if group["centered"] else "d = sqrt(v) + eps\n"
         text += "b = b * mu + g / d\np = p - b * lr\n" if momentum > 0 else "p = p - lr * g / d\n"
-        return text, {"lr": rate(group), "alpha": alpha, "fresh": 1 - alpha, "decay": decay, "mu": momentum, "eps": group["eps"]}, names
+        return text, {"lr": option(group, "lr"), "alpha": alpha, "fresh": 1 - alpha, "decay": decay, "mu": momentum, "eps": group["eps"]}, names
 
 
 class Rprop(ByElement):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapegrad import creation, dtypes
 from tapegrad.optim import update
-from tapegrad.optim.byelement import ByElement, check_lr, check_positive, gradient, rate
+from tapegrad.optim.byelement import ByElement, check_lr, check_positive, gradient, option
 from tapegrad.optim.optimizer import number
 
 
@@ -32,8 +32,8 @@ class SGD(ByElement):
 
     def _step_group(self, group) -> None:
         """There is no count of steps, and no state without momentum, whose first value is the first gradient, not dampened."""
-        momentum, decay = number(group["momentum"]), number(group["weight_decay"])
-        numbers = {"lr": rate(group), "mu": momentum, "fresh": 1 - group["dampening"], "decay": decay}
+        momentum, decay = option(group, "momentum"), option(group, "weight_decay")
+        numbers = {"lr": option(group, "lr"), "mu": momentum, "fresh": 1 - group["dampening"], "decay": decay}
         ahead = "g = g + m * mu\n" if group["nesterov"] else "g = m\n" if momentum else ""
         begin, end = gradient(group, decay), ahead + "p = p - g * lr\n"
         start, later = begin + "m = g\n" * (momentum != 0) + end, begin + "m = m * mu + g * fresh\n" + end
@@ -69,7 +69,7 @@ class ASGD(ByElement):
 
     def rule(self, group):
         """The step, then the average a <- a (1 - mu) + p mu."""
-        decay = number(group["weight_decay"])
+        decay = option(group, "weight_decay")
         return gradient(group, decay) + "p = p * kept - g * eta\na = a * old + p * mu\n", {"decay": decay}, {"a": "ax"}
 
     def first_state(self, p, group):

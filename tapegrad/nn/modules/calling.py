@@ -7,6 +7,7 @@ A module without hooks calls `forward` and nothing else (`Calling.__call__`).  F
 from __future__ import annotations
 
 import functools
+import types
 import warnings
 import weakref
 from collections import OrderedDict
@@ -17,13 +18,30 @@ from tapegrad.autograd.hooks import RemovableHandle
 from tapegrad.tensor import Tensor
 
 # Hooks of every module, in the order of registration.
-global_forward_pre_hooks: dict = OrderedDict()
-global_forward_hooks: dict = OrderedDict()
-global_forward_hooks_with_kwargs: dict = OrderedDict()
-global_forward_hooks_always_called: dict = OrderedDict()
-global_backward_pre_hooks: dict = OrderedDict()
-global_backward_hooks: dict = OrderedDict()
-_global_backward_is_full: list = [None]
+_global_forward_pre_hooks: dict = OrderedDict()
+_global_forward_hooks: dict = OrderedDict()
+_global_forward_hooks_with_kwargs: dict = OrderedDict()
+_global_forward_hooks_always_called: dict = OrderedDict()
+_global_backward_pre_hooks: dict = OrderedDict()
+_global_backward_hooks: dict = OrderedDict()
+_global_is_full_backward_hook: bool | None = None
+
+
+
+class HoldsGlobalHooks(types.ModuleType):
+    """A Python module that shows the dicts of hooks above as its own, to be read and to be replaced (`nn.modules.module`)."""
+
+    def __getattr__(self, name):
+        if name.startswith("_global_") and name in globals():
+            return globals()[name]
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __setattr__(self, name, value):
+        if name.startswith("_global_") and name in globals():
+            globals()[name] = value
+        else:
+            super().__setattr__(name, value)
+
 
 MIXED = "Cannot use both regular backward hooks and full backward hooks {}. Please use only one of them."
 FIRING = (
@@ -161,7 +179,7 @@ class Calling:
         """Run `forward`, with the hooks around it."""
         if not (
             self._backward_hooks or self._backward_pre_hooks or self._forward_hooks or self._forward_pre_hooks
-            or global_backward_pre_hooks or global_backward_hooks or global_forward_hooks or global_forward_pre_hooks
+            or _global_backward_pre_hooks or _global_backward_hooks or _global_forward_hooks or _global_forward_pre_hooks
         ):
             return self.forward(*args, **kwargs)
         return self._call_with_hooks(args, kwargs)
@@ -184,8 +202,8 @@ class Calling:
             backward = BackwardHook(self, full, pre_hooks)
             held["args"] = backward.watch_inputs(held["args"])
         held["result"] = self.forward(*held["args"], **held["kwargs"])
-        for number, hook in (*global_forward_hooks.items(), *self._forward_hooks.items()):
-            if number in self._forward_hooks_always_called or number in global_forward_hooks_always_called:
+        for number, hook in (*_global_forward_hooks.items(), *self._forward_hooks.items()):
+            if number in self._forward_hooks_always_called or number in _global_forward_hooks_always_called:
                 called.add(number)
             changed = self._run_forward_hook(number, hook, held)
             if changed is not None:
@@ -203,7 +221,7 @@ class Calling:
         return result
 
     def _run_pre_hooks(self, held) -> None:
-        for number, hook in (*global_forward_pre_hooks.items(), *self._forward_pre_hooks.items()):
+        for number, hook in (*_global_forward_pre_hooks.items(), *self._forward_pre_hooks.items()):
             if number in self._forward_pre_hooks_with_kwargs:
                 changed = hook(self, held["args"], held["kwargs"])
                 if changed is None:
@@ -217,14 +235,14 @@ class Calling:
                     held["args"] = changed if isinstance(changed, tuple) else (changed,)
 
     def _run_forward_hook(self, number, hook, held):
-        if number in self._forward_hooks_with_kwargs or number in global_forward_hooks_with_kwargs:
+        if number in self._forward_hooks_with_kwargs or number in _global_forward_hooks_with_kwargs:
             return hook(self, held["args"], held["kwargs"], held["result"])
         return hook(self, held["args"], held["result"])
 
     def _run_always_called(self, held, called) -> None:
         """Hooks that want to run although `forward` failed."""
         for where, hooks, always in (
-            ("global module", global_forward_hooks, global_forward_hooks_always_called),
+            ("global module", _global_forward_hooks, _global_forward_hooks_always_called),
             ("module", self._forward_hooks, self._forward_hooks_always_called),
         ):
             for number, hook in hooks.items():
@@ -255,13 +273,13 @@ class Calling:
     def _get_backward_hooks(self) -> tuple[list, list]:
         full: list = []
         partial: list = []
-        for hooks, is_full in ((global_backward_hooks, _global_backward_is_full[0]), (self._backward_hooks, self._is_full_backward_hook)):
+        for hooks, is_full in ((_global_backward_hooks, _global_is_full_backward_hook), (self._backward_hooks, self._is_full_backward_hook)):
             if is_full is not None:
                 (full if is_full else partial).extend(hooks.values())
         return full, partial
 
     def _get_backward_pre_hooks(self) -> list:
-        return [*global_backward_pre_hooks.values(), *self._backward_pre_hooks.values()]
+        return [*_global_backward_pre_hooks.values(), *self._backward_pre_hooks.values()]
 
     # --- registration ---------------------------------------------------------------------------------------------------
     def register_forward_pre_hook(self, hook, *, prepend=False, with_kwargs=False):
@@ -335,31 +353,33 @@ def warn_partial(inputs, result, node) -> None:
 # --- hooks of every module ----------------------------------------------------------------------------------------------
 def register_module_forward_pre_hook(hook):
     """Call `hook(module, args)` before the `forward` of every module."""
-    return hang(global_forward_pre_hooks, hook)
+    return hang(_global_forward_pre_hooks, hook)
 
 
 def register_module_forward_hook(hook, *, with_kwargs=False, always_call=False):
     """Call `hook(module, args, output)` after the `forward` of every module."""
-    marks = [d for d, on in ((global_forward_hooks_with_kwargs, with_kwargs), (global_forward_hooks_always_called, always_call)) if on]
-    return hang(global_forward_hooks, hook, marks)
+    marks = [d for d, on in ((_global_forward_hooks_with_kwargs, with_kwargs), (_global_forward_hooks_always_called, always_call)) if on]
+    return hang(_global_forward_hooks, hook, marks)
 
 
 def register_module_backward_hook(hook):
     """The backward hook of the last node of every module."""
-    if _global_backward_is_full[0] is True:
+    global _global_is_full_backward_hook
+    if _global_is_full_backward_hook is True:
         raise RuntimeError(MIXED.format("as a global Module hook"))
-    _global_backward_is_full[0] = False
-    return hang(global_backward_hooks, hook)
+    _global_is_full_backward_hook = False
+    return hang(_global_backward_hooks, hook)
 
 
 def register_module_full_backward_pre_hook(hook):
     """The full backward pre-hook of every module."""
-    return hang(global_backward_pre_hooks, hook)
+    return hang(_global_backward_pre_hooks, hook)
 
 
 def register_module_full_backward_hook(hook):
     """The full backward hook of every module."""
-    if _global_backward_is_full[0] is False:
+    global _global_is_full_backward_hook
+    if _global_is_full_backward_hook is False:
         raise RuntimeError(MIXED.format("as a global Module hook"))
-    _global_backward_is_full[0] = True
-    return hang(global_backward_hooks, hook)
+    _global_is_full_backward_hook = True
+    return hang(_global_backward_hooks, hook)

@@ -7,12 +7,14 @@ state is saved in `state`; here is what it holds: registration, attribute access
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections import OrderedDict
 
 from tapegrad import creation, dtypes, modes
 from tapegrad.nn.modules.calling import (
     Calling,
+    HoldsGlobalHooks,
     hang,
     register_module_backward_hook,
     register_module_forward_hook,
@@ -26,9 +28,11 @@ from tapegrad.nn.parameter import Buffer, Parameter
 from tapegrad.ops.transformable import look_at
 from tapegrad.tensor import Tensor
 
-global_buffer_registration_hooks: dict = OrderedDict()
-global_module_registration_hooks: dict = OrderedDict()
-global_parameter_registration_hooks: dict = OrderedDict()
+sys.modules[__name__].__class__ = HoldsGlobalHooks
+
+_global_buffer_registration_hooks: dict = OrderedDict()
+_global_module_registration_hooks: dict = OrderedDict()
+_global_parameter_registration_hooks: dict = OrderedDict()
 
 __all__ = [  # the names by which hooks of every module are known
     "Module",
@@ -55,17 +59,17 @@ HOOKS = (
 
 def register_module_buffer_registration_hook(hook):
     """Call `hook(module, name, buffer)` for every buffer that a module is given; what it returns takes its place."""
-    return hang(global_buffer_registration_hooks, hook)
+    return hang(_global_buffer_registration_hooks, hook)
 
 
 def register_module_module_registration_hook(hook):
     """Call `hook(module, name, submodule)` for every submodule that a module is given; what it returns takes its place."""
-    return hang(global_module_registration_hooks, hook)
+    return hang(_global_module_registration_hooks, hook)
 
 
 def register_module_parameter_registration_hook(hook):
     """Call `hook(module, name, parameter)` for every parameter that a module is given; what it returns takes its place."""
-    return hang(global_parameter_registration_hooks, hook)
+    return hang(_global_parameter_registration_hooks, hook)
 
 
 def _announced(hooks, module, name, value):
@@ -127,7 +131,7 @@ class Module(Calling, Stateful):
         self._check_name("buffer", name, self._buffers)
         if tensor is not None and not (isinstance(tensor, Tensor) or hasattr(type(tensor), "__torch_function__")):
             raise TypeError(f"cannot assign '{typename(tensor)}' object to buffer '{name}' (tapegrad Tensor or None required)")
-        self._buffers[name] = _announced(global_buffer_registration_hooks, self, name, tensor)
+        self._buffers[name] = _announced(_global_buffer_registration_hooks, self, name, tensor)
         (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
 
     def register_parameter(self, name, param):
@@ -145,14 +149,14 @@ class Module(Calling, Stateful):
                 f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. To express '{name}' as a "
                 "function of another Tensor, compute the value in the forward() method."
             )
-        self._parameters[name] = _announced(global_parameter_registration_hooks, self, name, param)
+        self._parameters[name] = _announced(_global_parameter_registration_hooks, self, name, param)
 
     def add_module(self, name, module):
         """Add a child module (or None)."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{typename(module)} is not a Module subclass")
         self._check_name("module", name, self._modules, shown=True)
-        self._modules[name] = _announced(global_module_registration_hooks, self, name, module)
+        self._modules[name] = _announced(_global_module_registration_hooks, self, name, module)
 
     def register_module(self, name, module):
         """`add_module`."""
@@ -184,11 +188,11 @@ class Module(Calling, Stateful):
             if modules is None:
                 raise AttributeError("cannot assign module before Module.__init__() call")
             self._forget(name, "_parameters", "_buffers")
-            modules[name] = _announced(global_module_registration_hooks, self, name, value)
+            modules[name] = _announced(_global_module_registration_hooks, self, name, value)
         elif name in own.get("_modules", ()):
             if value is not None:
                 raise TypeError(f"cannot assign '{typename(value)}' as child module '{name}' (tapegrad.nn.Module or None expected)")
-            own["_modules"][name] = _announced(global_module_registration_hooks, self, name, value)
+            own["_modules"][name] = _announced(_global_module_registration_hooks, self, name, value)
         elif name in own.get("_buffers", ()) or isinstance(value, Buffer):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(f"cannot assign '{typename(value)}' as buffer '{name}' (tapegrad.nn.Buffer, tapegrad.Tensor or None expected)")
