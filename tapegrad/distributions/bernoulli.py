@@ -8,21 +8,18 @@ import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.by_probs import Binary
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.distributions.utils import broadcast_all, shape_of
+from tapegrad.distributions.utils import broadcast_all
 
 
 class Bernoulli(Binary, ExponentialFamily):
     """1 with probability `probs` (or sigmoid(logits)), else 0."""
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.boolean
     has_enumerate_support = True
     _mean_carrier_measure = 0
-    _parts = ("probs", "logits", "_param")
 
     def __init__(self, probs=None, logits=None, validate_args=None):
-        self._set_parameter(probs, logits)
-        super().__init__(shape_of(self._param, logits if probs is None else probs), validate_args=validate_args)
+        super().__init__(self._broadcast_given(probs, logits), validate_args=validate_args)
 
     @property
     def mean(self):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.by_probs import Binary
-from tapegrad.distributions.distribution import Distribution
 
 
 def positive_part(x):
@@ -13,16 +12,15 @@ def positive_part(x):
     return (x.clamp(min=0) + x - x.clamp(max=0)) / 2
 
 
-class Binomial(Binary, Distribution):
+class Binomial(Binary):
     """The number of successes in `total_count` trials."""
 
-    arg_constraints = {"total_count": constraints.nonnegative_integer, "probs": constraints.unit_interval, "logits": constraints.real}
+    arg_constraints = {"total_count": constraints.nonnegative_integer, **Binary.arg_constraints}
     has_enumerate_support = True
-    _parts = ("total_count", "probs", "logits", "_param")
+    _parts = ("total_count", *Binary._parts)
 
     def __init__(self, total_count=1, probs=None, logits=None, validate_args=None):
-        (self.total_count,) = self._set_parameter(probs, logits, total_count)
-        super().__init__(self._param.size(), validate_args=validate_args)
+        super().__init__(self._broadcast_given(probs, logits, total_count=total_count), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self):
@@ -60,7 +58,7 @@ class Binomial(Binary, Distribution):
     def enumerate_support(self, expand=True):
         return self._enumerated(tg.arange(1 + self._one_count("enumerate_support"), dtype=self._param.dtype), expand)
 
-    def _one_count(self, name: str) -> int:
+    def _one_count(self, name):
         count = int(self.total_count.max())
         if not self.total_count.min() == count:
             raise NotImplementedError(f"Inhomogeneous total count not supported by `{name}`.")

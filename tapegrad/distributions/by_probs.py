@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tapegrad as tg
-from tapegrad.distributions.utils import broadcast_all, lazy_property, logits_to_probs, one_of, probs_to_logits
+from tapegrad.distributions import constraints
+from tapegrad.distributions.categorical import Categorical
+from tapegrad.distributions.distribution import Distribution
+from tapegrad.distributions.utils import lazy_property, logits_to_probs, one_of, probs_to_logits, same_as
 
 
-class Binary:
+class Binary(Distribution):
     """Success with probability `probs` = sigmoid(logits)."""
 
-    def _set_parameter(self, probs, logits, *others) -> tuple:
-        """Keep the given one, broadcast with `others`, which are returned in its dtype."""
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    _parts: tuple = ("probs", "logits", "_param")
+    _new, param_shape = same_as("_param.new"), same_as("_param.shape")
+
+    def _broadcast_given(self, probs, logits, **others) -> tg.Size:
+        """As `_broadcast` the one that is given, and `others`, which take its dtype."""
         one_of(probs, logits)
-        name = "logits" if probs is None else "probs"
-        *others, self._param = broadcast_all(*others, logits if probs is None else probs)
-        self.__dict__[name] = self._param
-        return tuple(other.type_as(self._param) for other in others)
+        name, given = ("logits", logits) if probs is None else ("probs", probs)
+        batch_shape = self._broadcast(**others, **{name: given})
+        self._param = self.__dict__[name]
+        for other in others:
+            setattr(self, other, getattr(self, other).type_as(self._param))
+        return batch_shape
 
     @lazy_property
     def logits(self):
@@ -29,34 +36,15 @@ class Binary:
         """The probability of success."""
         return logits_to_probs(self.logits, is_binary=True)
 
-    def _new(self, *args, **kwargs):
-        return self._param.new(*args, **kwargs)
 
-    @property
-    def param_shape(self) -> tg.Size:
-        """The shape of the given parameter."""
-        return self._param.size()
+class OfCategorical(Distribution):
+    """A distribution over vectors that holds a `Categorical`."""
 
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
+    _parts = ("_categorical",)
+    _new, param_shape = same_as("_categorical._new"), same_as("_categorical.param_shape")
+    probs, logits = same_as("_categorical.probs"), same_as("_categorical.logits")
 
-class OfCategorical:
-    """A distribution that holds a `Categorical`."""
-
-    _categorical: Any
-
-    def _new(self, *args, **kwargs):
-        return self._categorical._new(*args, **kwargs)
-
-    @property
-    def logits(self):
-        """The normalised logarithms of the probabilities."""
-        return self._categorical.logits
-
-    @property
-    def probs(self):
-        """The probabilities of the events."""
-        return self._categorical.probs
-
-    @property
-    def param_shape(self) -> tg.Size:
-        """The shape of the given parameter."""
-        return self._categorical.param_shape
+    def __init__(self, probs=None, logits=None, validate_args=None):
+        self._categorical = Categorical(probs, logits)
+        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)

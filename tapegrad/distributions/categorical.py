@@ -7,7 +7,7 @@ import math
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import lazy_property, logits_to_probs, one_of, probs_to_logits
+from tapegrad.distributions.utils import lazy_property, logits_to_probs, one_of, probs_to_logits, same_as
 
 
 class Categorical(Distribution):
@@ -34,9 +34,6 @@ class Categorical(Distribution):
         self._num_events = self._param.size()[-1]
         super().__init__(self._param.size()[:-1], validate_args=validate_args)
 
-    def _new(self, *args, **kwargs):
-        return self._param.new(*args, **kwargs)
-
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self):
         return constraints.integer_interval(0, self._num_events - 1)
@@ -51,22 +48,17 @@ class Categorical(Distribution):
         """The probabilities."""
         return logits_to_probs(self.logits)
 
-    @property
-    def param_shape(self):
-        """The shape of the given parameter."""
-        return self._param.size()
+    _new, param_shape = same_as("_param.new"), same_as("_param.shape")
 
     @property
     def mean(self):
         return tg.full(self._extended_shape(), math.nan, dtype=self.probs.dtype)
 
+    variance = mean
+
     @property
     def mode(self):
         return self.probs.argmax(dim=-1)
-
-    @property
-    def variance(self):
-        return tg.full(self._extended_shape(), math.nan, dtype=self.probs.dtype)
 
     def sample(self, sample_shape=()):
         rows = self.probs.reshape(-1, self._num_events)

@@ -7,7 +7,7 @@ import math
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all, shape_of
+from tapegrad.distributions.utils import same_as
 
 
 class Cauchy(Distribution):
@@ -17,18 +17,14 @@ class Cauchy(Distribution):
     support = constraints.real
     has_rsample = True
     _parts = ("loc", "scale")
+    mode = same_as("loc")
 
     def __init__(self, loc, scale, validate_args=None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(shape_of(self.loc, loc, scale), validate_args=validate_args)
+        super().__init__(self._broadcast(loc=loc, scale=scale), validate_args=validate_args)
 
     @property
     def mean(self):
         return tg.full(self._extended_shape(), math.nan, dtype=self.loc.dtype)
-
-    @property
-    def mode(self):
-        return self.loc
 
     @property
     def variance(self):

@@ -10,7 +10,6 @@ class Chi2(Gamma):
     """The sum of squares of `df` standard normal variables."""
 
     arg_constraints = {"df": constraints.positive}
-    _parts = Gamma._parts
 
     def __init__(self, df, validate_args=None):
         super().__init__(0.5 * df, 0.5, validate_args=validate_args)

@@ -8,7 +8,7 @@ import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.by_probs import Binary
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.distributions.utils import broadcast_all, clamp_probs, lazy_property, logits_to_probs, one_of, shape_of
+from tapegrad.distributions.utils import broadcast_all, clamp_probs, lazy_property, logits_to_probs, one_of
 
 
 class ContinuousBernoulli(Binary, ExponentialFamily):
@@ -18,11 +18,9 @@ class ContinuousBernoulli(Binary, ExponentialFamily):
     lims: between these, where the formulas are 0 / 0, Taylor series stand in for them.
     """
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.unit_interval
     has_rsample = True
     _mean_carrier_measure = 0
-    _parts = ("probs", "logits", "_param")
     _kept = ("_lims",)
 
     def __init__(self, probs=None, logits=None, lims=(0.499, 0.501), validate_args=None):
@@ -36,7 +34,7 @@ class ContinuousBernoulli(Binary, ExponentialFamily):
             (self._param,) = broadcast_all(logits)
             self.__dict__["logits"] = self._param
         self._lims = lims
-        super().__init__(shape_of(self._param, logits if probs is None else probs), validate_args=validate_args)
+        super().__init__(self._param.size(), validate_args=validate_args)
 
     @lazy_property
     def probs(self):

@@ -11,7 +11,7 @@ from typing import Any
 
 import tapegrad as tg
 from tapegrad.distributions import constraints
-from tapegrad.distributions.utils import lazy_property
+from tapegrad.distributions.utils import broadcast_all, lazy_property
 
 
 class Distribution:
@@ -63,10 +63,17 @@ class Distribution:
                     f"constraint {constraint!r}, but found invalid values:\n{value}"
                 )
 
+    def _broadcast(self, **parameters) -> tg.Size:
+        """Keep parameters, tensors and numbers, as tensors of one shape, which is returned."""
+        values = broadcast_all(*parameters.values())
+        for name, value in zip(parameters, values):
+            setattr(self, name, value)
+        return values[0].size()
+
     def expand(self, batch_shape, _instance=None):
         """The same distribution with parameters expanded to a larger batch shape."""
-        owner = next(c for c in type(self).__mro__ if "_parts" in c.__dict__)
-        new = self._get_checked_instance(owner, _instance)
+        family = next(c for c in type(self).__mro__ if c.__module__.startswith(__package__))  # of which a program's class may be a subclass
+        new = self._get_checked_instance(family, _instance)
         self._expand_into(new, tg.Size(batch_shape))
         return new
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.distributions.utils import broadcast_all, shape_of
 
 
 class Exponential(ExponentialFamily):
@@ -18,8 +17,7 @@ class Exponential(ExponentialFamily):
     _parts = ("rate",)
 
     def __init__(self, rate, validate_args=None):
-        (self.rate,) = broadcast_all(rate)
-        super().__init__(shape_of(self.rate, rate), validate_args=validate_args)
+        super().__init__(self._broadcast(rate=rate), validate_args=validate_args)
 
     @property
     def mean(self):

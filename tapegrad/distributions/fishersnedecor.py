@@ -8,7 +8,6 @@ import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
 from tapegrad.distributions.gamma import Gamma
-from tapegrad.distributions.utils import broadcast_all, shape_of
 
 
 class FisherSnedecor(Distribution):
@@ -20,9 +19,9 @@ class FisherSnedecor(Distribution):
     _parts = ("df1", "df2", "_gamma1", "_gamma2")
 
     def __init__(self, df1, df2, validate_args=None):
-        self.df1, self.df2 = broadcast_all(df1, df2)
+        batch_shape = self._broadcast(df1=df1, df2=df2)
         self._gamma1, self._gamma2 = Gamma(self.df1 * 0.5, self.df1), Gamma(self.df2 * 0.5, self.df2)
-        super().__init__(shape_of(self.df1, df1, df2), validate_args=validate_args)
+        super().__init__(batch_shape, validate_args=validate_args)
 
     @property
     def mean(self):

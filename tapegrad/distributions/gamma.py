@@ -5,7 +5,6 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.distributions.utils import broadcast_all, shape_of
 from tapegrad.gamma_draws import standard_gamma
 
 
@@ -19,8 +18,7 @@ class Gamma(ExponentialFamily):
     _parts = ("concentration", "rate")
 
     def __init__(self, concentration, rate, validate_args=None):
-        self.concentration, self.rate = broadcast_all(concentration, rate)
-        super().__init__(shape_of(self.concentration, concentration, rate), validate_args=validate_args)
+        super().__init__(self._broadcast(concentration=concentration, rate=rate), validate_args=validate_args)
 
     @property
     def mean(self):

@@ -7,7 +7,7 @@ import math
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all, shape_of
+from tapegrad.distributions.utils import same_as
 
 
 class GeneralizedPareto(Distribution):
@@ -16,10 +16,10 @@ class GeneralizedPareto(Distribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive, "concentration": constraints.real}
     has_rsample = True
     _parts = ("loc", "scale", "concentration")
+    mode = same_as("loc")
 
     def __init__(self, loc, scale, concentration, validate_args=None):
-        self.loc, self.scale, self.concentration = broadcast_all(loc, scale, concentration)
-        super().__init__(shape_of(self.loc, loc, scale, concentration), validate_args=validate_args)
+        super().__init__(self._broadcast(loc=loc, scale=scale, concentration=concentration), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self):
@@ -79,6 +79,3 @@ class GeneralizedPareto(Distribution):
     def entropy(self):
         return tg.broadcast_to(tg.log(self.scale) + self.concentration + 1, self._batch_shape)
 
-    @property
-    def mode(self):
-        return self.loc

@@ -5,20 +5,16 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.by_probs import Binary
-from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all, shape_of
+from tapegrad.distributions.utils import broadcast_all
 
 
-class Geometric(Binary, Distribution):
+class Geometric(Binary):
     """The number of failures before the first success."""
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.nonnegative_integer
-    _parts = ("probs", "logits", "_param")
 
     def __init__(self, probs=None, logits=None, validate_args=None):
-        self._set_parameter(probs, logits)
-        super().__init__(shape_of(self._param, logits if probs is None else probs), validate_args=validate_args)
+        super().__init__(self._broadcast_given(probs, logits), validate_args=validate_args)
         if self._validate_args and probs is not None:
             value = self.probs
             valid = value > 0

@@ -5,14 +5,18 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import sum_rightmost
+from tapegrad.distributions.utils import same_as, sum_rightmost
 
 
 class Independent(Distribution):
     """A distribution whose last `reinterpreted_batch_ndims` batch dimensions belong to the event: their log-probabilities are summed."""
 
     arg_constraints: dict = {}
-    _parts: tuple = ()
+    _kept = ("reinterpreted_batch_ndims",)
+    has_rsample = same_as("base_dist.has_rsample")
+    mean = same_as("base_dist.mean")
+    mode = same_as("base_dist.mode")
+    variance = same_as("base_dist.variance")
 
     def __init__(self, base_distribution, reinterpreted_batch_ndims, validate_args=None):
         rank = len(base_distribution.batch_shape)
@@ -26,13 +30,8 @@ class Independent(Distribution):
         super().__init__(shape[:cut], shape[cut:], validate_args=validate_args)
 
     def _expand_into(self, new, batch_shape):
-        new.base_dist = self.base_dist.expand(batch_shape + self.event_shape[: self.reinterpreted_batch_ndims])
-        new.reinterpreted_batch_ndims = self.reinterpreted_batch_ndims
         super()._expand_into(new, batch_shape)
-
-    @property
-    def has_rsample(self):
-        return self.base_dist.has_rsample
+        new.base_dist = self.base_dist.expand(batch_shape + self.event_shape[: self.reinterpreted_batch_ndims])
 
     @property
     def has_enumerate_support(self):
@@ -42,18 +41,6 @@ class Independent(Distribution):
     def support(self):
         support = self.base_dist.support
         return constraints.independent(support, self.reinterpreted_batch_ndims) if self.reinterpreted_batch_ndims else support
-
-    @property
-    def mean(self):
-        return self.base_dist.mean
-
-    @property
-    def mode(self):
-        return self.base_dist.mode
-
-    @property
-    def variance(self):
-        return self.base_dist.variance
 
     def sample(self, sample_shape=tg.Size()):  # noqa: B008
         return self.base_dist.sample(sample_shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all, shape_of
+from tapegrad.distributions.utils import same_as
 
 
 class Laplace(Distribution):
@@ -15,18 +15,10 @@ class Laplace(Distribution):
     support = constraints.real
     has_rsample = True
     _parts = ("loc", "scale")
+    mean = mode = same_as("loc")
 
     def __init__(self, loc, scale, validate_args=None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(shape_of(self.loc, loc, scale), validate_args=validate_args)
-
-    @property
-    def mean(self):
-        return self.loc
-
-    @property
-    def mode(self):
-        return self.loc
+        super().__init__(self._broadcast(loc=loc, scale=scale), validate_args=validate_args)
 
     @property
     def variance(self):

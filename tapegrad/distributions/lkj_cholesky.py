@@ -8,7 +8,6 @@ import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.beta import Beta
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all
 
 
 class LKJCholesky(Distribution):
@@ -20,20 +19,21 @@ class LKJCholesky(Distribution):
     arg_constraints = {"concentration": constraints.positive}
     support = constraints.corr_cholesky
     _parts = ("concentration",)
+    _kept = ("dim",)
 
     def __init__(self, dim, concentration=1.0, validate_args=None):
         if dim < 2:
             raise ValueError(f"Expected dim to be an integer greater than or equal to 2. Found dim={dim}.")
         self.dim = dim
-        (self.concentration,) = broadcast_all(concentration)
+        batch_shape = self._broadcast(concentration=concentration)
         offset = tg.arange(dim - 1, dtype=self.concentration.dtype)
         offset = tg.cat([offset.new_zeros((1,)), offset])
         self._beta = Beta(offset + 0.5, (self.concentration + 0.5 * (dim - 2)).unsqueeze(-1) - 0.5 * offset)
-        super().__init__(self.concentration.size(), tg.Size((dim, dim)), validate_args)
+        super().__init__(batch_shape, tg.Size((dim, dim)), validate_args)
 
     def _expand_into(self, new, batch_shape):
         super()._expand_into(new, batch_shape)
-        new.dim, new._beta = self.dim, self._beta.expand(batch_shape + (self.dim,))
+        new._beta = self._beta.expand(batch_shape + (self.dim,))
 
     def sample(self, sample_shape=()):
         """Samples by the onion method: the length of each row below the diagonal is beta distributed, its direction uniform."""

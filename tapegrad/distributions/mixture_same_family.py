@@ -6,6 +6,7 @@ import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.categorical import Categorical
 from tapegrad.distributions.distribution import Distribution
+from tapegrad.distributions.utils import same_as
 
 
 class MixtureSameFamily(Distribution):
@@ -13,8 +14,9 @@ class MixtureSameFamily(Distribution):
 
     arg_constraints: dict = {}
     has_rsample = False
-    _parts: tuple = ()
     _kept = ("_num_component", "_event_ndims")
+    mixture_distribution = same_as("_mixture_distribution")
+    component_distribution = same_as("_component_distribution")
 
     def __init__(self, mixture_distribution, component_distribution, validate_args=None):
         self._mixture_distribution, self._component_distribution = mixture_distribution, component_distribution
@@ -37,23 +39,13 @@ class MixtureSameFamily(Distribution):
         super().__init__(batch_shape=batch_shape, event_shape=event_shape, validate_args=validate_args)
 
     def _expand_into(self, new, batch_shape):
+        super()._expand_into(new, batch_shape)
         new._component_distribution = self._component_distribution.expand(batch_shape + (self._num_component,))
         new._mixture_distribution = self._mixture_distribution.expand(batch_shape)
-        super()._expand_into(new, batch_shape)
 
     @constraints.dependent_property
     def support(self):
         return constraints.MixtureSameFamilyConstraint(self._component_distribution.support)
-
-    @property
-    def mixture_distribution(self):
-        """The weights."""
-        return self._mixture_distribution
-
-    @property
-    def component_distribution(self):
-        """The components."""
-        return self._component_distribution
 
     def _weighted(self, values):
         """The weighted sum over the components."""

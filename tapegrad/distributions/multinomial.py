@@ -8,25 +8,20 @@ import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.binomial import Binomial
 from tapegrad.distributions.by_probs import OfCategorical
-from tapegrad.distributions.categorical import Categorical
-from tapegrad.distributions.distribution import Distribution
 from tapegrad.distributions.utils import broadcast_all
 
 
-class Multinomial(OfCategorical, Distribution):
+class Multinomial(OfCategorical):
     """How often each event comes in `total_count` categorical draws; total_count is one number."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
-    _parts = ("_categorical",)
     _kept = ("total_count", "_binomial")
 
     def __init__(self, total_count=1, probs=None, logits=None, validate_args=None):
         if not isinstance(total_count, int):
             raise NotImplementedError("inhomogeneous total_count is not supported")
         self.total_count = total_count
-        self._categorical = Categorical(probs=probs, logits=logits)
+        super().__init__(probs, logits, validate_args=validate_args)
         self._binomial = Binomial(total_count=total_count, probs=self.probs)
-        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self):

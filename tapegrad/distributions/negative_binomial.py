@@ -5,23 +5,21 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.by_probs import Binary
-from tapegrad.distributions.distribution import Distribution
 from tapegrad.distributions.gamma import Gamma
 from tapegrad.distributions.utils import lazy_property
 
 
-class NegativeBinomial(Binary, Distribution):
+class NegativeBinomial(Binary):
     """The number of successes (of probability `probs`) before `total_count` failures."""
 
     arg_constraints = {
         "total_count": constraints.greater_than_eq(0), "probs": constraints.half_open_interval(0.0, 1.0), "logits": constraints.real,
     }  # fmt: skip
     support = constraints.nonnegative_integer
-    _parts = ("total_count", "probs", "logits", "_param")
+    _parts = ("total_count", *Binary._parts)
 
     def __init__(self, total_count, probs=None, logits=None, validate_args=None):
-        (self.total_count,) = self._set_parameter(probs, logits, total_count)
-        super().__init__(self._param.size(), validate_args=validate_args)
+        super().__init__(self._broadcast_given(probs, logits, total_count=total_count), validate_args=validate_args)
 
     @property
     def mean(self):

@@ -7,7 +7,7 @@ import math
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.distributions.utils import broadcast_all, shape_of, standard_normal
+from tapegrad.distributions.utils import same_as, standard_normal
 
 
 class Normal(ExponentialFamily):
@@ -22,22 +22,11 @@ class Normal(ExponentialFamily):
     has_rsample = True
     _mean_carrier_measure = 0
     _parts = ("loc", "scale")
+    mean = mode = same_as("loc")
+    stddev = same_as("scale")
 
     def __init__(self, loc, scale, validate_args=None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(shape_of(self.loc, loc, scale), validate_args=validate_args)
-
-    @property
-    def mean(self):
-        return self.loc
-
-    @property
-    def mode(self):
-        return self.loc
-
-    @property
-    def stddev(self):
-        return self.scale
+        super().__init__(self._broadcast(loc=loc, scale=scale), validate_args=validate_args)
 
     @property
     def variance(self):

@@ -5,33 +5,23 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.by_probs import OfCategorical
-from tapegrad.distributions.categorical import Categorical
-from tapegrad.distributions.distribution import Distribution
+from tapegrad.distributions.utils import same_as
 
 
-class OneHotCategorical(OfCategorical, Distribution):
+class OneHotCategorical(OfCategorical):
     """One-hot vectors of categorical draws."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.one_hot
     has_enumerate_support = True
-    _parts = ("_categorical",)
-
-    def __init__(self, probs=None, logits=None, validate_args=None):
-        self._categorical = Categorical(probs, logits)
-        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
-
-    @property
-    def mean(self):
-        return self._categorical.probs
-
     @property
     def mode(self):
         return tg.nn.functional.one_hot(self.probs.argmax(dim=-1), num_classes=self.probs.shape[-1]).to(self.probs)
 
+    mean = same_as("probs")
+
     @property
     def variance(self):
-        return self._categorical.probs * (1 - self._categorical.probs)
+        return self.probs * (1 - self.probs)
 
     def sample(self, sample_shape=()):
         drawn = self._categorical.sample(tg.Size(sample_shape))

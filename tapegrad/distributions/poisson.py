@@ -5,7 +5,7 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.distributions.utils import broadcast_all, shape_of
+from tapegrad.distributions.utils import broadcast_all, same_as
 
 
 class Poisson(ExponentialFamily):
@@ -14,22 +14,14 @@ class Poisson(ExponentialFamily):
     arg_constraints = {"rate": constraints.nonnegative}
     support = constraints.nonnegative_integer
     _parts = ("rate",)
+    mean = variance = same_as("rate")
 
     def __init__(self, rate, validate_args=None):
-        (self.rate,) = broadcast_all(rate)
-        super().__init__(shape_of(self.rate, rate), validate_args=validate_args)
-
-    @property
-    def mean(self):
-        return self.rate
+        super().__init__(self._broadcast(rate=rate), validate_args=validate_args)
 
     @property
     def mode(self):
         return self.rate.floor()
-
-    @property
-    def variance(self):
-        return self.rate
 
     def sample(self, sample_shape=()):
         with tg.no_grad():

@@ -5,27 +5,21 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.by_probs import Binary, OfCategorical
-from tapegrad.distributions.categorical import Categorical
-from tapegrad.distributions.distribution import Distribution
 from tapegrad.distributions.transformed_distribution import TransformedDistribution
 from tapegrad.distributions.transforms import ExpTransform, SigmoidTransform
-from tapegrad.distributions.utils import broadcast_all, clamp_probs, shape_of
+from tapegrad.distributions.utils import broadcast_all, clamp_probs, same_as
 
 
-class LogitRelaxedBernoulli(Binary, Distribution):
+class LogitRelaxedBernoulli(Binary):
     """The logit of a relaxed Bernoulli variable."""
 
-    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.real
-    _parts = ("probs", "logits", "_param")
+    has_rsample = True
     _kept = ("temperature",)
 
     def __init__(self, temperature, probs=None, logits=None, validate_args=None):
         self.temperature = temperature
-        self._set_parameter(probs, logits)
-        super().__init__(shape_of(self._param, logits if probs is None else probs), validate_args=validate_args)
-
-    has_rsample = True
+        super().__init__(self._broadcast_given(probs, logits), validate_args=validate_args)
 
     def rsample(self, sample_shape=()):
         shape = self._extended_shape(sample_shape)
@@ -40,18 +34,16 @@ class LogitRelaxedBernoulli(Binary, Distribution):
         return self.temperature.log() + diff - 2 * diff.exp().log1p()
 
 
-class ExpRelaxedCategorical(OfCategorical, Distribution):
+class ExpRelaxedCategorical(OfCategorical):
     """The logarithm of a relaxed one-hot vector."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = True
-    _parts = ("_categorical",)
     _kept = ("temperature",)
 
     def __init__(self, temperature, probs=None, logits=None, validate_args=None):
-        self._categorical, self.temperature = Categorical(probs, logits), temperature
-        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
+        self.temperature = temperature
+        super().__init__(probs, logits, validate_args=validate_args)
 
     def rsample(self, sample_shape=()):
         u = clamp_probs(tg.rand(self._extended_shape(sample_shape), dtype=self.logits.dtype))
@@ -71,20 +63,7 @@ class Relaxed(TransformedDistribution):
     """What the two relaxed distributions have from their base."""
 
     has_rsample = True
-    _parts: tuple = ()
-
-    @property
-    def temperature(self):
-        """How far the draws are from discrete ones."""
-        return self.base_dist.temperature
-
-    @property
-    def logits(self):
-        return self.base_dist.logits
-
-    @property
-    def probs(self):
-        return self.base_dist.probs
+    temperature, probs, logits = same_as("base_dist.temperature"), same_as("base_dist.probs"), same_as("base_dist.logits")
 
 
 class RelaxedBernoulli(Relaxed):
@@ -92,7 +71,6 @@ class RelaxedBernoulli(Relaxed):
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.unit_interval
-    _parts: tuple = ()
 
     def __init__(self, temperature, probs=None, logits=None, validate_args=None):
         super().__init__(LogitRelaxedBernoulli(temperature, probs, logits), SigmoidTransform(), validate_args=validate_args)
@@ -103,7 +81,6 @@ class RelaxedOneHotCategorical(Relaxed):
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.simplex
-    _parts: tuple = ()
 
     def __init__(self, temperature, probs=None, logits=None, validate_args=None):
         base = ExpRelaxedCategorical(temperature, probs, logits, validate_args=validate_args)

@@ -13,7 +13,7 @@ from tapegrad.distributions.normal import Normal
 from tapegrad.distributions.transformed_distribution import TransformedDistribution
 from tapegrad.distributions.transforms import AbsTransform, AffineTransform, ExpTransform, PowerTransform, StickBreakingTransform
 from tapegrad.distributions.uniform import Uniform
-from tapegrad.distributions.utils import NUMBERS, broadcast_all, euler_constant
+from tapegrad.distributions.utils import euler_constant, same_as
 
 
 class LogNormal(TransformedDistribution):
@@ -22,18 +22,11 @@ class LogNormal(TransformedDistribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.positive
     has_rsample = True
-    _parts: tuple = ()
+    loc = same_as("base_dist.loc")
+    scale = same_as("base_dist.scale")
 
     def __init__(self, loc, scale, validate_args=None):
         super().__init__(Normal(loc, scale, validate_args=validate_args), ExpTransform(), validate_args=validate_args)
-
-    @property
-    def loc(self):
-        return self.base_dist.loc
-
-    @property
-    def scale(self):
-        return self.base_dist.scale
 
     @property
     def mean(self):
@@ -53,16 +46,16 @@ class LogNormal(TransformedDistribution):
 
 
 class Half(TransformedDistribution):
-    """The absolute value of a variable that is symmetric around 0."""
+    """The absolute value of a variable of the family `_whole`, symmetric around 0."""
 
     arg_constraints = {"scale": constraints.positive}
     support = constraints.nonnegative
     has_rsample = True
-    _parts: tuple = ()
+    scale = same_as("base_dist.scale")
+    _whole: type
 
-    @property
-    def scale(self):
-        return self.base_dist.scale
+    def __init__(self, scale, validate_args=None):
+        super().__init__(self._whole(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
 
     @property
     def mode(self):
@@ -86,10 +79,7 @@ class Half(TransformedDistribution):
 class HalfNormal(Half):
     """|x| for normal x of mean 0."""
 
-    _parts: tuple = ()
-
-    def __init__(self, scale, validate_args=None):
-        super().__init__(Normal(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
+    _whole = Normal
 
     @property
     def mean(self):
@@ -103,20 +93,15 @@ class HalfNormal(Half):
 class HalfCauchy(Half):
     """|x| for Cauchy x of median 0."""
 
-    _parts: tuple = ()
-
-    def __init__(self, scale, validate_args=None):
-        super().__init__(Cauchy(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
+    _whole = Cauchy
+    variance = same_as("base_dist.variance")
 
     @property
     def mean(self):
         return tg.full(self._extended_shape(), math.inf, dtype=self.scale.dtype)
 
-    @property
-    def variance(self):
-        return self.base_dist.variance
-
     def log_prob(self, value):
+        self._checked(value)
         return super().log_prob(tg.as_tensor(value, dtype=self.base_dist.scale.dtype))
 
 
@@ -126,18 +111,17 @@ class Gumbel(TransformedDistribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
     _parts = ("loc", "scale")
+    mode = same_as("loc")
 
     def __init__(self, loc, scale, validate_args=None):
-        self.loc, self.scale = broadcast_all(loc, scale)
+        self._broadcast(loc=loc, scale=scale)
         limits = tg.finfo(self.loc.dtype)
-        low, high = limits.tiny, 1 - limits.eps
-        if not (isinstance(loc, NUMBERS) and isinstance(scale, NUMBERS)):
-            low, high = tg.full_like(self.loc, low), tg.full_like(self.loc, high)
+        base = Uniform(tg.full_like(self.loc, limits.tiny), tg.full_like(self.loc, 1 - limits.eps), validate_args=validate_args)
         transforms = [
             ExpTransform().inv, AffineTransform(loc=0, scale=-tg.ones_like(self.scale)), ExpTransform().inv,
             AffineTransform(loc=loc, scale=-self.scale),
         ]  # fmt: skip
-        super().__init__(Uniform(low, high, validate_args=validate_args), transforms, validate_args=validate_args)
+        super().__init__(base, transforms, validate_args=validate_args)
 
     def log_prob(self, value):
         self._checked(value)
@@ -147,10 +131,6 @@ class Gumbel(TransformedDistribution):
     @property
     def mean(self):
         return self.loc + self.scale * euler_constant
-
-    @property
-    def mode(self):
-        return self.loc
 
     @property
     def stddev(self):
@@ -169,21 +149,14 @@ class Weibull(TransformedDistribution):
 
     arg_constraints = {"scale": constraints.positive, "concentration": constraints.positive}
     support = constraints.positive
-    _parts = ("scale", "concentration")
+    _parts = ("scale", "concentration", "concentration_reciprocal")
 
     def __init__(self, scale, concentration, validate_args=None):
-        self.scale, self.concentration = broadcast_all(scale, concentration)
+        self._broadcast(scale=scale, concentration=concentration)
         self.concentration_reciprocal = self.concentration.reciprocal()
         base = Exponential(tg.ones_like(self.scale), validate_args=validate_args)
-        super().__init__(base, self._transforms(), validate_args=validate_args)
-
-    def _transforms(self):
-        return [PowerTransform(exponent=self.concentration_reciprocal), AffineTransform(loc=0, scale=self.scale)]
-
-    def _expand_into(self, new, batch_shape):
-        super()._expand_into(new, batch_shape)
-        new.concentration_reciprocal = new.concentration.reciprocal()
-        new.transforms = new._transforms()
+        transforms = [PowerTransform(exponent=self.concentration_reciprocal), AffineTransform(loc=0, scale=self.scale)]
+        super().__init__(base, transforms, validate_args=validate_args)
 
     @property
     def mean(self):
@@ -207,9 +180,10 @@ class Pareto(TransformedDistribution):
 
     arg_constraints = {"alpha": constraints.positive, "scale": constraints.positive}
     _parts = ("scale", "alpha")
+    mode = same_as("scale")
 
     def __init__(self, scale, alpha, validate_args=None):
-        self.scale, self.alpha = broadcast_all(scale, alpha)
+        self._broadcast(scale=scale, alpha=alpha)
         base = Exponential(self.alpha, validate_args=validate_args)
         super().__init__(base, [ExpTransform(), AffineTransform(loc=0, scale=self.scale)], validate_args=validate_args)
 
@@ -221,10 +195,6 @@ class Pareto(TransformedDistribution):
     def mean(self):
         a = self.alpha.clamp(min=1)
         return a * self.scale / (a - 1)
-
-    @property
-    def mode(self):
-        return self.scale
 
     @property
     def variance(self):
@@ -241,19 +211,12 @@ class InverseGamma(TransformedDistribution):
     arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
     support = constraints.positive
     has_rsample = True
-    _parts: tuple = ()
+    concentration = same_as("base_dist.concentration")
+    rate = same_as("base_dist.rate")
 
     def __init__(self, concentration, rate, validate_args=None):
         base = Gamma(concentration, rate, validate_args=validate_args)
         super().__init__(base, PowerTransform(-base.rate.new_ones(())), validate_args=validate_args)
-
-    @property
-    def concentration(self):
-        return self.base_dist.concentration
-
-    @property
-    def rate(self):
-        return self.base_dist.rate
 
     @property
     def mean(self):
@@ -283,7 +246,7 @@ class Kumaraswamy(TransformedDistribution):
     _parts = ("concentration1", "concentration0")
 
     def __init__(self, concentration1, concentration0, validate_args=None):
-        self.concentration1, self.concentration0 = broadcast_all(concentration1, concentration0)
+        self._broadcast(concentration1=concentration1, concentration0=concentration0)
         base = Uniform(tg.full_like(self.concentration0, 0), tg.full_like(self.concentration0, 1), validate_args=validate_args)
         transforms = [
             PowerTransform(exponent=self.concentration0.reciprocal()), AffineTransform(loc=1.0, scale=-1.0),
@@ -323,21 +286,14 @@ class LogisticNormal(TransformedDistribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.simplex
     has_rsample = True
-    _parts: tuple = ()
+    loc = same_as("base_dist.base_dist.loc")
+    scale = same_as("base_dist.base_dist.scale")
 
     def __init__(self, loc, scale, validate_args=None):
         base = Normal(loc, scale, validate_args=validate_args)
         if not base.batch_shape:
             base = base.expand([1])
         super().__init__(base, StickBreakingTransform(), validate_args=validate_args)
-
-    @property
-    def loc(self):
-        return self.base_dist.base_dist.loc
-
-    @property
-    def scale(self):
-        return self.base_dist.base_dist.scale
 
 
 __all__ = [

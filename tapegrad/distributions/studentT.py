@@ -8,7 +8,7 @@ import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.chi2 import Chi2
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all, standard_normal
+from tapegrad.distributions.utils import same_as, standard_normal
 
 
 class StudentT(Distribution):
@@ -18,21 +18,18 @@ class StudentT(Distribution):
     support = constraints.real
     has_rsample = True
     _parts = ("df", "loc", "scale", "_chi2")
+    mode = same_as("loc")
 
     def __init__(self, df, loc=0.0, scale=1.0, validate_args=None):
-        self.df, self.loc, self.scale = broadcast_all(df, loc, scale)
+        batch_shape = self._broadcast(df=df, loc=loc, scale=scale)
         self._chi2 = Chi2(self.df)
-        super().__init__(self.df.size(), validate_args=validate_args)
+        super().__init__(batch_shape, validate_args=validate_args)
 
     @property
     def mean(self):
         mean = self.loc.clone(memory_format=tg.contiguous_format)
         mean[self.df <= 1] = math.nan
         return mean
-
-    @property
-    def mode(self):
-        return self.loc
 
     @property
     def variance(self):

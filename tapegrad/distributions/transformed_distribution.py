@@ -7,7 +7,7 @@ from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
 from tapegrad.distributions.independent import Independent
 from tapegrad.distributions.transforms import ComposeTransform, Transform
-from tapegrad.distributions.utils import sum_rightmost
+from tapegrad.distributions.utils import same_as, sum_rightmost
 
 
 class TransformedDistribution(Distribution):
@@ -21,7 +21,8 @@ class TransformedDistribution(Distribution):
     """
 
     arg_constraints: dict = {}
-    _parts: tuple = ()
+    _kept = ("transforms",)
+    has_rsample = same_as("base_dist.has_rsample")
 
     def __init__(self, base_distribution, transforms, validate_args=None):
         if isinstance(transforms, Transform):
@@ -48,12 +49,11 @@ class TransformedDistribution(Distribution):
         super().__init__(shape[:cut], shape[cut:], validate_args=validate_args)
 
     def _expand_into(self, new, batch_shape):
+        super()._expand_into(new, batch_shape)
         shape = batch_shape + self.event_shape
         for transform in reversed(self.transforms):
             shape = tg.Size(transform.inverse_shape(shape))
         new.base_dist = self.base_dist.expand(shape[: len(shape) - len(self.base_dist.event_shape)])
-        new.transforms = self.transforms
-        super()._expand_into(new, batch_shape)
 
     @constraints.dependent_property(is_discrete=False)
     def support(self):
@@ -62,10 +62,6 @@ class TransformedDistribution(Distribution):
         support = self.transforms[-1].codomain
         more = len(self.event_shape) - support.event_dim
         return constraints.independent(support, more) if more > 0 else support
-
-    @property
-    def has_rsample(self):
-        return self.base_dist.has_rsample
 
     def sample(self, sample_shape=tg.Size()):  # noqa: B008
         with tg.no_grad():

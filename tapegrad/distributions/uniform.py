@@ -7,7 +7,6 @@ import math
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all, shape_of
 
 
 class Uniform(Distribution):
@@ -21,8 +20,7 @@ class Uniform(Distribution):
         return {"low": constraints.less_than(self.high), "high": constraints.greater_than(self.low)}
 
     def __init__(self, low, high, validate_args=None):
-        self.low, self.high = broadcast_all(low, high)
-        super().__init__(shape_of(self.low, low, high), validate_args=validate_args)
+        super().__init__(self._broadcast(low=low, high=high), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self):

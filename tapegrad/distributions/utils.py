@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import operator
+from typing import Any
 
 import tapegrad as tg
 
@@ -24,9 +26,9 @@ def broadcast_all(*values):
     return tg.broadcast_tensors(*(v if isinstance(v, tg.Tensor) else tg.tensor(v, dtype=dtype) for v in values))
 
 
-def shape_of(first, *parameters):
-    """The batch shape of broadcast parameters, the first of which is `first`: none if all were given as numbers."""
-    return tg.Size() if all(isinstance(p, NUMBERS) for p in parameters) else first.size()
+def same_as(path: str) -> Any:
+    """A property that is another attribute, perhaps of a part: `mean = same_as("loc")`, `loc = same_as("base_dist.loc")`."""
+    return property(operator.attrgetter(path), doc=f"`{path}`.")
 
 
 def one_of(probs, logits) -> None:

@@ -7,7 +7,7 @@ import math
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import broadcast_all, lazy_property
+from tapegrad.distributions.utils import lazy_property, same_as
 
 # M. Abramowitz and I. Stegun, Handbook of Mathematical Functions, 9.8.1 to 9.8.4: I_0 and I_1 below 3.75, and beyond it times sqrt(x) exp(-x).
 SMALL = (
@@ -44,10 +44,10 @@ class VonMises(Distribution):
     support = constraints.real
     has_rsample = False
     _parts = ("loc", "concentration")
+    mean = mode = same_as("loc")
 
     def __init__(self, loc, concentration, validate_args=None):
-        self.loc, self.concentration = broadcast_all(loc, concentration)
-        super().__init__(self.loc.shape, validate_args=validate_args)
+        super().__init__(self._broadcast(loc=loc, concentration=concentration), validate_args=validate_args)
 
     def log_prob(self, value):
         self._checked(value)
@@ -76,15 +76,6 @@ class VonMises(Distribution):
                 x = tg.where(accept, (u3 - 0.5).sign() * f.acos(), x)
                 done = done | accept
             return ((x + math.pi + loc) % (2 * math.pi) - math.pi).to(self.loc.dtype)
-
-    @property
-    def mean(self):
-        """The circular mean."""
-        return self.loc
-
-    @property
-    def mode(self):
-        return self.loc
 
     @lazy_property
     def variance(self):
