@@ -73,6 +73,14 @@ def test_matrices():
     assert tg.trapezoid(D.LKJCholesky(2, tg.tensor(2.5, dtype=tg.float64)).log_prob(r).exp(), x).item() == pytest.approx(1, rel=1e-4)
 
 
+def test_one_covariance_for_several_degrees_of_freedom():
+    d, X = D.Wishart(vector(4.5, 6.0), M), M + tg.eye(3, dtype=tg.float64)
+    wide = d.expand((4, 2))
+    assert wide.batch_shape == (4, 2) and wide.covariance_matrix.shape == (4, 2, 3, 3) and wide.sample((5,)).shape == (5, 4, 2, 3, 3)
+    np.testing.assert_allclose(wide.log_prob(X), d.log_prob(X).expand(4, 2))
+    np.testing.assert_allclose(wide.entropy(), d.entropy().expand(4, 2))
+
+
 def test_a_covariance_of_low_rank():
     full, d = D.MultivariateNormal(L, W @ W.mT + A.diag()), D.LowRankMultivariateNormal(L, W, A)
     for name in ("covariance_matrix", "precision_matrix", "scale_tril", "mean", "variance"):
@@ -144,7 +152,14 @@ def test_ratios_of_gamma_variables_follow_their_degrees_of_freedom():
     (lambda: D.LowRankMultivariateNormal(L, W.mT, A), "cov_factor must be a batch of matrices with shape 3 x m"),
     (lambda: D.LowRankMultivariateNormal(L, W, A[:2]), "cov_diag must be a batch of vectors with shape"),
     (lambda: D.GeneralizedPareto(0.0, 1.0, -0.5).log_prob(tg.tensor(3.0)), "to be within the support"),
+    (lambda: D.HalfCauchy(1.0).log_prob(2.0), "The value argument to log_prob must be a Tensor"),
 ])  # fmt: skip
 def test_refusals(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+@pytest.mark.parametrize("family", ["Gumbel", "Kumaraswamy", "Pareto", "Weibull"])
+def test_a_batch_that_does_not_fit_is_refused_by_the_parameters(family):
+    with pytest.raises(RuntimeError, match=r"The expanded size of the tensor \(5\) must match the existing size \(3\)"):
+        getattr(D, family)(A, B).expand((7, 5))

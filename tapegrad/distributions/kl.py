@@ -13,6 +13,7 @@ import tapegrad as tg
 from tapegrad.distributions.bernoulli import Bernoulli
 from tapegrad.distributions.beta import Beta
 from tapegrad.distributions.binomial import Binomial
+from tapegrad.distributions.by_covariance import half_log_det
 from tapegrad.distributions.categorical import Categorical
 from tapegrad.distributions.cauchy import Cauchy
 from tapegrad.distributions.dirichlet import Dirichlet
@@ -23,7 +24,7 @@ from tapegrad.distributions.gamma import Gamma
 from tapegrad.distributions.geometric import Geometric
 from tapegrad.distributions.independent import Independent
 from tapegrad.distributions.laplace import Laplace
-from tapegrad.distributions.multivariate_normal import MultivariateNormal, batch_mahalanobis, half_log_det
+from tapegrad.distributions.multivariate_normal import MultivariateNormal, batch_mahalanobis
 from tapegrad.distributions.normal import Normal
 from tapegrad.distributions.one_hot_categorical import OneHotCategorical
 from tapegrad.distributions.poisson import Poisson

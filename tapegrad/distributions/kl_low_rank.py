@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tapegrad as tg
+from tapegrad.distributions.by_covariance import half_log_det
 from tapegrad.distributions.kl import register_kl
 from tapegrad.distributions.lowrank_multivariate_normal import LowRankMultivariateNormal
-from tapegrad.distributions.multivariate_normal import MultivariateNormal, batch_mahalanobis, half_log_det
+from tapegrad.distributions.multivariate_normal import MultivariateNormal, batch_mahalanobis
 
 
 def check_shapes(p, q, kind: str) -> None:

@@ -6,9 +6,10 @@ import math
 
 import tapegrad as tg
 from tapegrad.distributions import constraints
+from tapegrad.distributions.by_covariance import half_log_det
 from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.multivariate_normal import batch_mahalanobis, batch_mv, half_log_det
-from tapegrad.distributions.utils import lazy_property, standard_normal
+from tapegrad.distributions.multivariate_normal import batch_mahalanobis, batch_mv
+from tapegrad.distributions.utils import lazy_property, same_as, standard_normal
 
 
 def plus_identity(matrix):
@@ -30,6 +31,7 @@ class LowRankMultivariateNormal(Distribution):
     has_rsample = True
     _parts = ("loc", "cov_factor", "cov_diag")
     _kept = ("_unbroadcasted_cov_factor", "_unbroadcasted_cov_diag", "_capacitance_tril")
+    mean = mode = same_as("loc")
 
     def __init__(self, loc, cov_factor, cov_diag, validate_args=None):
         if loc.dim() < 1:
@@ -58,14 +60,6 @@ class LowRankMultivariateNormal(Distribution):
     @property
     def _matrix_shape(self):
         return self._batch_shape + self._event_shape + self._event_shape
-
-    @property
-    def mean(self):
-        return self.loc
-
-    @property
-    def mode(self):
-        return self.loc
 
     @lazy_property
     def variance(self):

@@ -6,8 +6,8 @@ import math
 
 import tapegrad as tg
 from tapegrad.distributions import constraints
-from tapegrad.distributions.distribution import Distribution
-from tapegrad.distributions.utils import lazy_property, standard_normal
+from tapegrad.distributions.by_covariance import ByCovariance, half_log_det, the_given
+from tapegrad.distributions.utils import same_as, standard_normal
 
 
 def batch_mv(matrix, vector):
@@ -23,41 +23,18 @@ def batch_mahalanobis(tril, x):
     return tg.linalg.solve_triangular(tril, x.unsqueeze(-1), upper=False).squeeze(-1).pow(2).sum(-1)
 
 
-def half_log_det(tril):
-    """The sum of the logarithms of the diagonal."""
-    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+class MultivariateNormal(ByCovariance):
+    """Normal vectors with mean `loc` (..., n) and a covariance (..., n, n), given as itself, its inverse, or its lower Cholesky factor."""
 
-
-def precision_to_scale_tril(P):
-    """The Cholesky factor of P^-1."""
-    reversed_factor = tg.linalg.cholesky(tg.flip(P, (-2, -1)))
-    inverse = tg.flip(reversed_factor, (-2, -1)).mT
-    return tg.linalg.solve_triangular(inverse, tg.eye(P.shape[-1], dtype=P.dtype), upper=False)
-
-
-class MultivariateNormal(Distribution):
-    """Normal vectors with mean `loc` (..., n) and covariance (..., n, n), given as itself, its inverse, or its lower Cholesky factor.
-
-    The factor is the cheapest, as it is what the others are turned into.
-    """
-
-    arg_constraints = {
-        "loc": constraints.real_vector, "covariance_matrix": constraints.positive_definite, "precision_matrix": constraints.positive_definite,
-        "scale_tril": constraints.lower_cholesky,
-    }  # fmt: skip
+    arg_constraints = {"loc": constraints.real_vector, **ByCovariance.arg_constraints}
     support = constraints.real_vector
-    has_rsample = True
-    _parts = ("loc", "covariance_matrix", "precision_matrix", "scale_tril")
-    _kept = ("_unbroadcasted_scale_tril",)
+    _parts = ("loc", *ByCovariance._parts)
+    mean = mode = same_as("loc")
 
     def __init__(self, loc, covariance_matrix=None, precision_matrix=None, scale_tril=None, validate_args=None):
         if loc.dim() < 1:
             raise ValueError("loc must be at least one-dimensional.")
-        matrices = {"scale_tril": scale_tril, "covariance_matrix": covariance_matrix, "precision_matrix": precision_matrix}
-        given = [(name, matrix) for name, matrix in matrices.items() if matrix is not None]
-        if len(given) != 1:
-            raise ValueError("Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified.")
-        ((name, matrix),) = given
+        name, matrix = the_given(ValueError, scale_tril=scale_tril, covariance_matrix=covariance_matrix, precision_matrix=precision_matrix)
         if matrix.dim() < 2:
             raise ValueError(
                 f"{name}{' matrix' if name == 'scale_tril' else ''} must be at least two-dimensional, with optional leading batch dimensions"
@@ -66,32 +43,7 @@ class MultivariateNormal(Distribution):
         self.__dict__[name] = matrix.expand(batch_shape + (-1, -1))
         self.loc = loc.expand(batch_shape + (-1,))
         super().__init__(batch_shape, self.loc.shape[-1:], validate_args=validate_args)
-        factor = {"scale_tril": lambda m: m, "covariance_matrix": tg.linalg.cholesky, "precision_matrix": precision_to_scale_tril}[name]
-        self._unbroadcasted_scale_tril = factor(matrix)
-
-    @property
-    def _matrix_shape(self):
-        return self._batch_shape + self._event_shape + self._event_shape
-
-    @lazy_property
-    def scale_tril(self):
-        return self._unbroadcasted_scale_tril.expand(self._matrix_shape)
-
-    @lazy_property
-    def covariance_matrix(self):
-        return tg.matmul(self._unbroadcasted_scale_tril, self._unbroadcasted_scale_tril.mT).expand(self._matrix_shape)
-
-    @lazy_property
-    def precision_matrix(self):
-        return tg.cholesky_inverse(self._unbroadcasted_scale_tril).expand(self._matrix_shape)
-
-    @property
-    def mean(self):
-        return self.loc
-
-    @property
-    def mode(self):
-        return self.loc
+        self._factorise(name, matrix)
 
     @property
     def variance(self):

@@ -7,10 +7,10 @@ import warnings
 
 import tapegrad as tg
 from tapegrad.distributions import constraints
+from tapegrad.distributions.by_covariance import ByCovariance, half_log_det, the_given
 from tapegrad.distributions.chi2 import Chi2
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.distributions.multivariate_normal import half_log_det, precision_to_scale_tril
-from tapegrad.distributions.utils import NUMBERS, lazy_property
+from tapegrad.distributions.utils import NUMBERS
 
 TRIES = 10  # how often samples that are singular are drawn again
 
@@ -22,30 +22,22 @@ def mvdigamma(x, p: int):
     return tg.digamma(x.unsqueeze(-1) - tg.arange(p, dtype=x.dtype).div(2).expand(x.shape + (-1,))).sum(-1)
 
 
-class Wishart(ExponentialFamily):
+class Wishart(ByCovariance, ExponentialFamily):
     """The scatter matrices of `df` normal vectors of length n and mean 0, whose covariance is given as itself, its inverse or its Cholesky factor.
 
     `df`, which need not be whole, is greater than n - 1.
     """
 
     support = constraints.positive_definite
-    has_rsample = True
     _mean_carrier_measure = 0
-    _parts = ("df", "covariance_matrix", "precision_matrix", "scale_tril", "_unbroadcasted_scale_tril")
+    _parts = (*ByCovariance._parts, "df")
 
     @property
     def arg_constraints(self):
-        return {
-            "covariance_matrix": constraints.positive_definite, "precision_matrix": constraints.positive_definite,
-            "scale_tril": constraints.lower_cholesky, "df": constraints.greater_than(self.event_shape[-1] - 1),
-        }  # fmt: skip
+        return {**ByCovariance.arg_constraints, "df": constraints.greater_than(self.event_shape[-1] - 1)}
 
     def __init__(self, df, covariance_matrix=None, precision_matrix=None, scale_tril=None, validate_args=None):
-        matrices = {"scale_tril": scale_tril, "covariance_matrix": covariance_matrix, "precision_matrix": precision_matrix}
-        given = [(name, matrix) for name, matrix in matrices.items() if matrix is not None]
-        if len(given) != 1:
-            raise AssertionError("Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified.")
-        ((name, matrix),) = given
+        name, matrix = the_given(AssertionError, scale_tril=scale_tril, covariance_matrix=covariance_matrix, precision_matrix=precision_matrix)
         if matrix.dim() < 2:
             raise ValueError("scale_tril must be at least two-dimensional, with optional leading batch dimensions")
         if isinstance(df, NUMBERS):
@@ -61,30 +53,7 @@ class Wishart(ExponentialFamily):
         if self.df.lt(event_shape[-1]).any():
             warnings.warn("Low df values detected. Singular samples are highly likely to occur for ndim - 1 < df < ndim.", stacklevel=2)
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
-        factor = {"scale_tril": lambda m: m, "covariance_matrix": tg.linalg.cholesky, "precision_matrix": precision_to_scale_tril}[name]
-        self._unbroadcasted_scale_tril = factor(matrix)
-
-    def _expand_into(self, new, batch_shape):
-        full = self._unbroadcasted_scale_tril.expand(batch_shape + self._event_shape)
-        super()._expand_into(new, batch_shape)
-        new._unbroadcasted_scale_tril = full
-
-    @property
-    def _matrix_shape(self):
-        return self._batch_shape + self._event_shape
-
-    @lazy_property
-    def scale_tril(self):
-        return self._unbroadcasted_scale_tril.expand(self._matrix_shape)
-
-    @lazy_property
-    def covariance_matrix(self):
-        return (self._unbroadcasted_scale_tril @ self._unbroadcasted_scale_tril.mT).expand(self._matrix_shape)
-
-    @lazy_property
-    def precision_matrix(self):
-        identity = tg.eye(self._event_shape[-1], dtype=self._unbroadcasted_scale_tril.dtype)
-        return tg.cholesky_solve(identity, self._unbroadcasted_scale_tril).expand(self._matrix_shape)
+        self._factorise(name, matrix)
 
     @property
     def mean(self):
