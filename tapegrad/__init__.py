@@ -53,7 +53,7 @@ from tapegrad.foreach import FOREACH as _FOREACH  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402
 from tapegrad.memory import get_num_threads, set_num_threads  # noqa: E402
 from tapegrad.ops.public import FUNCTIONS as _FUNCTIONS  # noqa: E402
-from tapegrad.ops.transformable import checked as _checked  # noqa: E402
+from tapegrad.ops.public import made_public as _made_public  # noqa: E402
 from tapegrad import storage as _storages  # noqa: E402
 from tapegrad.storage import TypedStorage, UntypedStorage, is_storage  # noqa: E402
 from tapegrad.tape import Tape  # noqa: E402
@@ -145,7 +145,7 @@ def is_nonzero(input) -> _builtins.bool:
 
 for _name in ("is_grad_enabled", "is_inference_mode_enabled", "is_anomaly_enabled", "is_anomaly_check_nan_enabled", "get_default_dtype", "get_num_threads",
               "promote_types", "can_cast", "result_type", "is_nonzero", "get_device"):
-    globals()[_name] = _checked(_name)(globals()[_name])
+    globals()[_name] = _made_public(globals()[_name], _name, method=False, tensors=False)
 
 # What many programs never use is imported at its first use.
 _MODULES = ("_C", "amp", "backends", "cuda", "distributions", "fft", "func", "linalg", "nn", "optim", "overrides", "quasirandom", "return_types", "serialization", "special", "testing")
@@ -168,7 +168,7 @@ def __getattr__(name: str):
         return _import_module("tapegrad." + name)
     if name in _NAMES:
         value = getattr(_import_module("tapegrad." + _NAMES[name]), name)
-        value = globals()[name] = _checked(name)(value) if _NAMES[name] == "nn.functional" else value
+        value = globals()[name] = _made_public(value, name, method=False, tensors=False) if _NAMES[name] == "nn.functional" else value
         return value
     # Elementwise functions are compiled builtins, which exist once the engine runs.
     if not name.startswith("_"):
@@ -179,4 +179,4 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted({*globals(), *_MODULES, *_NAMES, *_install.function_names()})
+    return sorted({*globals(), *_MODULES, *_NAMES, *(name for name in _install.function_names() if "." not in name)})

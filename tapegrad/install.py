@@ -206,7 +206,7 @@ def start(engine) -> None:
             place[name] = engine.function(f"f_{name}", name, doc, keywords=True)
     for name in METHODS_AS_FUNCTIONS:
         FUNCTIONS[name] = under_name(getattr(Tensor, name), name)
-    vars(sys.modules["tapegrad"]).update(FUNCTIONS)
+    vars(sys.modules["tapegrad"]).update({name: f for name, f in FUNCTIONS.items() if "." not in name})
 
 
 def started() -> None:

@@ -16,9 +16,10 @@ __all__ = sorted({*SPECIAL, *COMPILED})  # noqa: PLE0605
 
 
 def compiled(name: str):
-    import tapegrad
+    from tapegrad import core, install
 
-    return FUNCTIONS.get(name) or getattr(tapegrad, name)
+    core.start()
+    return FUNCTIONS.get(name) or install.FUNCTIONS[name]
 
 
 def __getattr__(name: str):

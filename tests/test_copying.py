@@ -83,3 +83,13 @@ def test_deep_copies_share_what_was_shared():
 def test_an_array_holds_the_tensor_it_looks_into():
     arrays = [(tg.full((4096,), float(k)) + 0)._array() for k in range(20)]
     assert all((array == k).all() for k, array in enumerate(arrays))
+
+
+def test_public_functions_are_pickled_by_name():
+    """As in torch, a function may be sent to another process."""
+    tg.ones(1)
+    for name in dir(tg):
+        f = getattr(tg, name)
+        if callable(f) and not isinstance(f, type) and not name.startswith("_"):
+            assert f.__name__.isidentifier(), name
+            assert pickle.loads(pickle.dumps(f)) is f, name

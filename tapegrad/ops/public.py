@@ -7,7 +7,7 @@ from other things, or see to transforms themselves.
 
 from __future__ import annotations
 
-from tapegrad.ops.transformable import checked, transformable
+from tapegrad.ops.transformable import checked, module_of, transformable
 
 
 class Names(dict):
@@ -48,15 +48,18 @@ def method(name: str | None = None, aliases: tuple[str, ...] = (), batch=None, l
 
 def made_public(f, name: str, method: bool, batch=None, linear=(), tensors: bool = True):
     """The callable that the public has as `name`: one for each name, as its errors say how it was called."""
+    if getattr(f, "public", None) == (name, method):
+        return f
     if not tensors or (hasattr(f, "public") and not hasattr(f, "linear")):
         public_f = checked(name, method)(getattr(f, "__wrapped__", f) if hasattr(f, "public") else f)
         public_f.batch, public_f.public = None, (name, method)  # it sees to transforms itself, or has nothing to do with them
-        return public_f
-    if getattr(f, "public", None) == (name, method):
-        return f
-    if hasattr(f, "linear"):  # transformable already: the same under another name
-        return transformable(f.batch, f.linear, is_write(name), name, method)(f.__wrapped__)
-    return transformable(batch, linear, is_write(name), name, method)(f)
+    elif hasattr(f, "linear"):  # transformable already: the same under another name
+        public_f = transformable(f.batch, f.linear, is_write(name), name, method)(f.__wrapped__)
+    else:
+        public_f = transformable(batch, linear, is_write(name), name, method)(f)
+    if not method:
+        public_f.__module__ = module_of(name)
+    return public_f
 
 
 def is_write(name: str) -> bool:

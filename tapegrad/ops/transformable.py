@@ -106,6 +106,7 @@ def entrance(f, bare, name: str, method: bool):
                     straight.add(types)
         return bare(*args, **kwargs) if ACTIVE or POSTPONED else f(*args, **kwargs)
 
+    run.__name__ = run.__qualname__ = name.rpartition(".")[2]
     return run
 
 
@@ -128,7 +129,13 @@ def under_name(f, name: str):
             raise
 
     run.__name__ = run.__qualname__ = name.rpartition(".")[2]
+    run.__module__ = module_of(name)
     return run
+
+
+def module_of(name: str) -> str:
+    """The module in which the public has a function: where pickles find it."""
+    return ".".join(("tapegrad", *name.split(".")[:-1]))
 
 
 def transformable(batch=None, linear=(), writes=False, name="", method=False):
