@@ -48,7 +48,7 @@ def gradients_taken(e: int) -> int:
     first, count = core.entry_field(e, core.ENTRY_INPUTS), core.entry_field(e, core.ENTRY_NOUT)
     own = attributes(e)
     row = getattr(own, "_row", None)
-    mask = int(row["differentiable"][0]) if row is not None else getattr(own, "differentiable", -1)
+    mask = row.differentiable if row is not None else getattr(own, "differentiable", -1)
     while count > 1:
         slot = core.operand_slot(e, first + count - 1)
         if mask >> (count - 1) & 1 and not (slot and not core.get_field(slot, core.FLAGS) & layout.REQUIRES_GRAD):

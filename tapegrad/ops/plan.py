@@ -6,10 +6,9 @@ compiled call.  The plan object is the entry's payload, so a derivative finds it
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import weakref
-
-import numpy as np
 
 from tapegrad import core, geometry, modes
 from tapegrad.dtypes import OF_SLOT
@@ -27,14 +26,12 @@ VIEW, TRACKED = layout.VIEW, layout.TRACKED
 LOOK = VIEW | TRACKED  # slots of these kinds may have to be seen to before they are used
 
 
-READS = [-1] * layout.PLAN.dtype["reads"].shape[0]  # unless the op says what each derivative reads: everything
+READS = (-1,) * layout.PLAN.count["reads"]  # unless the op says what each derivative reads: everything
 
 
-FIELDS = layout.PLAN.dtype.names
-
-
-def address_of(array: np.ndarray) -> int:
-    return array.ctypes.data
+def words(values):
+    """int64 in memory that compiled code reads."""
+    return (ctypes.c_int64 * len(values))(*values)
 
 
 class Plan:
@@ -52,31 +49,31 @@ class Plan:
         self.graph_name = graph_name
         self.writes = writes
         self.parameters = parameters
-        self._args = np.array([0, *args, 0], np.int64)
-        self._results = np.array([[g, d, byte_offset] for g, d in outputs], np.int64)
-        fields = dict(
-            kernel=kernel, op=op.code if op else 0, outputs=len(outputs), shares=view, n=n, cost=cost, elementwise=elementwise, writes=writes,
-            differentiable=differentiable, saves=saves, view_flags=view_flags, payload=id(self), args=address_of(self._args) + 8, scale=scale,
-            operands=sum(which << 8 * k for k, which in enumerate(operands)), results=address_of(self._results),
-            reads=[*(reads or ()), *READS[len(reads or ()) :]],
-        )  # fmt: skip
+        lists = {"args": [0, *args, 0], "results": [word for g, d in outputs for word in (g, d, byte_offset)]}
         if rules or packs:
             self._rules = rules
-            self._sources = np.zeros((max(len(rules), len(packs)), layout.SOURCE_WORDS), np.int64)
-            for k, (rule, target, *offset) in enumerate(rules):
-                self._sources[k, :3] = rule, target.address if isinstance(target, Plan) else target, *(offset or [0])
-            self._sources[: len(packs), 3] = packs
-            fields["sources"] = address_of(self._sources)
+            lists["sources"] = sources = []
+            for k in range(max(len(rules), len(packs))):
+                rule, target, *offset = rules[k] if k < len(rules) else (0, 0)
+                sources += [rule, target.address if isinstance(target, Plan) else target, *(offset or [0]), packs[k] if k < len(packs) else 0]
         if parts:
-            self._parts = [parts, np.array([len(parts), *(part.address for part in parts)], np.int64)]
-            fields["parts"] = address_of(self._parts[1])
+            self._parts = parts
+            lists["parts"] = [len(parts), *(part.address for part in parts)]
         if chain:
-            self._chain = np.array(chain, np.int64)
-            fields["chain"] = address_of(self._chain)
-        if result_type is not None:
-            fields["result_type"] = id(result_type)
-        self._row = np.array([tuple([fields.get(name, 0) for name in FIELDS])], layout.PLAN.dtype)
-        self.address = address_of(self._row)
+            lists["chain"] = chain
+        self._words = words([word for found in lists.values() for word in found])
+        self._row = row = layout.PLAN.row(
+            kernel=kernel, op=op.code if op else 0, outputs=len(outputs), shares=view, n=n, cost=cost, elementwise=elementwise, writes=writes,
+            differentiable=differentiable, saves=saves, view_flags=view_flags, payload=id(self), scale=scale,
+            operands=sum(which << 8 * k for k, which in enumerate(operands)), reads=(*reads, *READS[len(reads) :]) if reads else READS,
+            result_type=0 if result_type is None else id(result_type),
+        )  # fmt: skip
+        at = ctypes.addressof(self._words)
+        for name, found in lists.items():
+            setattr(row, name, at)
+            at += 8 * len(found)
+        row.args += 8
+        self.address = ctypes.addressof(row)
 
     def __getattr__(self, name):
         try:
@@ -168,7 +165,7 @@ def views(plan, x) -> tuple:
     found = _apply_view(plan, x, flags)
     note(plan, (x,), found)
     chains.step(plan, (x,), tuple(found))
-    return tuple([_shown(out, part, x, flags, word, False) for out, part in zip(found, plan._parts[0], strict=True)])
+    return tuple([_shown(out, part, x, flags, word, False) for out, part in zip(found, plan._parts, strict=True)])
 
 
 def _apply_view(plan, x, flags: int):
@@ -221,8 +218,8 @@ def view_rule(op, d, shape, target, make, parameters) -> dict:
             return {"rules": [(layout.SWEEP_VIEW, geometry.geometry(shape))]} if 0 not in target else {}
         if d.code not in layout.SUMMED:
             return {}
-        words = np.array([len(sizes), *sizes, *moves], np.int64)
-        return {"rules": [(layout.SWEEP_REDUCE, words.ctypes.data if mode == layout.STRIDED else 0)], "walk": words}
+        walk = words([len(sizes), *sizes, *moves])
+        return {"rules": [(layout.SWEEP_REDUCE, ctypes.addressof(walk) if mode == layout.STRIDED else 0)], "walk": walk}
     if op.sweep == "embed":
         _, steps, offset, _ = make(shape, geometry.contiguous_strides(shape))
         return {"rules": [(layout.SWEEP_EMBED, geometry.geometry(target, tuple(steps)), offset * d.itemsize)]}

@@ -54,7 +54,7 @@ def plan_of(text: str, tensors: tuple, numbers: tuple, g: int, d):
     n = geometry.numels[g]
     plan = plans.Plan(None, [], kernel=kernel(text, tensors, numbers, d), n=n, cost=n * len(tensors), args=(0,) * max(len(numbers), 1),
                       differentiable=0, writes=True)
-    return plan, plan._args[1 : 1 + len(numbers)].view(np.float64)
+    return plan, np.frombuffer(plan._words, np.float64)[1 : 1 + len(numbers)]
 
 
 def run(text: str, tensors: dict, numbers: dict, differentiable: bool = False) -> None:
