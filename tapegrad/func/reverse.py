@@ -54,7 +54,8 @@ class Differentiation:
     """One reverse-mode transform: aliases in, gradients out."""
 
     def __init__(self):
-        self.connected = modes.is_grad_enabled()  # whether the result may be part of a graph around the transform
+        self.connected = modes.is_grad_enabled()  # whether gradients may be part of a graph around the transform
+        self.shown = self.connected  # and whether values may
         self.inside = reverse.vmap_levels()
         self.level = GradLevel()
         self.points = self.level.points
@@ -83,7 +84,7 @@ class Differentiation:
         only_tensors(tree)
 
         def one(t):
-            kept = self.connected and (self.outer or reverse.depends_on_others([t], self.points + self.level.leaves))
+            kept = self.shown and (self.outer or reverse.depends_on_others([t], self.points + self.level.leaves))
             return t if kept else reverse.detached(t)
 
         return tree_map(one, tree)
@@ -207,6 +208,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 def vjp_of(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple:
     """`vjp` by some of the arguments."""
     work = Differentiation()
+    work.connected = not modes.is_inference_mode_enabled()  # the pull may be called where gradients are recorded again
     aux = None
     with work.level.given(primals), modes.enable_grad():
         picked = work.alias(primals if argnums is None else chosen(primals, argnums))
@@ -222,7 +224,10 @@ def vjp_of(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple
                 raise RuntimeError(
                     f"vjp(f, ...): All outputs of f must be floating-point or complex Tensors, got Tensor with dtype {out.dtype}"
                 )
-        outer = work.connected and (work.outer or any(out.requires_grad for out in tree_flatten(outputs)[0]))
+        outer = work.outer or work.connected and (
+            any(out.requires_grad for out in tree_flatten(outputs)[0]) if work.shown
+            else reverse.depends_on_others(leaves, work.points + work.level.leaves)
+        )
         _, shape = tree_flatten(picked if argnums is None or isinstance(argnums, tuple) else picked[0])
 
     def vjp_fn(cotangents, retain_graph=True, create_graph=None):
