@@ -230,18 +230,25 @@ def raise_memory(nbytes: int):
     )
 
 
+def captured(slot: int) -> bool:
+    """Whether the tensor of `slot` was there before the function that is being transformed began."""
+    from tapegrad.transforms import wrappers
+
+    return wrappers.captured(slot)
+
+
 def check_inference(op: Elementwise, tensors) -> None:
     """An inference tensor may not be saved by a recorded operation."""
     flags = [core.get_field(t._slot, core.FLAGS) for t in tensors]
     if not any(f & layout.INFERENCE for f in flags) or not modes.word() & modes.GRAD:
         return
     read = set().union(*(op.reads(k) for k, f in enumerate(flags) if f & layout.REQUIRES_GRAD))
-    refuse_inference(f for name, f in zip(op.inputs, flags, strict=False) if name in read)
+    refuse_inference(t._slot for name, t in zip(op.inputs, tensors, strict=False) if name in read)
 
 
-def refuse_inference(saved) -> None:
-    """Raise if one of the flags of saved tensors says that it was made in inference mode."""
-    if any(f & layout.INFERENCE for f in saved):
+def refuse_inference(slots) -> None:
+    """Raise if one of the tensors that are saved was made in inference mode, but for what the function of a transform has captured."""
+    if any(core.get_field(s, core.FLAGS) & layout.INFERENCE and not (modes.word() & modes.FUNCTION and captured(s)) for s in slots):
         raise RuntimeError(
             "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
             "autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "

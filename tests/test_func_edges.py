@@ -303,3 +303,61 @@ def test_batch_norm_moves_captured_statistics():
     with pytest.raises(ValueError, match="must either both be None or neither be None"):
         norm(x, tg.zeros(1), None)
     assert vmap(tg.nn.functional.instance_norm)(tg.randn(2, 2, 3, 4)).shape == (2, 2, 3, 4)
+
+
+@pytest.mark.parametrize("weight", [False, True])
+def test_a_vjp_taken_without_recording_can_be_differentiated(weight):
+    x = tg.tensor(3.0, requires_grad=True)
+    w = tg.tensor(2.0, requires_grad=weight)
+    with tg.no_grad():
+        out, pull = tg.func.vjp(lambda a: a**2 * w, x)
+        (silent,) = pull(tg.tensor(1.0))
+    (y,) = pull(tg.tensor(1.0))
+    assert not out.requires_grad
+    assert not silent.requires_grad
+    assert y.item() == 12.0
+    gradients = tg.autograd.grad(y, [x, w] if weight else [x])
+    assert [g.item() for g in gradients] == ([4.0, 6.0] if weight else [4.0])
+    with tg.inference_mode():
+        assert tg.func.vjp(lambda a: a**2, tg.tensor(3.0))[1](tg.tensor(1.0))[0].item() == 6.0
+
+
+def test_derivatives_in_inference_mode():
+    """A transform leaves inference mode: its function is recorded, its results are ordinary tensors."""
+    seen = []
+
+    def cubes(a):
+        seen.append((tg.is_inference_mode_enabled(), tg.is_grad_enabled(), a.is_inference(), (a * 1).is_inference()))
+        return (a**3).sum()
+
+    for _ in range(3):
+        with tg.inference_mode():
+            x, w = tg.tensor([3.0, 1.0]), tg.tensor([2.0, 5.0])
+            assert grad(cubes)(x).tolist() == [27.0, 3.0]
+            assert jacrev(lambda a: a**3)(x).tolist() == [[27.0, 0.0], [0.0, 3.0]]
+            assert hessian(cubes)(x).tolist() == [[18.0, 0.0], [0.0, 6.0]]
+            assert grad(lambda a: grad(cubes)(a).sum())(x).tolist() == [18.0, 6.0]
+            assert vmap(grad(cubes))(x).tolist() == [27.0, 3.0]
+            assert grad(lambda a: (a * w * w).sum())(x).tolist() == [4.0, 25.0]
+            assert grad(lambda a, b: (a.exp() * b).sum(), argnums=1)(x, w).tolist() == x.exp().tolist()
+            assert not any(t.is_inference() for t in grad_and_value(cubes)(x))
+            pull = vjp(lambda a: a * w * a, x)[1]
+            assert pull(w)[0].tolist() == [24.0, 50.0]
+            assert tg.is_inference_mode_enabled()
+        assert grad(lambda a: (a * w * a).sum())(tg.tensor([3.0, 1.0])).tolist() == [12.0, 10.0]
+        assert pull(tg.ones(2))[0].tolist() == [12.0, 10.0]
+    assert set(seen) == {(False, True, False, False)}
+
+
+def test_what_a_function_makes_in_inference_mode_is_still_refused():
+    def cube(a):
+        with tg.inference_mode():
+            square = a * a
+        return (a * square).sum()
+
+    with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
+        grad(cube)(tg.ones(2))
+    with tg.inference_mode():
+        w = tg.ones(2)
+    with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
+        tg.ones(2, requires_grad=True) * w

@@ -428,9 +428,8 @@ def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable:
 
         if keep_attributes(attributes, slots):
             flags |= layout.HAS_SAVED
-    for k, f in enumerate(found):
-        if f & layout.INFERENCE and (saves == -1 or saves >> k & 1):
-            refuse_inference([layout.INFERENCE])
+    if any([f & layout.INFERENCE for f in found]):
+        refuse_inference(s for k, s in enumerate(slots) if saves == -1 or saves >> k & 1)
     count = len(slots)
     e = core.open_entry(op.code, count, len(outputs), flags)
     core.set_payload(e, attributes)

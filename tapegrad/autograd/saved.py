@@ -119,7 +119,7 @@ def check_inference(inputs, outputs) -> None:
     """Raise if the entry that has just been recorded, if any, saves a tensor that was made in inference mode."""
     e = core.get_field(outputs[0]._slot, core.ENTRY)
     if e >= 0:
-        refuse_inference(core.get_field(t._slot, core.FLAGS) for k, t in enumerate(inputs) if is_saved(e, k))
+        refuse_inference(t._slot for k, t in enumerate(inputs) if is_saved(e, k))
 
 
 def torch_order(inputs: int, count: int) -> list[int]:
@@ -342,7 +342,7 @@ def keep_attributes(attributes, slots) -> bool:
     from tapegrad.tensor import Tensor
 
     def saved(t):
-        refuse_inference([core.get_field(t._slot, core.FLAGS)])
+        refuse_inference([t._slot])
         return SavedValue(t, slots.index(t._slot) if t._slot in slots else None)
 
     found = {}

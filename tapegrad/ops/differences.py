@@ -93,13 +93,30 @@ def logcumsumexp_op(node, g):
 
 
 def complex_log_sums(array, dim):
-    """The logarithms of the running sums of exponentials of complex numbers."""
+    """The logarithms of the running sums of exponentials of complex numbers: log(e^a + e^b) = b + log(1 + e^(a - b)), b the larger by its real part.
+
+    An infinite b takes e^a + e^b itself, or is what it is; where a part is NaN, both are from there on.
+    """
     terms = np.moveaxis(array.copy(), dim, 0)
-    for k in range(1, len(terms)):
-        first = terms[k - 1].real >= terms[k].real
-        larger, smaller = np.where(first, terms[k - 1], terms[k]), np.where(first, terms[k], terms[k - 1])
-        terms[k] = np.where(np.isinf(larger.real), larger, larger + np.log1p(np.exp(smaller - larger)))
+    total = np.full(terms.shape[1:], -np.inf, array.dtype)
+    for k, term in enumerate(terms):
+        less = term.real < total.real
+        low, high = np.where(less, term, total), np.where(less, total, term)
+        alike = ~np.isfinite(low.real) & (low.real == high.real)
+        infinite = np.where(low.real < 0, low, np.log(np.exp(low) + np.exp(high)))
+        total = np.where(alike, infinite, complex_log1p(np.exp(low - high)) + high)
+        total[np.isnan(term) | np.isnan(terms[k - 1] if k else term)] = complex(np.nan, np.nan)
+        terms[k] = total
     return np.moveaxis(terms, 0, dim)
+
+
+def complex_log1p(z):
+    """log(1 + z), exact for small z too."""
+    x, y = z.real, z.imag
+    size = np.where(np.abs(z) < 0.5, 0.5 * np.log1p(x * (2 + x) + y * y), np.log(np.hypot(x + 1, y)))
+    result = np.empty_like(z)
+    result.real, result.imag = size, np.arctan2(y, x + 1)
+    return result
 
 
 @function(method=True)

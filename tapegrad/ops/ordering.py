@@ -8,6 +8,7 @@ from tapegrad import creation, dtypes, modes
 from tapegrad.autograd import underived
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn_once
+from tapegrad.dispatch import result_dtype
 from tapegrad.ops import plan as plans
 from tapegrad.ops import ranks
 from tapegrad.ops.checks import no_kernel
@@ -308,11 +309,9 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
     scalar = not hasattr(input, "_slot")
     values = np.asarray(input) if scalar else input.detach()._values()
     keys = sorted_sequence.detach()._values()
-    if not scalar and sorted_sequence.dtype is not input.dtype:
-        raise RuntimeError(
-            "torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor dtype "
-            f"{sorted_sequence.dtype.scalar_name} and input value tensor dtype {input.dtype.scalar_name}"
-        )
+    if not scalar and sorted_sequence.dtype is not input.dtype:  # compared as what both are promoted to
+        common = result_dtype([sorted_sequence, input])
+        values, keys = input.detach().to(common)._values(), sorted_sequence.detach().to(common)._values()
     if scalar and keys.ndim != 1:
         raise RuntimeError(
             "torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got boundaries tensor dim("

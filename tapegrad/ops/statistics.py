@@ -228,29 +228,37 @@ def corrcoef(input):
 
 
 # --- histograms -----------------------------------------------------------------------------------------------------
-def edges_of(name, array, low, high):
-    if low == 0 and high == 0 and array.size:
+def ends_of(name, array, low, high):
+    """The ends of the bins: those given, or else those of the data."""
+    dd = name == "torch.histogramdd"
+    if array.size and (low is None if dd else low == high):
         low, high = float(array.min()), float(array.max())
+    elif low is None:
+        low, high = 0.0, 1.0
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise RuntimeError(f"{name}: range of [{low}, {high}] is not finite")
-    if low > high and name == "torch.histogramdd":
+        raise RuntimeError(f"{name}: {'dimension 0' + chr(39) + 's range' if dd else 'range of'} [{low:g}, {high:g}] is not finite")
+    if dd and low > high:
         raise RuntimeError(f"{name}: min should not exceed max, but got min {low:g} max {high:g} for dimension 0")
     if low > high:
         raise RuntimeError(f"{name}: max must be larger than min")
-    return (low - 0.5, high + 0.5) if low == high and name == "torch.histogramdd" else (low - 1, high + 1) if low == high else (low, high)
+    margin = 0 if low < high else 0.5 if dd else 1
+    return low - margin, high + margin
 
 
 @function(method=True)
 def histc(input, bins=100, min=0, max=0, *, out=None):
-    """How many elements fall into each of `bins` equal bins from min to max (those of the data if both are 0)."""
+    """How many elements fall into each of `bins` equal bins from min to max (those of the data if the two are equal)."""
     if bins <= 0:
         raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
-    if not input.dtype.is_floating_point or input.dtype.reduced:
-        raise no_kernel("aminmax_cpu" if input.dtype.is_complex else "linspace_cpu" if input.dtype is dtypes.bool_ else "histogram_cpu", input.dtype)
-    array = input.detach()._values().reshape(-1)
-    low, high = edges_of("torch.histc", array, min, max)
-    counts, _ = np.histogram(array[np.isfinite(array)] if array.dtype.kind == "f" else array, bins, (low, high))
-    return into(out, creation.from_array(counts.astype(input.dtype.numpy), input.dtype), "histc")
+    if not input.dtype.is_floating_point:
+        kernel = "linspace_cpu" if input.dtype is dtypes.bool_ else "aminmax_cpu" if input.dtype.is_complex and min == max else "histogram_cpu"
+        raise no_kernel(kernel, input.dtype)
+    x = input.detach().reshape(-1)
+    low, high = ends_of("torch.histc", x._values(), min, max)
+    low, high = creation.tensor([low, high], dtype=x.dtype)  # every step of the arithmetic rounds to the dtype, as in torch's kernel
+    x = x[(x >= low) & (x <= high)]
+    at = np.minimum(((x - low) * bins / (high - low))._values().astype(np.int64), bins - 1)
+    return into(out, creation.tensor(np.bincount(at, minlength=bins), dtype=input.dtype), "histc")
 
 
 HistogramResult = return_type("histogram", "hist", "bin_edges")
@@ -289,13 +297,19 @@ def histogram(input, bins=100, *, range=None, weight=None, density=False, out=No
         raise RuntimeError(f"{name}: for a 1-dimensional histogram range should have 2 elements, but got {len(range)}")
     if not input.dtype.is_floating_point or input.dtype.reduced:
         raise no_kernel("histogramdd", input.dtype)
+    for what, given, place in zip(("hist", "bin_edges"), out or (), ("", " for dimension 0"), strict=False):
+        if given.dtype is not input.dtype:
+            raise RuntimeError(
+                f"torch.histogram: input tensor and {what} tensor should have the same dtype, but got input {input.dtype.short} and {what} "
+                f"{given.dtype.short}{place}"
+            )
     array = input.detach()._values().reshape(-1)
     weights = None if weight is None else weight.detach()._values().reshape(-1)
     if hasattr(bins, "_slot"):
         edges = bins.detach()._values()
     else:
-        low, high = edges_of(name, array, *(range or (0, 0)))
-        edges = np.linspace(low, high, bins + 1, dtype=array.dtype)
+        low, high = ends_of(name, array, *(range or (None, None)))
+        edges = creation.linspace(low, high, bins + 1, dtype=input.dtype)._values()
     at = np.searchsorted(edges, array, "right") - 1
     at[array == edges[-1]] = len(edges) - 2  # the last bin has both of its ends
     inside = (array >= edges[0]) & (array <= edges[-1])

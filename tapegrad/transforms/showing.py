@@ -47,7 +47,7 @@ def made_inside(t, level) -> bool:
     bottom = plain(t)
     if bottom._slot <= 0:
         return False
-    return born(bottom) >= level.serial or (id(bottom) not in level.originals and core.get_field(bottom._slot, core.BUFFER) in level.arguments)
+    return born(bottom._slot) >= level.serial or (id(bottom) not in level.originals and core.get_field(bottom._slot, core.BUFFER) in level.arguments)
 
 
 def _tracked(depth: int, inner: str) -> str:

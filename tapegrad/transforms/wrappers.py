@@ -93,10 +93,16 @@ def refuse_inside(text: str) -> None:
         raise RuntimeError(text)
 
 
-def born(t) -> int:
-    """How many function transforms had begun when the memory of `t`, which no level follows, was made."""
-    row = state_cell("buffers").value + core.get_field(t._slot, core.BUFFER) * layout.BUFFER.size
+def born(slot: int) -> int:
+    """How many function transforms had begun when the memory of `slot`, whose tensor no level follows, was made."""
+    row = state_cell("buffers").value + core.get_field(slot, core.BUFFER) * layout.BUFFER.size
     return ctypes.c_int32.from_address(row + layout.BUFFER.offset["born"]).value
+
+
+def captured(slot: int) -> bool:
+    """Whether the tensor of `slot` was made before the innermost derivative's function began."""
+    level = next((level for level in reversed(_stack.levels) if level.public and level.kind != "vmap"), None)
+    return level is not None and born(slot) < level.serial
 
 
 def refuse_captured(target, name: str) -> None:
@@ -104,7 +110,7 @@ def refuse_captured(target, name: str) -> None:
     level = next((level for level in reversed(_stack.levels) if level.public and level.kind != "vmap"), None)
     if level is None:
         return
-    if born(target) < level.serial and core.get_field(target._slot, core.BUFFER) not in level.arguments:
+    if born(target._slot) < level.serial and core.get_field(target._slot, core.BUFFER) not in level.arguments:
         raise RuntimeError(
             f"During a grad (vjp, jvp, grad, etc) transform, the function provided attempted to call in-place operation (aten::{name}) that would "
             "mutate a captured Tensor. This is not supported; please rewrite the function being transformed to explicitly accept the mutated "
@@ -235,6 +241,7 @@ class GradLevel(Level):
 
     kind = "grad"
     _hooks_refused: str | None = None  # the refusal of saved-tensor hooks around it
+    _inference = False  # whether it is inference mode around it
 
     def __init__(self):
         super().__init__()
@@ -245,12 +252,14 @@ class GradLevel(Level):
         from tapegrad.autograd import saved
 
         self._hooks_refused = saved.refuse_hooks(NO_SAVED_HOOKS)
+        self._inference = bool(modes.set_bits(modes.INFERENCE, False) & modes.INFERENCE)
         return super().__enter__()
 
     def __exit__(self, *exception):
         from tapegrad.autograd import saved
 
         super().__exit__(*exception)
+        modes.set_bits(modes.INFERENCE, self._inference)
         for leaf in (*self.points, *self.leaves):  # what the transform around this one made of its results depends on them
             if leaf.is_leaf:
                 own_leaf(leaf)
