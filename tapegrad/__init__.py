@@ -45,9 +45,9 @@ from tapegrad.tensor import Tensor
 
 _table.load()
 
-from tapegrad import autograd, random, random_tensors as _random_tensors, utils  # noqa: E402 (they need the op table)
+from tapegrad import autograd, random, utils  # noqa: E402 (they need the op table)
 from tapegrad.autograd.anomaly_mode import is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled  # noqa: E402
-from tapegrad import gamma_draws as _gamma_draws  # noqa: E402
+from tapegrad.random import gamma as _gamma, tensors as _tensors  # noqa: E402
 from tapegrad import install as _install  # noqa: E402
 from tapegrad.foreach import FOREACH as _FOREACH  # noqa: E402
 from tapegrad.legacy import TYPES as _TYPES  # noqa: E402

@@ -1,4 +1,4 @@
-"""The random streams of `tapegrad.generator`: stored values, the state, errors, and bit-for-bit agreement with torch where installed."""
+"""The random streams of `tapegrad.random.stream`: stored values, the state, errors, and bit-for-bit agreement with torch where installed."""
 
 import copy
 import pickle
@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tapegrad.generator import DEFAULT_SEED, Generator
+from tapegrad.random.stream import DEFAULT_SEED, Stream
 
 SIZES = [*range(0, 41), 100, 1000, 12345]
 FLOATS = ["float16", "float32", "float64"]
@@ -19,7 +19,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def seeded(seed=0):
-    return Generator().manual_seed(seed)
+    return Stream().manual_seed(seed)
 
 
 # Without torch: values and state bytes that torch 2.13 gave
@@ -53,16 +53,16 @@ def test_stored_state():
 
 
 def test_seeds():
-    assert Generator().initial_seed() == DEFAULT_SEED
+    assert Stream().initial_seed() == DEFAULT_SEED
     assert seeded(-1).initial_seed() == 2**64 - 1
     assert seeded(2**64 - 1).uniform(3).tolist() == seeded(-1).uniform(3).tolist()
     assert seeded(np.int64(7)).initial_seed() == 7
-    g = Generator()
-    assert g.seed() == g.initial_seed() != Generator().seed()
+    g = Stream()
+    assert g.seed() == g.initial_seed() != Stream().seed()
 
 
 @pytest.mark.parametrize("before", [0, 1, 3, 623, 624, 625])
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda g: pickle.loads(pickle.dumps(g)), lambda g: Generator().set_state(g.get_state())])
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda g: pickle.loads(pickle.dumps(g)), lambda g: Stream().set_state(g.get_state())])
 def test_state_continues_the_stream(before, clone):
     g = seeded(5)
     g.uniform(before)
@@ -317,5 +317,5 @@ def test_interleaved_draws_match(seed):
             pair.same(getattr(pair.ours, name)(n, dtype), getattr(pair.empty(n, dtype), name + "_")(generator=theirs))
         if choose.random() < 0.2:
             pair.same_state()
-            pair.ours = Generator().set_state(theirs.get_state().numpy())
+            pair.ours = Stream().set_state(theirs.get_state().numpy())
             theirs.set_state(torch.from_numpy(pair.ours.get_state()))

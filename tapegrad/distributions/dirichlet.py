@@ -6,7 +6,7 @@ import tapegrad as tg
 from tapegrad.autograd.function import Function, once_differentiable
 from tapegrad.distributions import constraints
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.gamma_draws import dirichlet, dirichlet_slope, elements
+from tapegrad.random.gamma import dirichlet, dirichlet_slope, elements
 
 
 class _Dirichlet(Function):

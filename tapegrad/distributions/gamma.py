@@ -5,7 +5,7 @@ from __future__ import annotations
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.exp_family import ExponentialFamily
-from tapegrad.gamma_draws import standard_gamma
+from tapegrad.random.gamma import standard_gamma
 
 
 class Gamma(ExponentialFamily):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 
-from tapegrad import creation, modes, random_tensors
+from tapegrad import creation, modes
 from tapegrad.ops.transformable import look_at
+from tapegrad.random.tensors import bernoulli_like
 
 ALPHA = 1.7580993408473766  # minus what a dropped element of a self-normalising network becomes
 
@@ -26,7 +27,7 @@ def _drop(input, p, training, inplace, feature=False, alpha=False):
             raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
         shape = (*input.shape[:2], *[1] * (input.dim() - 2)) if feature else tuple(input.shape)
         fresh = feature or input._level is not None  # under a transform, noise does not follow the input
-        noise = random_tensors.bernoulli_like(creation.empty(shape, dtype=input.dtype) if fresh else input, 1 - p)
+        noise = bernoulli_like(creation.empty(shape, dtype=input.dtype) if fresh else input, 1 - p)
     if not alpha:
         noise.div_(1 - p)
         return input.mul_(noise) if inplace else input * noise

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from tapegrad import creation, dtypes
 from tapegrad.random import Generator, randint, randperm
-from tapegrad.random_tensors import multinomial
+from tapegrad.random.tensors import multinomial
 
 Index = TypeVar("Index", covariant=True)
 

@@ -1,7 +1,8 @@
 """Random numbers: generators, seeds, and tensors drawn on torch's own CPU streams.
 
-A `Generator` holds a stream (`generator.py`); functions without `generator=` draw from `default_generator`.  Here are the functions that make
-tensors from sizes; those of tensors, and the methods that overwrite one, are in `random_tensors.py`.
+A `Generator` holds a stream; functions without `generator=` draw from `default_generator`.  Here are the functions that make tensors from sizes.
+`tensors` has those of tensors and the methods that overwrite one, `gamma` the draws that follow their parameters; all go through `draws`, which
+takes NumPy arrays from a `stream`, whose numbers `arithmetic` and `rejection` make.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.creation import check_dtype, check_options, only_size, size_of
-from tapegrad.generator import DEFAULT_SEED
-from tapegrad.generator import Generator as _Stream
 from tapegrad.naming import known_as
 from tapegrad.ops.public import function
-from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, normal_elements, real_only, redrawn
+from tapegrad.random.draws import BOUNDS, count, drawn, finished, float_dtype, kind, normal_elements, real_only, redrawn
+from tapegrad.random.stream import DEFAULT_SEED, Stream
 from tapegrad.transforms.randomness import draws, each_sample
 
 
@@ -37,7 +37,7 @@ class Generator:
         from tapegrad.device import check
 
         check(device)
-        self._stream = _Stream()
+        self._stream = Stream()
         self._stream.manual_seed(DEFAULT_SEED)
 
     @property
@@ -142,7 +142,7 @@ def fork_rng(devices=None, enabled=True, _caller="fork_rng", _devices_kw="device
             set_rng_state(before)
 
 
-def stream_of(generator) -> _Stream:
+def stream_of(generator) -> Stream:
     return (generator or default_generator)._stream
 
 

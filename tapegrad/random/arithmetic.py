@@ -1,6 +1,6 @@
 """The arithmetic of random sampling: how raw 32- and 64-bit draws become samples, in the exact rounding of torch's CPU kernels.
 
-Pure NumPy functions of arrays, then the integer ranges that each dtype holds and its names in errors; `generator` owns the stream.
+Pure NumPy functions of arrays, then the integer ranges that each dtype holds and its names in errors; a `Stream` gives the draws.
 The 16-wide normal kernel follows torch's vectorised float32 path: Box-Muller over the single-precision log, sin and cos of the
 Cephes library (S. Moshier; the 8-lane form is avx_mathfun), with its multiply-adds fused.  A float32 fused multiply-add is a
 float64 one rounded once more, so the float32 values are carried in float64 arrays.  Sources: the Cephes library, and torch's
@@ -247,34 +247,6 @@ def sample_rows(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
         cumulative[-1] = 1
         result[...] = np.searchsorted(cumulative.astype(np.float64), uniforms, side="left")
     return out
-
-
-def poisson(rate: float, uniform) -> int:
-    """A Poisson sample: the product method for small rates, Hoermann's transformed rejection (PTRS, 1993) from 10 on."""
-    if not rate >= 0:
-        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    if rate < 10:
-        count, product, bound = 0, 1.0, math.exp(-rate)
-        while rate:
-            product *= uniform()
-            if product <= bound:
-                break
-            count += 1
-        return count
-    b = 0.931 + 2.53 * math.sqrt(rate)
-    a = -0.059 + 0.02483 * b
-    inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
-    accepted = 0.9277 - 3.6224 / (b - 2)
-    while True:
-        u, v = uniform() - 0.5, uniform()
-        away = 0.5 - abs(u)
-        k = math.floor((2 * a / away + b) * u + rate + 0.43)
-        if away >= 0.07 and v <= accepted:
-            return k
-        if k < 0 or (away < 0.013 and v > away):
-            continue
-        if math.log(v) + math.log(inverse_alpha) - math.log(a / (away * away) + b) <= -rate + k * math.log(rate) - math.lgamma(k + 1):
-            return k
 
 
 def largest(q: np.ndarray, k: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Draws of any dtype: what lies between tensors and the streams of `generator.py`, which know NumPy's dtypes only.
+"""Draws of any dtype: what lies between tensors and a `Stream`, which knows NumPy's dtypes only.
 
 Complex elements are drawn part by part.  A tensor that is not contiguous is filled in the order of its memory, as torch's iterator goes.
 """
@@ -9,16 +9,17 @@ import math
 
 import numpy as np
 
-from tapegrad import creation, dtypes, samples
+from tapegrad import creation, dtypes
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.geometry import stride_order
+from tapegrad.random import arithmetic
 
 BOUNDS = "check_random_bounds handles only integral, floating-point and boolean types"
 
 
 def kind(d):
     """What the streams take for a dtype."""
-    return samples.BFLOAT16 if d is dtypes.bfloat16 else d.numpy
+    return arithmetic.BFLOAT16 if d is dtypes.bfloat16 else d.numpy
 
 
 def float_dtype(name, dtype):

@@ -1,4 +1,4 @@
-"""Samplers by rejection, one element at a time, in torch's arithmetic: gamma and binomial.
+"""Samplers by rejection, one element at a time, in torch's arithmetic: gamma, binomial and Poisson.
 
 A sampler takes the parameters as scalars of the tensor's dtype (NumPy's float32, or Python's float for float64), and draws from the functions
 `uniform` and `normal`, which give float64. What torch computes in the tensor's dtype stays in it, the rest is float64.
@@ -103,4 +103,32 @@ def by_transformed_rejection(count, p, uniform):
             + stirling_tail(m) + stirling_tail(n - m) - stirling_tail(k1) - stirling_tail(float(count - k))
         )  # fmt: skip
         if v and math.log(v * alpha / (a / (away * away) + b)) <= bound:
+            return k
+
+
+def poisson(rate: float, uniform) -> int:
+    """A Poisson sample: the product method for small rates, Hoermann's transformed rejection (PTRS, 1993) from 10 on."""
+    if not rate >= 0:
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+    if rate < 10:
+        count, product, bound = 0, 1.0, math.exp(-rate)
+        while rate:
+            product *= uniform()
+            if product <= bound:
+                break
+            count += 1
+        return count
+    b = 0.931 + 2.53 * math.sqrt(rate)
+    a = -0.059 + 0.02483 * b
+    inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
+    accepted = 0.9277 - 3.6224 / (b - 2)
+    while True:
+        u, v = uniform() - 0.5, uniform()
+        away = 0.5 - abs(u)
+        k = math.floor((2 * a / away + b) * u + rate + 0.43)
+        if away >= 0.07 and v <= accepted:
+            return k
+        if k < 0 or (away < 0.013 and v > away):
+            continue
+        if math.log(v) + math.log(inverse_alpha) - math.log(a / (away * away) + b) <= -rate + k * math.log(rate) - math.lgamma(k + 1):
             return k

@@ -15,7 +15,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
-from tapegrad.sampling import BOUNDS, count, drawn, finished, float_dtype, kind, laid_out, normal_elements, real_only, redrawn
+from tapegrad.random.draws import BOUNDS, count, drawn, finished, float_dtype, kind, laid_out, normal_elements, real_only, redrawn
 from tapegrad.transforms.randomness import draws, each_sample, in_place, of_tensors, spread_over
 
 

@@ -1,7 +1,7 @@
-"""Random number generation: `Generator` draws torch's own CPU streams bit for bit, as contiguous NumPy arrays in torch's fill order.
+"""Random number generation: `Stream` draws torch's own CPU streams bit for bit, as contiguous NumPy arrays in torch's fill order.
 
 It owns the Mersenne Twister, the second normal of a pair that waits for the next call, the state's byte layout (torch's, so that
-states can be exchanged with it) and torch's checks and error texts; `samples` has the arithmetic.  Sources: torch's
+states can be exchanged with it) and torch's checks and error texts; `arithmetic` makes samples of them.  Sources: torch's
 MT19937RNGEngine.h, CPUGeneratorImpl.cpp, DistributionsHelper.h, DistributionTemplates.h (both), Distributions.cpp and
 TensorFactories.cpp, release 2.13.
 """
@@ -15,7 +15,7 @@ import os
 
 import numpy as np
 
-from tapegrad import rejection, samples
+from tapegrad.random import arithmetic, rejection
 
 DEFAULT_SEED = 67280421310721
 
@@ -32,7 +32,7 @@ _STATE = np.dtype(
 )
 
 
-class Generator:
+class Stream:
     """A stream of random numbers.  Draw methods take the number of elements (or arrays) and a NumPy dtype."""
 
     def __init__(self):
@@ -42,12 +42,12 @@ class Generator:
 
     # Seeding and state
 
-    def manual_seed(self, seed) -> Generator:
+    def manual_seed(self, seed) -> Stream:
         """Restart the stream; a negative seed counts from 2**64."""
         if isinstance(seed, (bool, np.bool_)) or not hasattr(seed, "__index__"):
             raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
         seed = operator.index(seed)
-        if not samples.INT64_MIN <= seed < 2**64:
+        if not arithmetic.INT64_MIN <= seed < 2**64:
             raise ValueError("Overflow when unpacking long long")
         self._seed = seed % 2**64
         self._next_normal: float | None = None
@@ -74,7 +74,7 @@ class Generator:
             state["normal_y"], state["has_normal_y"] = self._next_normal, 1
         return np.frombuffer(state.tobytes(), np.uint8).copy()
 
-    def set_state(self, array) -> Generator:
+    def set_state(self, array) -> Stream:
         """Continue from a state made by `get_state`, or by torch."""
         if not isinstance(array, np.ndarray):
             raise TypeError(f"expected a torch.ByteTensor, but got {type(array).__name__}")
@@ -134,7 +134,7 @@ class Generator:
                 kept += radius * math.cos(theta), radius * math.sin(theta)
             values = np.array(kept)
         else:
-            values = np.concatenate((kept, samples.normal_pairs(self._unit64(2 * pairs))))
+            values = np.concatenate((kept, arithmetic.normal_pairs(self._unit64(2 * pairs))))
         if n:
             self._next_normal = float(values[n]) if values.size > n else None
         return values[:n]
@@ -142,44 +142,44 @@ class Generator:
     # Continuous distributions
 
     def uniform(self, n: int, dtype=np.float32, low=0.0, high=1.0) -> np.ndarray:
-        dtype = samples.kind_of(dtype)
-        samples.require_float(dtype, "check_uniform_bounds")
+        dtype = arithmetic.kind_of(dtype)
+        arithmetic.require_float(dtype, "check_uniform_bounds")
         if low == 0.0 and high == 1.0:
             if dtype == np.float32:
                 return self._unit32(n)
             if dtype == np.float64:
                 return self._unit64(n)
-        smallest, greatest = samples.limits(dtype)
+        smallest, greatest = arithmetic.limits(dtype)
         if not smallest <= low <= greatest:
-            raise samples.out_of_bounds("from", dtype)
+            raise arithmetic.out_of_bounds("from", dtype)
         if not smallest <= high <= greatest:
-            raise samples.out_of_bounds("to", dtype)
+            raise arithmetic.out_of_bounds("to", dtype)
         if not low <= high:
             raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}")
         if not high - low <= greatest:
             raise RuntimeError(
-                f"uniform_ expects to-from <= std::numeric_limits<{samples.NAMES[dtype.name][0]}>::max(), "
+                f"uniform_ expects to-from <= std::numeric_limits<{arithmetic.NAMES[dtype.name][0]}>::max(), "
                 f"but found to={high:g} and from={low:g} which result in to-from to exceed the limit"
             )
         if dtype == np.float64:
-            out = samples.fma64(self._unit64(n), high - low, low)
+            out = arithmetic.fma64(self._unit64(n), high - low, low)
         else:
-            out = samples.convert(samples.scale32(self._unit32(n), low, high), dtype)
-        out[out == samples.convert(np.asarray(high), dtype)] = low
+            out = arithmetic.convert(arithmetic.scale32(self._unit32(n), low, high), dtype)
+        out[out == arithmetic.convert(np.asarray(high), dtype)] = low
         return out
 
     def normal(self, n: int, dtype=np.float32, mean=0.0, std=1.0, contiguous=True) -> np.ndarray:
         """`contiguous=False` draws as torch does into a tensor that is not contiguous."""
-        dtype = samples.kind_of(dtype)
+        dtype = arithmetic.kind_of(dtype)
         if not std >= 0.0:
             raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
         if n:
-            samples.require_float(dtype, "normal_kernel_cpu")
+            arithmetic.require_float(dtype, "normal_kernel_cpu")
         if n < 16 or not contiguous:
             values = self._serial_normals(n)
             if mean != 0.0 or std != 1.0:
-                values = samples.fma64(values, float(std), float(mean))
-            return samples.convert(values, dtype)
+                values = arithmetic.fma64(values, float(std), float(mean))
+            return arithmetic.convert(values, dtype)
         main = n & ~15
         total = n if main == n else main + 16
         # torch draws all n (of 2-byte types: whole rows only), then 16 anew for the last 16 elements of an n that 16 does not divide
@@ -187,71 +187,71 @@ class Generator:
         u = (self._unit64 if dtype == np.float64 else self._unit32)(drawn)
         if drawn != total:
             u[main:total] = u[n:]
-        transform = samples.box_muller64 if dtype == np.float64 else samples.box_muller32
+        transform = arithmetic.box_muller64 if dtype == np.float64 else arithmetic.box_muller32
         values = transform(u[:total].reshape(-1, 16), float(mean), float(std)).ravel()
-        return samples.convert(values if total == n else np.concatenate((values[: n - 16], values[main:])), dtype)
+        return arithmetic.convert(values if total == n else np.concatenate((values[: n - 16], values[main:])), dtype)
 
     def log_normal(self, n: int, dtype=np.float32, mean=1.0, std=2.0) -> np.ndarray:
-        dtype = samples.kind_of(dtype)
+        dtype = arithmetic.kind_of(dtype)
         if not std > 0.0:
             raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
-        samples.require_float(dtype, "log_normal_cpu")
-        return samples.convert(samples.exp(samples.fma64(self._serial_normals(n), float(std), float(mean)), dtype == np.float64), dtype)
+        arithmetic.require_float(dtype, "log_normal_cpu")
+        return arithmetic.convert(arithmetic.exp(arithmetic.fma64(self._serial_normals(n), float(std), float(mean)), dtype == np.float64), dtype)
 
     def exponential(self, n: int, dtype=np.float32, lambd=1.0) -> np.ndarray:
-        dtype = samples.kind_of(dtype)
+        dtype = arithmetic.kind_of(dtype)
         if not lambd > 0.0:
             raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
         if dtype.kind != "f":
             raise RuntimeError(
                 "Exponential distribution is a continuous probability distribution. "
-                f"dtype must be a floating point but you specified {samples.NAMES[dtype.name][0]}"
+                f"dtype must be a floating point but you specified {arithmetic.NAMES[dtype.name][0]}"
             )
-        return samples.convert(samples.exponential(self._unit64(n), float(lambd), dtype == np.float64), dtype)
+        return arithmetic.convert(arithmetic.exponential(self._unit64(n), float(lambd), dtype == np.float64), dtype)
 
     def cauchy(self, n: int, dtype=np.float32, median=0.0, sigma=1.0) -> np.ndarray:
-        dtype = samples.kind_of(dtype)
+        dtype = arithmetic.kind_of(dtype)
         if not sigma > 0.0:
             raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
         if dtype.kind != "f":
             raise RuntimeError(
                 "Cauchy distribution is a continuous probability distribution. "
-                f"dtype must be a floating point but you specified {samples.NAMES[dtype.name][1]}"
+                f"dtype must be a floating point but you specified {arithmetic.NAMES[dtype.name][1]}"
             )
-        return samples.convert(samples.cauchy(self._unit64(n), float(median), float(sigma), dtype == np.float64), dtype)
+        return arithmetic.convert(arithmetic.cauchy(self._unit64(n), float(median), float(sigma), dtype == np.float64), dtype)
 
     # Discrete distributions
 
     def geometric(self, n: int, dtype, p) -> np.ndarray:
-        dtype = samples.kind_of(dtype)
+        dtype = arithmetic.kind_of(dtype)
         if not 0 < p < 1:
             raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
         if dtype.kind == "b":
-            raise samples.not_implemented(dtype, "geometric_cpu")
+            raise arithmetic.not_implemented(dtype, "geometric_cpu")
         with np.errstate(divide="ignore"):
-            return samples.convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
+            return arithmetic.convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
 
     def bernoulli(self, n: int, dtype, p) -> np.ndarray:
         """Draws that are 1 with probability `p`, a number."""
         if not 0 <= p <= 1:
             raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
-        return samples.convert(self._unit64(n) < p, dtype)
+        return arithmetic.convert(self._unit64(n) < p, dtype)
 
     def bernoulli_array(self, p: np.ndarray, dtype) -> np.ndarray:
         """One draw for each probability of `p`, of its shape (broadcast it first where the result is larger)."""
-        samples.require_float(p.dtype, "bernoulli_tensor_cpu_p_")
+        arithmetic.require_float(p.dtype, "bernoulli_tensor_cpu_p_")
         if p.size and not (p.min() >= 0 and p.max() <= 1):
             raise RuntimeError(
                 "Expected p_in >= 0 && p_in <= 1 to be true, but got false.  "
                 "(Could this error message be improved?  If so, please report an enhancement request to PyTorch.)"
             )
         u = (self._unit64 if p.dtype == np.float64 else self._unit32)(p.size)
-        return samples.convert(u.reshape(p.shape) < p, dtype)
+        return arithmetic.convert(u.reshape(p.shape) < p, dtype)
 
     def poisson(self, rates: np.ndarray) -> np.ndarray:
         """A draw for each rate (float64); they take from the stream one after the other."""
         with self._one_by_one() as (uniform, _):
-            return np.array([samples.poisson(rate, uniform) for rate in rates.tolist()], np.float64)
+            return np.array([rejection.poisson(rate, uniform) for rate in rates.tolist()], np.float64)
 
     def gamma(self, shapes: np.ndarray) -> np.ndarray:
         """A standard gamma draw, in float64, for each shape (float32 or float64)."""
@@ -294,70 +294,70 @@ class Generator:
 
     def randint(self, n: int, low: int, high: int | None, dtype=np.int64) -> np.ndarray:
         """Integers of [low, high); without `high`, up to the greatest of the dtype (of a float: the last exact integer)."""
-        dtype = samples.kind_of(dtype)
-        if not samples.INT64_MIN <= low <= samples.INT64_MAX or (high is not None and not samples.INT64_MIN <= high <= samples.INT64_MAX):
+        dtype = arithmetic.kind_of(dtype)
+        if not arithmetic.INT64_MIN <= low <= arithmetic.INT64_MAX or (high is not None and not arithmetic.INT64_MIN <= high <= arithmetic.INT64_MAX):
             raise ValueError("Overflow when unpacking long long")
         if high is not None:
             if low >= high:
                 raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
             if dtype.kind == "f":
-                low, high = samples.float_low(low, dtype), samples.float_high(high, dtype)
+                low, high = arithmetic.float_low(low, dtype), arithmetic.float_high(high, dtype)
                 if low >= high:
                     raise RuntimeError(
                         f"random_ expects 'from' casted to dtype to be less than 'to' casted to dtype, but got from={low} >= to={high}"
                     )
-            samples.check_range(low, high - 1, dtype)
-        elif low == samples.INT64_MIN:
+            arithmetic.check_range(low, high - 1, dtype)
+        elif low == arithmetic.INT64_MIN:
             if dtype.name in ("bool", "float16", "uint16", "uint32", "uint64"):
-                raise samples.not_implemented(dtype, "random_full_64_bits_range_kernel_cpu")
+                raise arithmetic.not_implemented(dtype, "random_full_64_bits_range_kernel_cpu")
             if dtype.name not in ("int64", "float64", "float32", "bfloat16"):
                 raise RuntimeError("random_full_64_bits_range_kernel_cpu handles only int64, double, float and bfloat16")
-            return samples.convert(self._raw64(n).view(np.int64), dtype)
+            return arithmetic.convert(self._raw64(n).view(np.int64), dtype)
         else:
-            last = samples.limits(dtype)[1]
+            last = arithmetic.limits(dtype)[1]
             if dtype.kind == "f":
-                last, low = 2 ** samples.DIGITS[dtype.name], samples.float_low(low, dtype)
+                last, low = 2 ** arithmetic.DIGITS[dtype.name], arithmetic.float_low(low, dtype)
                 if low >= last:
                     raise RuntimeError(
                         "random_ expects 'from' casted to dtype to be less than or equal to 'to_inc' casted to dtype, "
                         f"but got from={low} > to_inc={last}"
                     )
-            samples.check_range(low, last, dtype)
+            arithmetic.check_range(low, last, dtype)
             high = last + 1
         draws = self._raw64(n) if high - low >= 2**28 else self._raw(n)
         draws %= np.uint64(high - low)
         draws += np.uint64(low % 2**64)
-        return samples.convert(draws.view(np.int64), dtype)
+        return arithmetic.convert(draws.view(np.int64), dtype)
 
     def random(self, n: int, dtype=np.int64) -> np.ndarray:
         """tensor.random_() without bounds: [0, greatest of the dtype], for a float [0, 2**digits]."""
-        dtype = samples.kind_of(dtype)
+        dtype = arithmetic.kind_of(dtype)
         if dtype.name in ("uint16", "uint32", "uint64"):
-            raise samples.not_implemented(dtype, "random_kernel_cpu")
+            raise arithmetic.not_implemented(dtype, "random_kernel_cpu")
         draws = self._raw64(n) if dtype.itemsize == 8 else self._raw(n)
-        draws %= np.uint64((2 ** samples.DIGITS[dtype.name] if dtype.kind == "f" else samples.limits(dtype)[1]) + 1)
-        return samples.convert(draws.view(np.int64), dtype)
+        draws %= np.uint64((2 ** arithmetic.DIGITS[dtype.name] if dtype.kind == "f" else arithmetic.limits(dtype)[1]) + 1)
+        return arithmetic.convert(draws.view(np.int64), dtype)
 
     def randperm(self, n: int, dtype=np.int64) -> np.ndarray:
-        dtype = samples.kind_of(dtype)
+        dtype = arithmetic.kind_of(dtype)
         if n < 0:
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
         if dtype.kind == "f":
-            if dtype is not samples.BFLOAT16 and n > 2 ** samples.DIGITS[dtype.name] + 1:
-                limit = "2049" if dtype == np.float16 else f"2^{samples.DIGITS[dtype.name]}+1"
-                raise RuntimeError(f"n cannot be greater than {limit} for {samples.NAMES[dtype.name][0]} type.")
+            if dtype is not arithmetic.BFLOAT16 and n > 2 ** arithmetic.DIGITS[dtype.name] + 1:
+                limit = "2049" if dtype == np.float16 else f"2^{arithmetic.DIGITS[dtype.name]}+1"
+                raise RuntimeError(f"n cannot be greater than {limit} for {arithmetic.NAMES[dtype.name][0]} type.")
         elif dtype.name in ("bool", "uint16", "uint32", "uint64"):
-            raise samples.not_implemented(dtype, "randperm")
-        elif n - 1 > samples.limits(dtype)[1]:
-            raise RuntimeError(f"value cannot be converted to type {samples.NAMES[dtype.name][2]} without overflow")
-        return samples.convert(samples.permute(self._raw(max(n - 1, 0)), n), dtype)
+            raise arithmetic.not_implemented(dtype, "randperm")
+        elif n - 1 > arithmetic.limits(dtype)[1]:
+            raise RuntimeError(f"value cannot be converted to type {arithmetic.NAMES[dtype.name][2]} without overflow")
+        return arithmetic.convert(arithmetic.permute(self._raw(max(n - 1, 0)), n), dtype)
 
     def multinomial(self, weights: np.ndarray, num_samples: int, replacement=False) -> np.ndarray:
         """Indices (int64) drawn by the weights of the last axis, shaped (num_samples,) or (rows, num_samples)."""
         if weights.ndim not in (1, 2):
             raise RuntimeError("prob_dist must be 1 or 2 dim")
         if weights.dtype.kind != "f":
-            raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {samples.NAMES[weights.dtype.name][0]}")
+            raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {arithmetic.NAMES[weights.dtype.name][0]}")
         if num_samples <= 0:
             raise RuntimeError("cannot sample n_sample <= 0 samples")
         categories = weights.shape[-1]
@@ -373,14 +373,14 @@ class Generator:
                 raise RuntimeError("invalid multinomial distribution (encountering probability entry < 0)")
             if not np.isfinite(rows).all():
                 raise RuntimeError("invalid multinomial distribution (encountering probability entry = infinity or NaN)")
-            chosen = samples.sample_rows(rows, self._unit64(len(rows) * num_samples).reshape(len(rows), num_samples))
+            chosen = arithmetic.sample_rows(rows, self._unit64(len(rows) * num_samples).reshape(len(rows), num_samples))
         else:
             if not (rows.max() < np.inf and rows.min() >= 0):
                 raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
             if not rows.any(axis=1).all():
                 raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                chosen = samples.largest(rows / self.exponential(rows.size, rows.dtype).reshape(rows.shape), num_samples)
+                chosen = arithmetic.largest(rows / self.exponential(rows.size, rows.dtype).reshape(rows.shape), num_samples)
         return chosen.reshape(weights.shape[:-1] + (num_samples,))
 
 

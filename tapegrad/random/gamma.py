@@ -14,7 +14,7 @@ from tapegrad.autograd.node import record
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
-from tapegrad.sampling import finished
+from tapegrad.random.draws import finished
 from tapegrad.transforms.randomness import of_tensors
 
 
