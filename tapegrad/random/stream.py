@@ -19,9 +19,8 @@ from tapegrad.random import arithmetic, rejection
 
 DEFAULT_SEED = 67280421310721
 
-_MASK24, _MASK53 = np.uint64(2**24 - 1), np.uint64(2**53 - 1)
-_SHIFT = np.uint64(32)
-_UNIT24, _UNIT53 = np.float32(2.0**-24), 2.0**-53
+_SHIFT, _UNIT53 = np.uint64(32), 2.0**-53
+_UNITS: tuple = (np.float32, np.uint64(2**24 - 1), np.float32(2.0**-24)), (np.float64, np.uint64(2**53 - 1), _UNIT53)
 _STATE = np.dtype(
     {
         "names": ["seed", "left", "seeded", "next", "key", "normal_y", "has_normal_y", "float_normal", "has_float_normal"],
@@ -108,18 +107,13 @@ class Stream:
         high |= draws[1::2]
         return high
 
-    def _unit32(self, n: int) -> np.ndarray:
-        draws = self._raw(n)
-        draws &= _MASK24
-        out = draws.view(np.int64).astype(np.float32)
-        out *= _UNIT24
-        return out
-
-    def _unit64(self, n: int) -> np.ndarray:
-        draws = self._raw64(n)
-        draws &= _MASK53
-        out = draws.view(np.int64).astype(np.float64)
-        out *= _UNIT53
+    def _unit(self, n: int, double: bool = True) -> np.ndarray:
+        """Uniforms on [0, 1), float64 or float32: the lowest bits of draws, as many as these have digits."""
+        draws = self._raw64(n) if double else self._raw(n)
+        kind, mask, scale = _UNITS[double]
+        draws &= mask
+        out = draws.view(np.int64).astype(kind)
+        out *= scale
         return out
 
     def _serial_normals(self, n: int) -> np.ndarray:
@@ -134,7 +128,7 @@ class Stream:
                 kept += radius * math.cos(theta), radius * math.sin(theta)
             values = np.array(kept)
         else:
-            values = np.concatenate((kept, arithmetic.normal_pairs(self._unit64(2 * pairs))))
+            values = np.concatenate((kept, arithmetic.normal_pairs(self._unit(2 * pairs))))
         if n:
             self._next_normal = float(values[n]) if values.size > n else None
         return values[:n]
@@ -144,11 +138,8 @@ class Stream:
     def uniform(self, n: int, dtype=np.float32, low=0.0, high=1.0) -> np.ndarray:
         dtype = arithmetic.kind_of(dtype)
         arithmetic.require_float(dtype, "check_uniform_bounds")
-        if low == 0.0 and high == 1.0:
-            if dtype == np.float32:
-                return self._unit32(n)
-            if dtype == np.float64:
-                return self._unit64(n)
+        if low == 0.0 and high == 1.0 and dtype.itemsize >= 4:
+            return self._unit(n, dtype.itemsize == 8)
         smallest, greatest = arithmetic.limits(dtype)
         if not smallest <= low <= greatest:
             raise arithmetic.out_of_bounds("from", dtype)
@@ -162,9 +153,9 @@ class Stream:
                 f"but found to={high:g} and from={low:g} which result in to-from to exceed the limit"
             )
         if dtype == np.float64:
-            out = arithmetic.fma64(self._unit64(n), high - low, low)
+            out = arithmetic.fma64(self._unit(n), high - low, low)
         else:
-            out = arithmetic.convert(arithmetic.scale32(self._unit32(n), low, high), dtype)
+            out = arithmetic.convert(arithmetic.scale32(self._unit(n, False), low, high), dtype)
         out[out == arithmetic.convert(np.asarray(high), dtype)] = low
         return out
 
@@ -184,7 +175,7 @@ class Stream:
         total = n if main == n else main + 16
         # torch draws all n (of 2-byte types: whole rows only), then 16 anew for the last 16 elements of an n that 16 does not divide
         drawn = total if main == n or dtype.itemsize == 2 else n + 16
-        u = (self._unit64 if dtype == np.float64 else self._unit32)(drawn)
+        u = self._unit(drawn, dtype == np.float64)
         if drawn != total:
             u[main:total] = u[n:]
         transform = arithmetic.box_muller64 if dtype == np.float64 else arithmetic.box_muller32
@@ -207,7 +198,7 @@ class Stream:
                 "Exponential distribution is a continuous probability distribution. "
                 f"dtype must be a floating point but you specified {arithmetic.NAMES[dtype.name][0]}"
             )
-        return arithmetic.convert(arithmetic.exponential(self._unit64(n), float(lambd), dtype == np.float64), dtype)
+        return arithmetic.convert(arithmetic.exponential(self._unit(n), float(lambd), dtype == np.float64), dtype)
 
     def cauchy(self, n: int, dtype=np.float32, median=0.0, sigma=1.0) -> np.ndarray:
         dtype = arithmetic.kind_of(dtype)
@@ -218,7 +209,7 @@ class Stream:
                 "Cauchy distribution is a continuous probability distribution. "
                 f"dtype must be a floating point but you specified {arithmetic.NAMES[dtype.name][1]}"
             )
-        return arithmetic.convert(arithmetic.cauchy(self._unit64(n), float(median), float(sigma), dtype == np.float64), dtype)
+        return arithmetic.convert(arithmetic.cauchy(self._unit(n), float(median), float(sigma), dtype == np.float64), dtype)
 
     # Discrete distributions
 
@@ -229,13 +220,13 @@ class Stream:
         if dtype.kind == "b":
             raise arithmetic.not_implemented(dtype, "geometric_cpu")
         with np.errstate(divide="ignore"):
-            return arithmetic.convert(np.ceil(np.log(self._unit64(n)) / math.log1p(-p)), dtype)
+            return arithmetic.convert(np.ceil(np.log(self._unit(n)) / math.log1p(-p)), dtype)
 
     def bernoulli(self, n: int, dtype, p) -> np.ndarray:
         """Draws that are 1 with probability `p`, a number."""
         if not 0 <= p <= 1:
             raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
-        return arithmetic.convert(self._unit64(n) < p, dtype)
+        return arithmetic.convert(self._unit(n) < p, dtype)
 
     def bernoulli_array(self, p: np.ndarray, dtype) -> np.ndarray:
         """One draw for each probability of `p`, of its shape (broadcast it first where the result is larger)."""
@@ -245,7 +236,7 @@ class Stream:
                 "Expected p_in >= 0 && p_in <= 1 to be true, but got false.  "
                 "(Could this error message be improved?  If so, please report an enhancement request to PyTorch.)"
             )
-        u = (self._unit64 if p.dtype == np.float64 else self._unit32)(p.size)
+        u = self._unit(p.size, p.dtype == np.float64)
         return arithmetic.convert(u.reshape(p.shape) < p, dtype)
 
     def poisson(self, rates: np.ndarray) -> np.ndarray:
@@ -272,7 +263,7 @@ class Stream:
         def uniforms():
             nonlocal used
             while True:
-                for u in self._unit64(1024).tolist():
+                for u in self._unit(1024).tolist():
                     used += 1
                     yield u
 
@@ -373,7 +364,7 @@ class Stream:
                 raise RuntimeError("invalid multinomial distribution (encountering probability entry < 0)")
             if not np.isfinite(rows).all():
                 raise RuntimeError("invalid multinomial distribution (encountering probability entry = infinity or NaN)")
-            chosen = arithmetic.sample_rows(rows, self._unit64(len(rows) * num_samples).reshape(len(rows), num_samples))
+            chosen = arithmetic.sample_rows(rows, self._unit(len(rows) * num_samples).reshape(len(rows), num_samples))
         else:
             if not (rows.max() < np.inf and rows.min() >= 0):
                 raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
