@@ -76,58 +76,53 @@ def order_after(steps, dim, last=()) -> list[int]:
     return [*(k for k in by_steps if k not in dim and k not in last), *(k for k in by_steps if k in dim), *last]
 
 
-def scipy_fft(name: str, array, dim, norm: str, **sizes):
-    from scipy import fft
+def computed(name: str, input, dim, norm: str, last: int, d, **sizes):
+    """The values of SciPy's transform `name`; of an input without elements zeros, `last` along the last of the dims."""
+    array = input.detach()._values()
+    if array.size:
+        from scipy import fft
 
-    return getattr(fft, name)(array, axes=tuple(dim), norm=norm, **sizes)
+        return getattr(fft, name)(array, axes=tuple(dim), norm=norm, **sizes)
+    shape = list(array.shape)
+    shape[dim[-1]] = last
+    return np.zeros(shape, d.numpy)
+
+
+def arguments(name: str, input, dim, kind: str = "complex") -> list[int]:
+    """The dims, of an input of this kind of dtype."""
+    dim = [wrap_dim(d, tensor_argument(name, input).ndim) for d in dim]
+    if not (input.dtype.is_complex if kind == "complex" else input.dtype.is_floating_point):
+        raise RuntimeError(f"Only supports {kind} dtypes, but found: {input.dtype.scalar_name}")
+    return dim
 
 
 @transformable(batch=fft_samples, linear="input")
 def _fft_c2c(input, dim, normalization, forward):
     """The sum over `dim` of x exp(-+2 pi i j k / n); minus forward."""
-    dim = [wrap_dim(d, tensor_argument("_fft_c2c", input).ndim) for d in dim]
-    if not input.dtype.is_complex:
-        raise RuntimeError(f"Only supports complex dtypes, but found: {input.dtype.scalar_name}")
+    dim = arguments("_fft_c2c", input, dim)
     if not dim:
         return input.clone()
-    array = input.detach()._values()
-    array = scipy_fft("fftn" if forward else "ifftn", array, dim, (FORWARD if forward else BACK)[normalization]) if array.size else array
-    return transformed(fft_c2c_op, input, dim, array, input.dtype, order_after(input.stride(), dim), normalization=normalization, forward=bool(forward))
+    d = input.dtype
+    array = computed("fftn" if forward else "ifftn", input, dim, (FORWARD if forward else BACK)[normalization], input.shape[dim[-1]], d)
+    return transformed(fft_c2c_op, input, dim, array, d, order_after(input.stride(), dim), normalization=normalization, forward=bool(forward))
 
 
 @transformable(batch=fft_samples, linear="input")
 def _fft_r2c(input, dim, normalization, onesided):
     """The transform forward of real numbers; `onesided` without the elements of the last dim that are conjugates of others."""
-    dim = [wrap_dim(d, tensor_argument("_fft_r2c", input).ndim) for d in dim]
-    if not input.dtype.is_floating_point:
-        raise RuntimeError(f"Only supports floating-point dtypes, but found: {input.dtype.scalar_name}")
-    d = input.dtype.to_complex()
-    array = input.detach()._values()
-    if array.size:
-        array = scipy_fft("rfftn" if onesided else "fftn", array, dim, FORWARD[normalization])
-    else:
-        shape = list(array.shape)
-        shape[dim[-1]] = shape[dim[-1]] // 2 + 1 if onesided else shape[dim[-1]]
-        array = np.zeros(shape, d.numpy)
+    dim = arguments("_fft_r2c", input, dim, "floating-point")
+    d, size = input.dtype.to_complex(), input.shape[dim[-1]]
+    array = computed("rfftn" if onesided else "fftn", input, dim, FORWARD[normalization], size // 2 + 1 if onesided else size, d)
     order = order_after(input.stride(), dim[:-1], dim[-1:])
-    return transformed(fft_r2c_op, input, dim, array, d, order, normalization=normalization, onesided=bool(onesided), size=input.shape[dim[-1]])
+    return transformed(fft_r2c_op, input, dim, array, d, order, normalization=normalization, onesided=bool(onesided), size=size)
 
 
 @transformable(batch=fft_samples, linear="input")
 def _fft_c2r(input, dim, normalization, last_dim_size):
     """The transform back of half a spectrum to real numbers, of which the last dim has `last_dim_size`."""
-    dim = [wrap_dim(d, tensor_argument("_fft_c2r", input).ndim) for d in dim]
-    if not input.dtype.is_complex:
-        raise RuntimeError(f"Only supports complex dtypes, but found: {input.dtype.scalar_name}")
-    d = input.dtype.to_real()
-    array = input.detach()._values()
-    sizes = [array.shape[k] for k in dim[:-1]] + [last_dim_size]
-    if array.size:
-        array = scipy_fft("irfftn", array, dim, BACK[normalization], s=sizes)
-    else:
-        shape = list(array.shape)
-        shape[dim[-1]] = last_dim_size
-        array = np.zeros(shape, d.numpy)
+    dim = arguments("_fft_c2r", input, dim)
+    d, sizes = input.dtype.to_real(), [*(input.shape[k] for k in dim[:-1]), last_dim_size]
+    array = computed("irfftn", input, dim, BACK[normalization], last_dim_size, d, s=sizes)
     steps = input.stride()
     if len(dim) > 1:  # the other dims in a pass of their own
         order = order_after(steps, dim[:-1])
