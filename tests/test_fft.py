@@ -107,3 +107,8 @@ def test_as_torch(name, kw):
             found.append((y.detach().resolve_conj().numpy(), g.resolve_conj().numpy(), (y.dtype.itemsize, y.stride(), y.is_conj(), type(y.grad_fn).__name__)))
         (y, g, facts), (y_torch, g_torch, facts_torch) = found
         assert np.allclose(y, y_torch) and np.allclose(g, g_torch) and facts == facts_torch
+
+
+def test_zeros_of_a_real_signals_spectrum_are_positive():
+    assert repr(tg.fft.fft(tg.arange(4.0))) == "tensor([ 6.+0.j, -2.+2.j, -2.+0.j, -2.-2.j])"
+    assert tg.fft.fft(tg.ones(2, 3)).imag[:, 0].signbit().tolist() == [False, False]

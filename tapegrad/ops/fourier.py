@@ -113,6 +113,7 @@ def _fft_r2c(input, dim, normalization, onesided):
     dim = arguments("_fft_r2c", input, dim, "floating-point")
     d, size = input.dtype.to_complex(), input.shape[dim[-1]]
     array = computed("rfftn" if onesided else "fftn", input, dim, FORWARD[normalization], size // 2 + 1 if onesided else size, d)
+    array += 0.0  # where SciPy has -0, as in the imaginary part of the mean
     order = order_after(input.stride(), dim[:-1], dim[-1:])
     return transformed(fft_r2c_op, input, dim, array, d, order, normalization=normalization, onesided=bool(onesided), size=size)
 
