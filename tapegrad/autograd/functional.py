@@ -326,16 +326,22 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, out
     return found if in_tuple else found[0][0]
 
 
+def _once_derived(function: str, func, inputs, v, create_graph: bool, strict: bool):
+    """What `vhp` and `hvp` begin with: (whether the inputs are a tuple, they, v, the value, its gradient)."""
+    in_tuple, inputs = _as_tuple(inputs, "inputs", function)
+    inputs = _prepare(inputs, create_graph)
+    v = _given(v, function, create_graph)
+    _check_vectors(v, inputs, in_tuple, NO_INPUT_VECTOR)
+    out = _called_scalar(func, inputs, function, strict)
+    first = _grad((out,), inputs, None, True)
+    _check_connected(first, JACOBIAN, strict)
+    return in_tuple, inputs, v, out, first
+
+
 def vhp(func, inputs, v=None, create_graph=False, strict=False):
     """(func(inputs), v^T H): the product of `v`, of the inputs' shape, with the Hessian of a function with a one-element result."""
     with modes.enable_grad():
-        in_tuple, inputs = _as_tuple(inputs, "inputs", "vhp")
-        inputs = _prepare(inputs, create_graph)
-        v = _given(v, "vhp", create_graph)
-        _check_vectors(v, inputs, in_tuple, NO_INPUT_VECTOR)
-        out = _called_scalar(func, inputs, "vhp", strict)
-        first = _grad((out,), inputs, None, True)
-        _check_connected(first, JACOBIAN, strict)
+        in_tuple, inputs, v, out, first = _once_derived("vhp", func, inputs, v, create_graph, strict)
     with _last_pass(create_graph):
         product = _fill(_grad(first, inputs, v, create_graph), inputs, strict, create_graph, NO_JACOBIAN, "hessian")
     return _give((out,), False, create_graph), _give(product, in_tuple, create_graph)
@@ -349,13 +355,7 @@ def hvp(func, inputs, v=None, create_graph=False, strict=False):
     (tensor(9.), tensor([ 6., 12.]))
     """
     with modes.enable_grad():
-        in_tuple, inputs = _as_tuple(inputs, "inputs", "hvp")
-        inputs = _prepare(inputs, create_graph)
-        v = _given(v, "hvp", create_graph)
-        _check_vectors(v, inputs, in_tuple, NO_INPUT_VECTOR)
-        out = _called_scalar(func, inputs, "hvp", strict)
-        first = _grad((out,), inputs, None, True)
-        _check_connected(first, JACOBIAN, strict)
+        in_tuple, inputs, v, out, first = _once_derived("hvp", func, inputs, v, create_graph, strict)
         # The gradient's Jacobian is symmetric where the second derivatives exist, but J v is what is asked for.
         push = _forward(first, inputs, inputs, v, create_graph, HESSIAN, False)
         _check_connected(first, HESSIAN, strict)
