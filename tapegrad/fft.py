@@ -84,11 +84,17 @@ def all_dims(input, s, dim) -> tuple[list[int], list[int]]:
     return sizes, dims
 
 
-def half_dims(name: str, input, s, dim) -> tuple[list[int], list[int], int]:
-    """The same for half a spectrum: (sizes, dims, size of the last dim of the signal)."""
+def some_dims(name: str, input, s, dim) -> tuple[list[int], list[int]]:
+    """The same, and at least one."""
     sizes, dims = all_dims(input, s, dim)
     if not dims:
         raise RuntimeError(f"{name} must transform at least one axis")
+    return sizes, dims
+
+
+def half_dims(name: str, input, s, dim) -> tuple[list[int], list[int], int]:
+    """The same for half a spectrum: (sizes, dims, size of the last dim of the signal)."""
+    sizes, dims = some_dims(name, input, s, dim)
     given = [s] if isinstance(s, int) else s
     last = positive(2 * (input.shape[dims[-1]] - 1) if given is None or given[-1] == -1 else given[-1])
     sizes[-1] = last // 2 + 1
@@ -105,10 +111,9 @@ def resized(input, sizes, dims):
     return constant_pad_nd(input, pads, 0) if any(pads) else input
 
 
-def real(name: str, input, words: str = "real input tensor"):
+def require_real(name: str, input, words: str = "real") -> None:
     if input.dtype.is_complex:
-        raise RuntimeError(f"{name} expects a {words}, but got {input.dtype.scalar_name}")
-    return promoted(input)
+        raise RuntimeError(f"{name} expects a {words} input tensor, but got {input.dtype.scalar_name}")
 
 
 def stored(name: str, result, out):
@@ -133,7 +138,8 @@ def along_one(input, n, dim, norm, forward):
 
 def to_half(name, input, n, dim, norm, forward):
     """rfft and ihfft."""
-    input = real(name, input)
+    require_real(name, input)
+    input = promoted(input)
     d = one_dim(input, dim)
     input = resized(input, [positive(input.shape[d] if n is None else n)], [d])
     result = _fft_r2c(input, [d], normalization(norm, forward), True)
@@ -203,10 +209,8 @@ def ifftn(input, s=None, dim=None, norm=None, *, out=None):
 
 def rfftn(input, s=None, dim=None, norm=None, *, out=None):
     """`fftn` of a real signal, half of it along the last of the dims."""
-    real("rfftn", input, "real-valued input tensor")
-    sizes, dims = all_dims(input, s, dim)
-    if not dims:
-        raise RuntimeError("rfftn must transform at least one axis")
+    require_real("rfftn", input, "real-valued")
+    sizes, dims = some_dims("rfftn", input, s, dim)
     return stored("rfftn", _fft_r2c(resized(promoted(input), sizes, dims), dims, normalization(norm, True), True), out)
 
 
@@ -227,9 +231,7 @@ def hfftn(input, s=None, dim=None, norm=None, *, out=None):
 
 def ihfftn(input, s=None, dim=None, norm=None, *, out=None):
     """The first half, along the last of the dims, of the signal of which the real `input` is the `hfftn`."""
-    sizes, dims = all_dims(input, s, dim)
-    if not dims:
-        raise RuntimeError("ihfftn must transform at least one axis")
+    sizes, dims = some_dims("ihfftn", input, s, dim)
     scale = normalization(norm, False)
     x = _fft_r2c(resized(promoted(input), sizes, dims), dims[-1:], scale, True).conj()
     return stored("ihfftn", _fft_c2c(x, dims[:-1], scale, False) if len(dims) > 1 else x, out)
