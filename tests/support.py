@@ -206,6 +206,16 @@ def check_error_as_torch(call):
     assert found == expected
 
 
+def check_module_as_torch(text: str):
+    """`nn.<text>` has torch's repr, initial parameters and buffers for a seed."""
+    found = []
+    for m in (tg, torch):
+        m.manual_seed(1)
+        module = eval("nn." + text, {"nn": m.nn})
+        found.append((repr(module), {k: value(v).tolist() for k, v in module.state_dict().items()}))
+    assert found[0] == found[1]
+
+
 def error_of(call, m):
     """(type's name, text) of the exception that `call(m)` raises, with the library's own name left out of the text."""
     with pytest.raises(Exception) as caught:

@@ -82,13 +82,8 @@ TEXTS = [
 @pytest.mark.torch
 @pytest.mark.parametrize("text", TEXTS)
 def test_modules_as_torch(text):
-    torch = pytest.importorskip("torch")
-    found = []
-    for m in (tg, torch):
-        m.manual_seed(1)
-        module = eval("nn." + text, {"nn": m.nn})
-        found.append((repr(module), {k: support.value(v).tolist() for k, v in module.state_dict().items()}))
-    assert found[0] == found[1]
+    pytest.importorskip("torch")
+    support.check_module_as_torch(text)
 
 
 def image(m, dtype="float32"):

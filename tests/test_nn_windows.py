@@ -141,14 +141,8 @@ REPRS = ["Conv2d(2, 4, 3)", "Conv1d(2, 4, 3, 2, 1, 2, 2, False)", "Conv3d(2, 2, 
 @pytest.mark.torch
 @pytest.mark.parametrize("text", REPRS)
 def test_modules_as_torch(text):
-    """The text, the initial parameters and the state of modules."""
-    torch = pytest.importorskip("torch")
-    found = []
-    for m in (tg, torch):
-        m.manual_seed(1)
-        module = eval("nn." + text, {"nn": m.nn})
-        found.append((repr(module), {k: support.value(v).tolist() for k, v in module.state_dict().items()}))
-    assert found[0] == found[1]
+    pytest.importorskip("torch")
+    support.check_module_as_torch(text)
 
 
 @pytest.mark.torch
