@@ -56,9 +56,9 @@ def settle(tensor) -> None:
     if slot <= 0:
         raise RuntimeError("this Tensor object holds no value; make tensors with tapegrad.tensor, zeros, ...")
     if core.get_field(slot, core.FLAGS) & layout.VIEW and core.get_field(slot, core.VERSION) != core.version_of(slot):
-        from tapegrad.autograd import inplace
+        from tapegrad.autograd import bases
 
-        inplace.refresh_view(tensor)
+        bases.refresh_view(tensor)
 
 
 def result_dtype(values) -> dtypes.dtype:

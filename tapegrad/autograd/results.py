@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 
 from tapegrad import core, modes
-from tapegrad.autograd import inplace, saved
+from tapegrad.autograd import bases, inplace, saved
 from tapegrad.autograd import node as nodes
 from tapegrad.autograd.leaves import edges
 from tapegrad.engine import layout
@@ -73,7 +73,7 @@ def settled(ctx, call, args, outputs, recorded: bool) -> list:
     views = [r for r in made if r.is_view and r.differentiable]
     for r in made:
         if r.dirty and recorded and r.differentiable:
-            inplace.settle_target(r.out, r.holder)
+            bases.settle_target(r.out, r.holder)
     for r in views:
         mark = layout.FUNCTION_VIEW if sum(x.differentiable for x in made) == 1 else layout.MULTI_VIEW
         flags = core.get_field(r.holder._slot, core.FLAGS) & ~layout.RESTRICTED
@@ -112,7 +112,7 @@ def _check_dirty(result, count: int) -> None:
     base = result.out._base
     if base is not None and result.out.requires_grad:
         if flags & layout.RESTRICTED:
-            raise RuntimeError(inplace.restricted_text(result.out, "is being"))
+            raise RuntimeError(bases.restricted_text(result.out, "is being"))
         if inplace.is_leaf(base):
             raise RuntimeError(inplace.LEAF_VIEW)
     if flags & layout.LEAF_GRAD:

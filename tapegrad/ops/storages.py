@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from tapegrad import core, creation, determinism, formats, geometry, modes
-from tapegrad.autograd import inplace
+from tapegrad.autograd import bases, inplace
 from tapegrad.cautions import warn_once
 from tapegrad.engine.bind import Handle
 from tapegrad.ops import plan as plans
@@ -96,7 +96,7 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
     if inplace.is_recorded(self, [source]):
         raise RuntimeError("the derivative for 'set_' is not implemented")
     if source is None:
-        inplace.become_view(self, creation.empty_of((0,), self.dtype))
+        bases.become_view(self, creation.empty_of((0,), self.dtype))
         return self
     if not is_source(source):
         raise TypeError(f"set_(): argument 'source' (position 1) must be Tensor or Storage, not {type(source).__name__}")
@@ -136,7 +136,7 @@ def set_(self, source=None, storage_offset=None, size=None, stride=None):
         resize(memory._slot, needed)
     seen = core.looking_at(memory, self.dtype, geometry.geometry(size, steps), first * self.dtype.itemsize)
     core.set_field(seen._slot, core.DTYPE, core.get_field(self._slot, core.DTYPE))  # with what is postponed
-    inplace.become_view(self, seen)
+    bases.become_view(self, seen)
     return self
 
 
@@ -161,7 +161,7 @@ def resize_(self, *sizes, memory_format=None):
     needed = sized(size, steps, self.dtype.itemsize, start)
     target = geometry.geometry(size, steps)
     if needed <= nbytes:
-        inplace.become_view(self, core.wrap(core.view_slot(slot, target, 0)))
+        bases.become_view(self, core.wrap(core.view_slot(slot, target, 0)))
         return self
     row = core.buffer_of(slot)
     if row.lent or row.owner and not isinstance(ctypes.cast(row.owner, ctypes.py_object).value, Handle):  # the memory of x.data belongs to a tensor
@@ -170,7 +170,7 @@ def resize_(self, *sizes, memory_format=None):
     ctypes.memmove(core.data_of(fresh._slot), address + start * self.dtype.itemsize, max(nbytes - start * self.dtype.itemsize, 0))
     core.set_field(fresh._slot, core.DTYPE, core.get_field(slot, core.DTYPE))
     version = core.version_of(slot)
-    inplace.become_view(self, determinism.uninitialised(fresh, max(nbytes // self.dtype.itemsize - start, 0)))
+    bases.become_view(self, determinism.uninitialised(fresh, max(nbytes // self.dtype.itemsize - start, 0)))
     core.bump_version(self._slot, version)
     return self
 

@@ -7,7 +7,7 @@ import contextlib
 import numpy as np
 
 from tapegrad import core, creation, dtypes, formats, geometry, modes
-from tapegrad.autograd import inplace
+from tapegrad.autograd import bases, inplace
 from tapegrad.autograd.node import record
 from tapegrad.cautions import warn
 from tapegrad.creation.data import COPY_CONSTRUCTED
@@ -150,7 +150,7 @@ def _reshaping(name, function):
         if view is not before:
             if self._base is not None:
                 self._parent, self._plan = before, view._plan
-            inplace.become_view(self, view)
+            bases.become_view(self, view)
         return self
 
     run.__name__ = run.__qualname__ = name

@@ -37,11 +37,11 @@ class Dual(Wrapper):
         base, chain = origin
         whole = base._tangent
         if self.__dict__.get("_seen") is not whole:
-            from tapegrad.autograd import inplace
+            from tapegrad.autograd import bases
 
             self._seen = whole
             # The view counts in the strides of the value.
-            self._given = inplace.through(chain, inplace.laid_out(whole, geometry_of(base._value)))
+            self._given = bases.through(chain, bases.laid_out(whole, geometry_of(base._value)))
         return self._given
 
     def _set_tangent(self, tangent):
@@ -49,15 +49,15 @@ class Dual(Wrapper):
         if origin is None:
             self._given = tangent
             return
-        from tapegrad.autograd import inplace
+        from tapegrad.autograd import bases
         from tapegrad.transforms import reverse
 
         base, chain = origin
         whole = base._tangent
         for level in reverse.vmap_levels([tangent]):
             whole = reverse.batched_at(whole, level)
-        whole = inplace.laid_out(whole.clone(), geometry_of(base._value))
-        inplace.through(chain, whole).copy_(tangent)
+        whole = bases.laid_out(whole.clone(), geometry_of(base._value))
+        bases.through(chain, whole).copy_(tangent)
         base._set_tangent(whole)
 
     def _seen_value(self):
@@ -241,14 +241,14 @@ class DualLevel(Level):
 
     def own(self, target):
         """Make the tensor object `target`, which something dual is written to, a dual one itself (its base, if it is a view)."""
-        from tapegrad.autograd import inplace
+        from tapegrad.autograd import bases
         from tapegrad.creation import zeros_like
 
         if self.follows(target):
             return target
         base, chain = target._base, None
         if base is not None:
-            chain = inplace.view_chain(target)
+            chain = bases.view_chain(target)
             base = self.own(base)
             if self.follows(target):  # among the views of the base
                 return target
