@@ -14,7 +14,7 @@ import support
 
 import tapegrad as tg
 from tapegrad import core, geometry, kernels
-from tapegrad.autograd import engine
+from tapegrad.autograd import underway
 from tapegrad.engine import bind, layout
 from tapegrad.ops.registry import BY_NAME
 
@@ -47,7 +47,7 @@ class Nested(tg.autograd.Function):
 
 
 def nothing_under_way() -> bool:
-    return not core.sweeping.value and not engine._running and tg.is_grad_enabled()
+    return not core.sweeping.value and not underway.running and tg.is_grad_enabled()
 
 
 def backward_works() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from operator import index
 
 from tapegrad import core, modes, overriding
-from tapegrad.autograd.engine import Engine, Sweep, is_reached
+from tapegrad.autograd.engine import Sweep, is_reached
+from tapegrad.autograd.underway import Engine
 from tapegrad.cautions import warn_once
 from tapegrad.engine import layout
 from tapegrad.modes import enable_grad, inference_mode, is_multithreading_enabled, no_grad, set_grad_enabled, set_multithreading_enabled

@@ -6,8 +6,6 @@ create_graph the same marked entries are visited in the same order, but their de
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
 import time
 from array import array
@@ -16,24 +14,23 @@ from tapegrad import core, geometry, modes
 from tapegrad.autograd import accumulate, anomaly_mode, flat, nesting, saved, saved_errors
 from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import node as nodes
-from tapegrad.dtypes import PLAIN
+from tapegrad.autograd.underway import numbers, running
+from tapegrad.dtypes import OF_SLOT, PLAIN
 from tapegrad.engine import layout
 from tapegrad.ops import formulas
 from tapegrad.ops.registry import BY_CODE, Elementwise
 
 
-def cotangent_sum(op, slot, g):
+def cotangent_sum(slot, g):
     """`g` reduced to the shape of `slot` if it was broadcast, in its dtype."""
     shape = geometry.shapes[core.get_field(slot, core.GEOMETRY)]
     if g.shape != shape:
         g = g.sum_to_size(shape)
-    wanted = core.get_field(slot, core.DTYPE) & PLAIN
-    if core.get_field(g._slot, core.DTYPE) != wanted:
-        from tapegrad.dtypes import BY_CODE as DTYPES
-
-        if g.dtype.is_complex and not DTYPES[wanted].is_complex:
+    wanted = OF_SLOT[core.get_field(slot, core.DTYPE)]
+    if g.dtype is not wanted:
+        if g.dtype.is_complex and not wanted.is_complex:
             g = g.real  # of a real tensor in a complex computation
-        g = g.to(DTYPES[wanted])
+        g = g.to(wanted)
     return in_memory(g)
 
 
@@ -46,68 +43,9 @@ def in_memory(g):
     return postponed.carried_out(g)
 
 
-_running: list[Sweep] = []  # the sweeps under way that Python drives, innermost last; one thread has them all
-_numbers = itertools.count()
-
-
-def current_task() -> int:
-    """A number of the backward pass that this thread is in, -1 outside of all."""
-    return _running[-1].number if _running and _running[-1].thread == threading.get_ident() else -1
-
-
-def is_checkpoint_valid() -> bool:
-    """Whether the passes under way accumulate in all leaves, so that a derivative may call `backward` for its part."""
-    return not any(sweep.capturing for sweep in _running)
-
-
-def will_run(slot: int) -> bool:
-    """Whether the sweep under way has yet to find (or to hand to its hooks) the gradient of `slot`."""
-    sweep = _running[-1] if _running else None
-    e = core.get_field(slot, core.ENTRY)
-    if e >= 0:
-        if sweep is not None and e == sweep.at:  # another output of the entry whose hooks are running
-            return bool(core.get_field(slot, core.COTANGENT)) or slot in sweep.cotangents
-        return e <= core.sweep_entry.value and core.last_mark(e + 1) == e
-    if sweep is not None and sweep.capturing and not core.get_field(slot, core.FLAGS) & layout.CAPTURED:
-        return False
-    if core.get_field(slot, core.COTANGENT) or (sweep is not None and slot in sweep.cotangents):
-        return True
-    e = sweep.at if sweep is not None and sweep.at >= 0 else core.last_mark(core.sweep_entry.value + 1)
-    while e >= 0:
-        if any(core.operand_slot(e, k) == slot for k in range(core.entry_field(e, core.ENTRY_INPUTS))):
-            return True
-        e = core.last_mark(e)
-    return False
-
-
 def is_reached(slot: int) -> bool:
     """Whether a gradient can arrive at `slot`; not at a view made in no_grad mode, which requires grad because its base does."""
     return core.get_field(slot, core.ENTRY) >= 0 or bool(core.get_field(slot, core.FLAGS) & layout.LEAF_GRAD)
-
-
-class Engine:
-    """What `Variable._execution_engine` offers."""
-
-    @staticmethod
-    def queue_callback(callback) -> None:
-        """Call `callback()` at the end of the backward pass under way."""
-        if current_task() < 0:
-            raise RuntimeError("Final callbacks can only be installed during backward pass.")
-        _running[-1].callbacks.append(callback)
-
-    is_checkpoint_valid = staticmethod(is_checkpoint_valid)
-
-
-def _forget_sweeps() -> None:
-    """In a child process: the thread whose passes were under way may not have come along."""
-    if core.sweeping.value and core.sweep_owner.value != core.thread_id():
-        for sweep in _running:
-            core.release_captured(*sweep.captured_at)
-        _running.clear()
-        core.abandon_sweep()
-
-
-os.register_at_fork(after_in_child=_forget_sweeps)
 
 
 class Sweep:
@@ -115,7 +53,7 @@ class Sweep:
 
     def __init__(self, retain: bool, create: bool):
         self.retain, self.create = retain, create
-        self.number, self.thread = next(_numbers), threading.get_ident()
+        self.number, self.thread = next(numbers), threading.get_ident()
         self.capturing = False  # it returns gradients, or accumulates in chosen tensors only
         self.anomaly = anomaly_mode.is_anomaly_enabled()
         self.in_python = create or self.anomaly  # derivatives run on Tensors, entry by entry
@@ -128,7 +66,7 @@ class Sweep:
 
     def run(self, roots, gradients, captured=None, accumulate=True, probe=False):
         """Sweep from `roots`; with `captured` (slots), return their gradients (None where there is none)."""
-        if len(_running) % nesting.DEPTH == nesting.DEPTH - 1 and _running[-1].thread == threading.get_ident():
+        if len(running) % nesting.DEPTH == nesting.DEPTH - 1 and running[-1].thread == threading.get_ident():
             return nesting.in_new_thread(lambda: self._run(roots, gradients, captured, accumulate, probe))
         return self._run(roots, gradients, captured, accumulate, probe)
 
@@ -137,16 +75,16 @@ class Sweep:
         hooks = saved.active_hooks()
         self.capturing = captured is not None
         outer, thread, before, threads = None, core.thread_id(), modes.word(), core.threads.value
-        level = len(_running) if core.sweeping.value and core.sweep_owner.value == thread else 0
+        level = len(running) if core.sweeping.value and core.sweep_owner.value == thread else 0
         while core.sweeping.value and core.sweep_owner.value != thread:  # one sweep at a time: another thread's goes first
             time.sleep(0.0001)
         depth = core.sweeping.value  # until `try` there is no call, and so neither another thread nor a KeyboardInterrupt can come between
         core.sweeping.value, core.sweep_owner.value = depth + 1, thread
         try:
             if depth:
-                outer = nesting.put_away(_running)
+                outer = nesting.put_away(running)
             core.sweep_entry.value = core.entry_count.value  # before there are marks, which are cleared from here on down
-            _running.append(self)
+            running.append(self)
             modes.set_bits(modes.GRAD, self.create)
             if before & modes.SERIAL:
                 core.threads.value = 1
@@ -175,7 +113,7 @@ class Sweep:
         finally:
             if before & modes.SERIAL:
                 core.threads.value = threads
-            del _running[level:]
+            del running[level:]
             core.close_sweep(before, *self.captured_at)  # the first call here, and compiled: a KeyboardInterrupt comes after it
             saved.put_back_hooks(hooks)
             if outer is not None:
@@ -272,7 +210,7 @@ class Sweep:
         self.capturing = captured is not None
         hooks = saved.active_hooks()
         try:
-            _running.append(self)
+            running.append(self)
             if captured is not None:
                 self._capture(captured)
             self._go_on(status)
@@ -283,7 +221,7 @@ class Sweep:
             self._deposit()
             self._call_back()
         finally:
-            del _running[0:]
+            del running[:]
             core.close_sweep(before, *self.captured_at)
             saved.put_back_hooks(hooks)
 
@@ -347,7 +285,7 @@ class Sweep:
                 self._note_unmet(core.operand_slot(e, k))
             elif core.wants(e, k):
                 slot = core.operand_slot(e, k)
-                g = cotangent_sum(op, slot, g)
+                g = cotangent_sum(slot, g)
                 core.hold(g._slot)
                 self._check(core.accumulate(slot, g._slot))
 
@@ -386,7 +324,7 @@ class Sweep:
             places, result = nodes.edges(e), list(result)
             if not op.shows_all:  # a custom Function's are what it has returned
                 for k, g in enumerate(result):
-                    result[k] = cotangent_sum(op, core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None
+                    result[k] = cotangent_sum(core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None
             shown = [result[k] for k in places]
             for k, g in zip(places, hooking.run_on_node(payload.posthooks, shown, tuple(hooking.shown_gradients(e, gs))), strict=True):
                 result[k] = g
@@ -462,7 +400,7 @@ class Sweep:
         for k, g in found:
             if g is None:
                 self._note_unmet(core.operand_slot(e, k))
-        return [cotangent_sum(op, core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None for k, g in found]
+        return [cotangent_sum(core.operand_slot(e, k), g) if g is not None and core.wants(e, k) else None for k, g in found]
 
     # --- leaves ---------------------------------------------------------------------------------------------------------
     def _deposit(self) -> None:
@@ -499,5 +437,5 @@ def call_node(node, gs) -> tuple:
         raise TypeError(f"expected {count} arguments, got {len(gs)} instead")
     gs = (*gs, *(None for _ in range(core.entry_field(e, core.ENTRY_NOUT) - count)))
     sweep = Sweep(True, modes.is_grad_enabled())
-    found = [None if g is None else cotangent_sum(node.op, core.operand_slot(e, k), g) for k, g in enumerate(sweep.derivative(e, node.op, None, list(gs)))]
+    found = [None if g is None else cotangent_sum(core.operand_slot(e, k), g) for k, g in enumerate(sweep.derivative(e, node.op, None, list(gs)))]
     return found[0] if len(found) == 1 else tuple(found)

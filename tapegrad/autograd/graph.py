@@ -6,8 +6,8 @@ import weakref
 from collections import namedtuple
 
 from tapegrad import core, modes
-from tapegrad.autograd import engine, saved
 from tapegrad.autograd import node as nodes
+from tapegrad.autograd import saved, underway
 from tapegrad.autograd.function import FunctionCtx
 from tapegrad.autograd.hooks import RemovableHandle
 
@@ -236,7 +236,7 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
             if mode == "any":
                 if len(own.grads) == 1:
                     fn(grad)
-            elif not any(j not in own.grads and (engine.will_run(t._slot) or j > k and t is tensors[k]) for j, t in enumerate(tensors)):
+            elif not any(j not in own.grads and (underway.will_run(t._slot) or j > k and t is tensors[k]) for j, t in enumerate(tensors)):
                 grads = [own.grads.get(j) for j in range(len(tensors))]
                 own.grads = {}
                 fn(grads)
@@ -253,7 +253,7 @@ class _Pass:
         self.task, self.grads = -1, {}
 
     def enter(self, k):
-        task = engine.current_task()
+        task = underway.current_task()
         if task != self.task or k in self.grads:
             self.grads = {}
         self.task = task

@@ -10,7 +10,7 @@ import contextlib
 import warnings
 
 from tapegrad import modes
-from tapegrad.autograd import engine
+from tapegrad.autograd import underway
 from tapegrad.autograd.function import Function
 from tapegrad.tensor import Tensor
 from tapegrad.utils import recompute
@@ -105,7 +105,7 @@ class CheckpointFunction(Function):
     def backward(ctx, *gs):
         from tapegrad import autograd
 
-        if not engine.is_checkpoint_valid():
+        if not underway.is_checkpoint_valid():
             raise RuntimeError(
                 "When use_reentrant=True, tapegrad.utils.checkpoint is incompatible with .grad() or passing an `inputs` parameter to "
                 ".backward(). To resolve this error, you can either set use_reentrant=False, or call .backward() without passing the "

@@ -15,7 +15,7 @@ import weakref
 from collections import defaultdict
 
 from tapegrad import modes
-from tapegrad.autograd import anomaly_mode, engine, saved, watch
+from tapegrad.autograd import anomaly_mode, saved, underway, watch
 from tapegrad.autograd import node as nodes
 from tapegrad.autograd.graph import saved_tensors_hooks
 from tapegrad.tensor import Tensor
@@ -127,7 +127,7 @@ class forward_hooks(saved_tensors_hooks):
             return holder
 
         def unpack(holder):
-            task = engine.current_task()
+            task = underway.current_task()
             try:
                 return frame.take(holder, next(_outside_ids) if task < 0 else task)
             except CheckpointError as error:
