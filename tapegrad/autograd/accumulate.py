@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapegrad import core, geometry, modes
 from tapegrad.autograd import hooks as hooking
-from tapegrad.autograd import inplace
+from tapegrad.autograd import inplace, leaf_node
 from tapegrad.autograd import node as nodes
 from tapegrad.engine import layout
 from tapegrad.ops.plan import Parameters
@@ -12,14 +12,14 @@ from tapegrad.ops.plan import Parameters
 
 def store_grad(slot: int, g, create: bool) -> None:
     """What AccumulateGrad does at a leaf: its node's hooks, `.grad`, the hooks after it."""
-    node = nodes.hooked_leaf(slot)
+    node = leaf_node.hooked_leaf(slot)
     if node is not None and node.prehooks:
         (g,) = hooking.run_on_node(node.prehooks, [g])
     if g is not None:
         fresh = not core.get_field(slot, core.GRAD)
         add_grad(slot, g, create)
         g = core.wrap(core.get_field(slot, core.GRAD)) if fresh else g
-    leaf = nodes.leaf_object(slot)
+    leaf = leaf_node.leaf_object(slot)
     if leaf is not None and leaf._post_hooks:
         with modes.no_grad():
             hooking.run_after_accumulation(leaf._post_hooks, leaf)

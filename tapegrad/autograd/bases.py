@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from tapegrad import core, dispatch, geometry, modes
 from tapegrad.autograd import hooks
-from tapegrad.autograd.node import entry_name, record, register_leaf, stem
+from tapegrad.autograd.leaf_node import register_leaf
+from tapegrad.autograd.node import entry_name, record, stem
 from tapegrad.dtypes import PLAIN
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans

@@ -11,7 +11,7 @@ import time
 from array import array
 
 from tapegrad import core, geometry, modes
-from tapegrad.autograd import accumulate, anomaly_mode, flat, nesting, saved, saved_errors
+from tapegrad.autograd import accumulate, anomaly_mode, flat, leaf_node, nesting, saved, saved_errors
 from tapegrad.autograd import hooks as hooking
 from tapegrad.autograd import node as nodes
 from tapegrad.autograd.underway import numbers, running
@@ -420,7 +420,7 @@ class Sweep:
             accumulate.store_grad(slot, self._leaf_hooks(slot, None), self.create)
 
     def _leaf_hooks(self, slot, g):
-        leaf = nodes.leaf_object(slot)
+        leaf = leaf_node.leaf_object(slot)
         if leaf is None or not leaf._hooks:
             return g
         if not self.anomaly:

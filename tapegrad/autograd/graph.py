@@ -6,8 +6,8 @@ import weakref
 from collections import namedtuple
 
 from tapegrad import core, modes
+from tapegrad.autograd import leaf_node, saved, underway
 from tapegrad.autograd import node as nodes
-from tapegrad.autograd import saved, underway
 from tapegrad.autograd.function import FunctionCtx
 from tapegrad.autograd.hooks import RemovableHandle
 
@@ -19,10 +19,10 @@ __all__ = [
 
 class _NodeType(type):
     def __instancecheck__(cls, instance):
-        return isinstance(instance, (nodes.Node, nodes.AccumulateGrad, FunctionCtx))
+        return isinstance(instance, (nodes.Node, leaf_node.AccumulateGrad, FunctionCtx))
 
     def __subclasscheck__(cls, kind):
-        return kind is cls or issubclass(kind, (nodes.Node, nodes.AccumulateGrad, FunctionCtx))
+        return kind is cls or issubclass(kind, (nodes.Node, leaf_node.AccumulateGrad, FunctionCtx))
 
 
 class Node(metaclass=_NodeType):
@@ -39,13 +39,13 @@ def get_gradient_edge(tensor) -> GradientEdge:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
     slot = tensor._settle()
     edge = GradientEdge(nodes.gradient_node(slot), tensor.output_nr)
-    edge._reference = nodes.SlotReference(slot)
+    edge._reference = leaf_node.SlotReference(slot)
     return edge
 
 
 def edge_slot(edge: GradientEdge) -> int:
     """The slot whose gradient arrives on `edge`; 0 if nothing can send one there any more."""
-    if isinstance(edge.node, nodes.AccumulateGrad):
+    if isinstance(edge.node, leaf_node.AccumulateGrad):
         return edge.node._reference._slot
     e = edge.node._entry
     return core.operand_slot(e, core.entry_field(e, core.ENTRY_INPUTS) + edge.output_nr)

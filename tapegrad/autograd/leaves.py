@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 
 from tapegrad import core
-from tapegrad.autograd import node as nodes
+from tapegrad.autograd import leaf_node
 from tapegrad.engine import layout
 
 EDGES = layout.SLOT.offset["edges"]
@@ -38,7 +38,7 @@ def switch_off(leaf) -> None:
     slot = leaf._slot
     core.set_field(slot, core.FLAGS, core.get_field(slot, core.FLAGS) & ~WANTED)
     if edges(slot):
-        reference = nodes.SlotReference(slot)
+        reference = leaf_node.SlotReference(slot)
         move(leaf, core.share_slot(leaf))
         _switched_off[leaf._slot] = weakref.ref(leaf), reference
         weakref.finalize(leaf, forget, leaf._slot, reference)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 import weakref
-from typing import NamedTuple
 
 from tapegrad import core, dtypes, modes
+from tapegrad.autograd.leaf_node import InputMetadata, SlotReference, accumulator
 from tapegrad.dispatch import refuse_inference
 from tapegrad.dtypes import OF_SLOT as DTYPES
 from tapegrad.engine import layout
-from tapegrad.engine.bind import Handle
 from tapegrad.ops import chains
 from tapegrad.ops.plan import Parameters, record_plan, settled
 from tapegrad.ops.registry import BY_CODE, Elementwise
@@ -90,19 +89,8 @@ def own_payload(e: int) -> Payload:
     return found
 
 
-class SlotReference(Handle):
-    """Keeps a slot, and with it the entry that made it, alive."""
-
-    __slots__ = ("__weakref__",)  # an object without slots would be none of the garbage collector's
-
-    def __init__(self, slot: int):
-        core.hold(slot)
-        self._slot = slot
-
-
 _nodes: weakref.WeakValueDictionary[int, Node] = weakref.WeakValueDictionary()
 _classes: dict[str, type] = {}
-_leaves: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()  # leaf slot -> its Tensor
 
 
 class Node:
@@ -235,24 +223,6 @@ class BackwardCFunction(Node):
     __slots__ = ()
 
 
-class InputMetadata(NamedTuple):
-    """What a node knows of a gradient that it takes."""
-
-    dtype: object
-    shape: object
-    device: object
-    is_tensor_subclass: bool = False
-
-    @staticmethod
-    def of(slot: int):
-        from tapegrad import geometry
-        from tapegrad.device import CPU
-
-        if not slot:
-            return None
-        return InputMetadata(DTYPES[core.get_field(slot, core.DTYPE)], geometry.shapes[core.get_field(slot, core.GEOMETRY)], CPU)
-
-
 def check_saved(e: int) -> None:
     if core.entry_field(e, core.ENTRY_FLAGS) & layout.FREED:
         from tapegrad.autograd.saved import FREED
@@ -307,60 +277,6 @@ def stem(name: str) -> str:
     return re.sub(r"Backward0?(\d*)$", r"\1", name)
 
 
-class AccumulateGrad:
-    """The node at a leaf: where its gradient is added to `.grad`."""
-
-    next_functions = ()
-    requires_grad = True
-
-    def __init__(self, slot: int):
-        self._reference = SlotReference(slot)
-        self.metadata: dict = {}
-        self.prehooks: dict = {}
-        self.posthooks: dict = {}
-
-    def name(self) -> str:
-        return "tapegrad::autograd::AccumulateGrad"
-
-    @property
-    def variable(self):
-        """The leaf."""
-        found = _leaves.get(self._reference._slot)
-        return core.wrap(self._reference._slot) if found is None else found
-
-    @property
-    def _input_metadata(self) -> tuple:
-        return (InputMetadata.of(self._reference._slot),)
-
-    def _sequence_nr(self) -> int:
-        """Higher than that of every recorded operation: it runs as soon as its gradient is known."""
-        return 2**64 - 1
-
-    def register_hook(self, hook):
-        """Call `hook((), grad_outputs)` after a gradient was added."""
-        return self._register(self.posthooks, hook)
-
-    def register_prehook(self, hook):
-        """Call `hook(grad_outputs)` before a gradient is added; a returned tuple replaces it."""
-        return self._register(self.prehooks, hook)
-
-    def _register(self, hooks, hook):
-        from tapegrad.autograd import hooks as hooking
-
-        slot = self._reference._slot
-        hooking.flag(slot)
-        leaf = _leaves.get(slot)
-        if leaf is not None:  # the node stays while the leaf does
-            hooking.of_leaf(leaf).node = self
-        return hooking.RemovableHandle(hooks, hook)
-
-    def __repr__(self):
-        return f"<AccumulateGrad object at {id(self):#x}>"
-
-
-_accumulators: weakref.WeakValueDictionary[int, AccumulateGrad] = weakref.WeakValueDictionary()
-
-
 def asked_for(slot: int) -> int:
     """The slot that the user gave as an operand: an op that read `slot` itself may have needed its conjugation carried out first."""
     e = core.get_field(slot, core.ENTRY)
@@ -376,24 +292,7 @@ def gradient_node(slot: int):
         return node_of(slot)
     if not flags & layout.LEAF_GRAD:
         return None  # a view made in no_grad mode: it requires grad because its base does
-    found = _accumulators.get(slot)
-    if found is None:
-        found = _accumulators[slot] = AccumulateGrad(slot)
-    return found
-
-
-def hooked_leaf(slot: int) -> AccumulateGrad | None:
-    """The AccumulateGrad node of a leaf, if it is kept because it has (or had) hooks."""
-    return _accumulators.get(slot)
-
-
-def register_leaf(tensor) -> None:
-    """Remember which Tensor object a leaf slot belongs to."""
-    _leaves[tensor._slot] = tensor
-
-
-def leaf_object(slot: int):
-    return _leaves.get(slot)
+    return accumulator(slot)
 
 
 def record(op, inputs, outputs, attributes=None, saves: int = 0, differentiable: int = -1, reads: tuple = ()) -> None:

@@ -12,8 +12,8 @@ import threading
 import weakref
 
 from tapegrad import core, modes
+from tapegrad.autograd import leaf_node, saved_errors
 from tapegrad.autograd import node as nodes
-from tapegrad.autograd import saved_errors
 from tapegrad.dispatch import refuse_inference
 from tapegrad.engine import layout
 from tapegrad.ops.registry import structural
@@ -221,7 +221,7 @@ def linked(tensor, slot: int):
         return tensor
     place = (core.BUFFER, core.GEOMETRY, core.DTYPE)
     if core.data_of(slot) == core.data_of(tensor._slot) and all(core.get_field(slot, f) == core.get_field(tensor._slot, f) for f in place):
-        leaf = nodes.leaf_object(slot)
+        leaf = leaf_node.leaf_object(slot)
         return core.wrap(slot) if leaf is None else leaf
     fresh = core.wrap(core.share_slot(tensor))
     if modes.is_grad_enabled():
@@ -258,7 +258,7 @@ class SavedValue(SavedTensor):
         if pair is not None and tensor is not None:
             self.tensor = None
             self.packed, self.unpack_hook = call_pack(pair[0], tensor), pair[1]
-            self.link = nodes.SlotReference(tensor._slot) if linked else None
+            self.link = leaf_node.SlotReference(tensor._slot) if linked else None
         else:
             self.tensor, self.link = weakref.ref(tensor) if output else tensor, None
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import core, geometry
+from tapegrad.autograd import leaf_node, saved, saved_errors
 from tapegrad.autograd import node as nodes
-from tapegrad.autograd import saved, saved_errors
 from tapegrad.dtypes import float32
 from tapegrad.ops.registry import Elementwise
 
@@ -202,7 +202,7 @@ def get(node, attribute: str):
         core_status = core.check_saved(e)
         if core_status < 0 and core.error_b.value == k:
             raise saved_errors.version_error(e, k)
-        leaf = nodes.leaf_object(core.operand_slot(e, k))
+        leaf = leaf_node.leaf_object(core.operand_slot(e, k))
         own = nodes.payload(e)
         return leaf if leaf is not None and not (own is not None and own.packed and k in own.packed) else saved.operand(e, k, own)
     values = parameters(node) if not raw else {}

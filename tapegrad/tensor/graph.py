@@ -17,10 +17,10 @@ class InGraph(Handle):
     __slots__ = ()
 
     def _require_grad(self):
-        from tapegrad.autograd import node
+        from tapegrad.autograd import leaf_node
 
         core.set_field(self._slot, FLAGS, core.get_field(self._slot, FLAGS) | layout.REQUIRES_GRAD | layout.LEAF_GRAD)
-        node.register_leaf(self)
+        leaf_node.register_leaf(self)
         if ACTIVE:
             from tapegrad.transforms import wrappers
 
