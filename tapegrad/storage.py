@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -73,10 +74,11 @@ class _StorageBase:
     """What both kinds of storage have in common."""
 
     _holder: Handle  # a tensor over the memory
+    _dtype: Any = None  # of the elements; None of bytes
 
     def _vector(self):
         """The memory as a vector of the storage's elements."""
-        raise NotImplementedError
+        return whole(self._holder, self._dtype or dtypes.uint8)
 
     @classmethod
     def _over(cls, tensor, d=None):
@@ -234,8 +236,6 @@ class UntypedStorage(_StorageBase):
     8
     """
 
-    _dtype = None
-
     def __init__(self, *args, device=None, **kwargs):
         if kwargs or len(args) > 1:
             given = ", ".join([*(type(a).__name__ for a in args), *(f"{k}={type(v).__name__}, " for k, v in kwargs.items())])
@@ -247,9 +247,6 @@ class UntypedStorage(_StorageBase):
         if device is not None and str(device).partition(":")[0] != "cpu":
             raise RuntimeError(f"torch.UntypedStorage(): Storage device not recognized: {str(device).partition(':')[0]}")
         self._holder = _bytes(args[0] if args else 0)
-
-    def _vector(self):
-        return whole(self._holder, dtypes.uint8)
 
     def untyped(self):
         """The storage itself."""
@@ -383,9 +380,6 @@ class TypedStorage(_StorageBase):
         self._holder = _elements(FORMS, args, wrap_storage, self._dtype)
 
     dtype = property(lambda self: self._dtype, doc="The element type.")
-
-    def _vector(self):
-        return whole(self._holder, self._dtype)
 
     def untyped(self):
         """The same memory as bytes."""

@@ -19,7 +19,7 @@ class SlotReference(Handle):
 
     __slots__ = ("__weakref__",)  # an object without slots would be none of the garbage collector's
 
-    def __init__(self, slot: int):
+    def __init__(self, slot):
         core.hold(slot)
         self._slot = slot
 

@@ -1,21 +1,19 @@
-"""Writes by index that return a copy: index_copy, index_fill, put, masked_scatter, scatter_reduce, index_reduce, take_along_dim, the *_scatter forms."""
+"""Writes by index that return a copy: index_copy, index_fill, put, masked_scatter, scatter_reduce, index_reduce, take_along_dim."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import core, creation, determinism, dispatch, dtypes, geometry, storage
+from tapegrad import creation, determinism, dispatch, dtypes, geometry
 from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
-from tapegrad.engine import layout
-from tapegrad.ops import chains
 from tapegrad.ops import plan as plans
 from tapegrad.ops.choosing import where
 from tapegrad.ops.gathering import along, check_index_shape, gather, index_array, part_of
 from tapegrad.ops.outputs import into, laid_out_as, stored
 from tapegrad.ops.public import METHODS, function, method
 from tapegrad.ops.registry import structural
-from tapegrad.ops.views import tensor_argument, wrap_dim
+from tapegrad.ops.views import wrap_dim
 
 
 def with_inplace(f):
@@ -137,11 +135,9 @@ def take_along_dim(input, indices, dim=None, *, out=None):
             f"torch.take_along_dim(): input and indices should have the same number of dimensions, but got {input.ndim} dimensions for input, and "
             f"{indices.ndim} dimensions for indices"
         )
-    from tapegrad.geometry import broadcast_shapes
-
     dim = wrap_dim(dim, input.ndim)
     but = lambda t: tuple(1 if d == dim else s for d, s in enumerate(t.shape))
-    shape = broadcast_shapes(but(input), but(indices))
+    shape = geometry.broadcast_shapes(but(input), but(indices))
     fit = lambda t: t.expand([t.shape[dim] if d == dim else s for d, s in enumerate(shape)])
     if indices.numel() and bool((indices < 0).any()):
         indices = where(indices < 0, indices + input.shape[dim], indices)
@@ -205,15 +201,13 @@ def masked_scatter_op(node, g):
 @function(method=True)
 def masked_scatter(input, mask, source):
     """A copy of `input` in which the places where `mask` is True take the elements of `source` one after the other."""
-    from tapegrad.geometry import broadcast_shapes
-
     if input.dtype is not source.dtype:
         raise RuntimeError(
             f"masked_scatter: expected self and source to have same dtypes but got{input.dtype.scalar_name} and {source.dtype.scalar_name}"
         )
     if mask.dtype is not dtypes.bool_:
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype.scalar_name}")
-    shape = broadcast_shapes(tuple(input.shape), tuple(mask.shape))
+    shape = geometry.broadcast_shapes(tuple(input.shape), tuple(mask.shape))
     input, mask = input.expand(shape), mask.expand(shape)
     result = creation.from_array(input.detach()._array(), input.dtype)
     chosen, values = mask.numpy(), source.detach()._array().reshape(-1)
@@ -348,61 +342,3 @@ def index_reduce(input, dim, index, source, reduce, *, include_self=True):
     shape = [-1 if d == dim else 1 for d in range(source.ndim)]
     whole = index.reshape(shape).expand(source.shape)
     return reduced_by_index("index_reduce", "IndexReduceBackward0", input, dim, whole, source, reduce, include_self)
-
-
-# --- views written into a copy --------------------------------------------------------------------------------------
-def _into_view(name, graph_name, view, parameters):
-    @structural(name + "_op", graph_name)
-    def derivative(node, g):
-        a = node.attributes
-        zeros = g.new_zeros(a.shape)
-        return public(g, zeros, *a.arguments), view(g, *a.arguments)
-
-    derivative.doc = "The base loses the part that was overwritten, the source gets it."
-
-    def run(input, src, *arguments, **named):
-        from tapegrad import core, modes
-
-        arguments = tuple(named.pop(p, default) if k >= len(arguments) else arguments[k] for k, (p, default) in enumerate(parameters))
-        if named:
-            raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(named))}'")
-        tensor_argument(name, input)
-        tensor_argument(name, src, 2, "src")
-        with modes.no_grad():
-            result = twin(input)
-            part = view(result, *arguments)
-            if tuple(part.shape) != tuple(src.shape):
-                raise RuntimeError(
-                    f"expected src to have a size equal to the slice of self. src size = {list(src.shape)}, slice size = {list(part.shape)}"
-                )
-            core.assign(part, src)
-        record(derivative, [input, dispatch.convert(src, input.dtype)], [result], plans.Parameters(derivative, shape=tuple(src.shape), arguments=arguments))
-        return result
-
-    run.__name__ = run.__qualname__ = name
-    run.__doc__ = f"A copy of `input` with `src` written over the view `{name.removesuffix('_scatter')}` of it."
-    public = function(method=True, name=name)(run)
-    return public
-
-
-def twin(x):
-    """A copy of all the memory that `x` lies in, seen as `x` sees it, so that strides and offset stay; a plain copy if elements of `x` overlap."""
-    if x._level is not None or geometry.flags_of(core.get_field(x._slot, core.GEOMETRY)) & layout.OVERLAPS or x.is_conj() or x.is_neg():
-        return creation.from_array(x.detach()._array(), x.dtype)
-    s = plans.settled(x)
-    result = core.looking_at(storage.whole(x, x.dtype).clone(), x.dtype, core.get_field(s, core.GEOMETRY), core.data_of(s) - core.memory_of(s)[0])
-    chains.looked(result)  # it will be written to
-    return result
-
-
-def _slice(x, dim, start, end, step):
-    dim = wrap_dim(dim, x.ndim)
-    return x[(slice(None),) * dim + (slice(start, end, step),)]
-
-
-select_scatter = _into_view("select_scatter", "SelectScatter", lambda x, dim, index: x.select(dim, index), (("dim", None), ("index", None)))
-slice_scatter = _into_view("slice_scatter", "SliceScatter", _slice, (("dim", 0), ("start", None), ("end", None), ("step", 1)))
-diagonal_scatter = _into_view("diagonal_scatter", "DiagonalScatter", lambda x, offset, a, b: x.diagonal(offset, a, b),
-                              (("offset", 0), ("dim1", 0), ("dim2", 1)))  # fmt: skip
-as_strided_scatter = _into_view("as_strided_scatter", "AsStridedScatter", lambda x, size, stride, offset: x.as_strided(size, stride, offset),
-                                (("size", None), ("stride", None), ("storage_offset", None)))  # fmt: skip
