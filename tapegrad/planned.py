@@ -17,6 +17,7 @@ from tapegrad.engine import bind, layout
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 from tapegrad.ops import chains, table
 from tapegrad.ops import plan as plans
+from tapegrad.ops.chain_plans import chain_plan
 from tapegrad.ops.public import FUNCTIONS, METHODS
 from tapegrad.ops.registry import BY_CODE, Elementwise
 from tapegrad.tensor import Tensor
@@ -198,7 +199,7 @@ def teaching(callable_, code: int):
         if trail.holds(bool(code & INPLACE)):
             plan = plans.answered(args[0] if code & VOID_RESULT else result, operands)
             if plan is None and not code & INPLACE and len(tensors) == len(operands):
-                plan = plans.chain_plan(trail, result)
+                plan = chain_plan(trail, result)
         patience = PATIENCE if plan is not None else patience - 1
         if plan is not None:
             names = tuple(kwargs)

@@ -20,7 +20,7 @@ LAYERS = [
     "memory modes serialization",
     "ops.chains",
     "creation ops.plan tensor",
-    "copying cuda storage legacy nn_parameter ops.rows random.draws writing",
+    "copying cuda storage legacy nn_parameter ops.chain_plans ops.rows random.draws writing",
     "dispatch",
     "amp autograd callables foreach numpy_protocol",
     "ops tape utils",

@@ -15,7 +15,8 @@ from tapegrad.dispatch import refuse_inference
 from tapegrad.dtypes import OF_SLOT as DTYPES
 from tapegrad.engine import layout
 from tapegrad.ops import chains
-from tapegrad.ops.plan import Parameters, record_plan, settled
+from tapegrad.ops.chain_plans import record_plan
+from tapegrad.ops.plan import Parameters, settled
 from tapegrad.ops.registry import BY_CODE, Elementwise
 
 

@@ -18,7 +18,7 @@ from tapegrad.creation.elements import kernel_number
 from tapegrad.engine.layout import DIRECT, STRIDED, SUMMED, SWEEP_APPLY, SWEEP_REDUCE, SWEEP_VIEW
 from tapegrad.ops import loops
 from tapegrad.ops import plan as plans
-from tapegrad.ops.outputs import stored
+from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.reshaping import unsafe_view
@@ -120,7 +120,7 @@ def in_wider(op):
             with modes.no_grad():
                 result = f(a.detach().to(wide), b.detach().to(wide)).to(d)
             record(op, [a, b], [result], reads=(0b10, 0b01))
-            return out_of(f.__name__, out, result)
+            return into(out, result, f.__name__)
 
         return run
 
@@ -172,16 +172,7 @@ def mm(input, mat2, *, out=None):
     check_types("mm", input, mat2, m * k * n)
     a, b = readable(input), readable(mat2)
     result = product(mm_op, a, b, m, k, n, (1,), (m, n), (0, *a.stride()), (0, *b.stride()), None)
-    return out_of("mm", out, result)
-
-
-def out_of(name, out, result):
-    if out is None:
-        return result
-    from tapegrad.writing import check_out, write_out
-
-    check_out(name, [result], out)
-    return write_out(result.detach(), out, name)
+    return into(out, result, "mm")
 
 
 @structural("mv_op", "Mv")
@@ -206,7 +197,7 @@ def mv(input, vec, *, out=None):
     check_types("mv", input, vec, min(m * k, 1))
     a = readable(input)
     v = vec if vec.stride(0) > 0 else vec.contiguous()
-    return out_of("mv", out, product(mv_op, a, v, m, k, 1, (1,), (m,), (0, *a.stride()), (0, v.stride(0), 1), None))
+    return into(out, product(mv_op, a, v, m, k, 1, (1,), (m,), (0, *a.stride()), (0, v.stride(0), 1), None), "mv")
 
 
 @structural("dot_op", "Dot")
@@ -232,7 +223,7 @@ def dot(input, tensor, *, out=None):
     k = input.shape[0]
     a = input if input.stride(0) > 0 else input.contiguous()
     b = tensor if tensor.stride(0) > 0 else tensor.contiguous()
-    return out_of("dot", out, product(dot_op, a, b, 1, k, 1, (1,), (), (0, max(k, 1) * a.stride(0), a.stride(0)), (0, b.stride(0), 1), None))
+    return into(out, product(dot_op, a, b, 1, k, 1, (1,), (), (0, max(k, 1) * a.stride(0), a.stride(0)), (0, b.stride(0), 1), None), "dot")
 
 
 @structural("bmm_op", "Bmm")
@@ -259,7 +250,7 @@ def bmm(input, mat2, *, out=None):
     if count:
         check_types("bmm", input, mat2, m * k * n)
     a, b = readable(input), readable(mat2)
-    return out_of("bmm", out, product(bmm_op, a, b, m, k, n, (count,), (count, m, n), a.stride(), b.stride(), None))
+    return into(out, product(bmm_op, a, b, m, k, n, (count,), (count, m, n), a.stride(), b.stride(), None), "bmm")
 
 
 @function(method=True, linear=("input", "other"))
@@ -271,17 +262,17 @@ def matmul(input, other, *, out=None):
     if not na or not nb:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {na}D and {nb}D")
     if na == 1 and nb == 1:
-        return out_of("matmul", out, input.dot(other))
+        return into(out, input.dot(other), "matmul")
     if na == 2 and nb == 1:
         if input.shape[1] != other.shape[0] and input.dtype is other.dtype:
             raise RuntimeError(
                 f"size mismatch, got input ({input.shape[0]}), mat ({input.shape[0]}x{input.shape[1]}), vec ({other.shape[0]})"
             )
-        return out_of("matmul", out, input.mv(other))
+        return into(out, input.mv(other), "matmul")
     if na == 1 and nb == 2:
-        return out_of("matmul", out, input.unsqueeze(0).mm(other).squeeze_(0))
+        return into(out, input.unsqueeze(0).mm(other).squeeze_(0), "matmul")
     if na == 2 and nb == 2:
-        return out_of("matmul", out, input.mm(other))
+        return into(out, input.mm(other), "matmul")
     if folds(input, other):
         # A batch of matrices against one matrix or vector: the batch becomes rows.
         turned = nb > na
@@ -289,7 +280,7 @@ def matmul(input, other, *, out=None):
         lead = tuple(many.shape[:-1])
         rows = many.reshape(math.prod(lead), many.shape[-1])
         result = unsafe_view(rows.mv(one), lead) if one.ndim == 1 else unsafe_view(rows.mm(one), (*lead, one.shape[1]))
-        return out_of("matmul", out, result.mT.contiguous() if turned and na == 2 else result)
+        return into(out, result.mT.contiguous() if turned and na == 2 else result, "matmul")
     a = input.unsqueeze(0) if na == 1 else input
     b = other.unsqueeze(-1) if nb == 1 else other
     batch = geometry.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
@@ -302,7 +293,7 @@ def matmul(input, other, *, out=None):
     a3 = a.expand(*batch, m, k).reshape(count, m, k)
     b3 = b.expand(*batch, k, n).reshape(count, k, n)
     shape = batch + ((m,) if na > 1 else ()) + ((n,) if nb > 1 else ())
-    return out_of("matmul", out, unsafe_view(a3.bmm(b3), shape))
+    return into(out, unsafe_view(a3.bmm(b3), shape), "matmul")
 
 
 def folds(input, other) -> bool:
@@ -395,7 +386,7 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
         with modes.no_grad():
             result = addmm(*(x.detach().to(compute) for x in (input, mat1, mat2)), beta=beta, alpha=alpha).to(d)
         record(addmm_op, [input, mat1, mat2], [result], plans.Parameters(addmm_op, alpha=alpha, beta=beta), reads=(0, 0b100, 0b010))
-        return out_of("addmm", out, result)
+        return into(out, result, "addmm")
     wide = input.expand(m, n)
     a, b = readable(mat1), readable(mat2)
 
@@ -415,4 +406,4 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
         return product_plan(addmm_op, d, (m, n), m, k, n, (1,), a_steps, b_steps, kernel=loops.addmm(d, beta, alpha), more=c_steps, saves=0b110, reads=(0, 0b100, 0b010),
                             alpha=alpha, beta=beta, differentiable=-1 if d.differentiable else 0, **dict(rules))
 
-    return out_of("addmm", out, plans.run(addmm_op, [input, a, b], (beta, alpha), make))
+    return into(out, plans.run(addmm_op, [input, a, b], (beta, alpha), make), "addmm")

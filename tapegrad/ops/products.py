@@ -12,8 +12,8 @@ from tapegrad.autograd.node import record
 from tapegrad.creation.elements import kernel_number
 from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
-from tapegrad.ops.linear import addmm, matmul, out_of
-from tapegrad.ops.outputs import laid_out_as, return_type, store
+from tapegrad.ops.linear import addmm, matmul
+from tapegrad.ops.outputs import into, laid_out_as, return_type, store
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.registry import structural
 from tapegrad.ops.reshaping import unsafe_view
@@ -48,7 +48,7 @@ def added(op, name, input, x, y, product, shape, beta, alpha, out):
         result = scaled(product(x.detach(), y.detach()), alpha)
         result = result + scaled(input.detach(), beta) if beta != 0 else result
     record(op, [input, x, y], [result], plans.Parameters(op, alpha=alpha, beta=beta), reads=(0, 0b100, 0b010))
-    return out_of(name, out, result)
+    return into(out, result, name)
 
 
 def added_back(node, g, by_x, by_y):
@@ -156,12 +156,12 @@ def addr(input, vec1, vec2, *, beta=1, alpha=1, out=None):
 def inner(input, other, *, out=None):
     """The products of the last dims summed; scalars multiply."""
     if not input.ndim or not other.ndim:
-        return out_of("inner", out, input * other)
+        return into(out, input * other, "inner")
     if input.shape[-1] != other.shape[-1]:
         raise RuntimeError(
             f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}"
         )
-    return out_of("inner", out, tensordot(input, other, ([-1], [-1])))
+    return into(out, tensordot(input, other, ([-1], [-1])), "inner")
 
 
 @function()
@@ -204,7 +204,7 @@ def tensordot(a, b, dims=2, out=None):
     count = lambda t, kept: math.prod(t.shape[d] for d in kept)
     rows, inside, columns = count(a, kept_a), count(a, left), count(b, kept_b)
     product = matmul(a.permute(*kept_a, *left).reshape(rows, inside), b.permute(*right, *kept_b).reshape(inside, columns))
-    return out_of("tensordot", out, product.reshape([a.shape[d] for d in kept_a] + [b.shape[d] for d in kept_b]))
+    return into(out, product.reshape([a.shape[d] for d in kept_a] + [b.shape[d] for d in kept_b]), "tensordot")
 
 
 @function(method=True)
@@ -213,7 +213,7 @@ def kron(input, other, *, out=None):
     ndim = max(input.ndim, other.ndim)
     a, b = (t.reshape((1,) * (ndim - t.ndim) + tuple(t.shape)) for t in (input, other))
     wide = a.reshape([s for n in a.shape for s in (n, 1)]) * b.reshape([s for n in b.shape for s in (1, n)])
-    return out_of("kron", out, unsafe_view(wide, tuple(p * q for p, q in zip(a.shape, b.shape))))
+    return into(out, unsafe_view(wide, tuple(p * q for p, q in zip(a.shape, b.shape))), "kron")
 
 
 # --- arithmetic made of other ops -----------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def float_power(input, exponent, *, out=None):
         input = creation.tensor(input, dtype=dtypes.float64)
     result = lift(input) ** lift(exponent)
     exact(out, result)
-    return out_of("float_power", out, result)
+    return into(out, result, "float_power")
 
 
 @method()
@@ -286,7 +286,7 @@ def ldexp(input, other, *, out=None):
     tensor_argument("ldexp", input)
     tensor_argument("ldexp", other, 2, "other")
     two = creation.tensor(2.0, dtype=input.dtype if input.dtype.is_floating_point else dtypes.default_dtype())
-    return out_of("ldexp", out, input * two**other)
+    return into(out, input * two**other, "ldexp")
 
 
 METHODS["ldexp_"] = inplace.by_function(ldexp)

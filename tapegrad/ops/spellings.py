@@ -13,7 +13,6 @@ for _name in ("addmm", "addmv", "addr", "baddbmm", "addbmm"):
     METHODS[_name + "_"] = inplace.by_function(FUNCTIONS[_name])
 FUNCTIONS["addmv_"] = METHODS["addmv_"]
 FUNCTIONS["clip_"], FUNCTIONS["ldexp_"] = METHODS["clip_"], METHODS["ldexp_"]
-FUNCTIONS["ger"], METHODS["ger"] = FUNCTIONS["outer"], METHODS["outer"]
 
 
 # --- others -----------------------------------------------------------------------------------------------------------
