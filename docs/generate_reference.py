@@ -213,7 +213,7 @@ def write(folder: Path) -> None:
         "nn.md": modules_page(
             "Networks", "`tapegrad.nn`; see [networks](../../concepts/networks.md).", files_of("tapegrad.nn", ("functional", "init", "utils"))
         ),
-        "optim.md": modules_page("Optimizers", "`tapegrad.optim`: optimizers and schedules.", files_of("tapegrad.optim", ["lr_scheduler"])),
+        "optim.md": modules_page("Optimizers", "`tapegrad.optim`: optimizers and schedules.", files_of("tapegrad.optim", ["lr_scheduler", "swa_utils"])),
         "distributions.md": modules_page(
             "Distributions", "`tapegrad.distributions`; see [distributions](../../concepts/distributions.md).", ["tapegrad.distributions"]
         ),

@@ -400,3 +400,21 @@ def test_padding_by_nothing_copies():
     for mode in ("constant", "reflect", "replicate", "circular"):
         nn.functional.pad(x, (0, 0, 0, 0), mode).fill_(4)
     assert not x.any()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Conv2d", "Conv1d"), ("Conv3d", "Conv1d"), ("Conv1d", "ConvTranspose1d"), ("Fold", "Unfold"), ("InstanceNorm1d", "BatchNorm1d")],
+)
+def test_kinds_of_layers_are_told_apart(one, other):
+    assert not issubclass(getattr(tg.nn, one), getattr(tg.nn, other))
+    assert not issubclass(getattr(tg.nn, other), getattr(tg.nn, one))
+
+
+def test_bases_of_layers():
+    modules = tg.nn.modules
+    assert isinstance(tg.nn.Conv2d(1, 1, 1), modules.conv._ConvNd)
+    assert isinstance(tg.nn.ConvTranspose2d(1, 1, 1), modules.conv._ConvTransposeNd)
+    assert isinstance(tg.nn.BatchNorm3d(1), modules.batchnorm._BatchNorm)
+    assert isinstance(tg.nn.InstanceNorm2d(1), modules.instancenorm._InstanceNorm)
+    assert not isinstance(tg.nn.InstanceNorm2d(1), modules.batchnorm._BatchNorm)

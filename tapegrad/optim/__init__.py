@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules, as `torch.optim` has them."""
 
-from tapegrad.optim import lr_scheduler
+from tapegrad.optim import lr_scheduler, swa_utils
 from tapegrad.optim.adagrad import Adadelta, Adagrad
 from tapegrad.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from tapegrad.optim.lbfgs import LBFGS

@@ -22,9 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class LambdaLR(LRScheduler):
-    """The initial rate times lr_lambda(epoch); one function, or one per group."""
-
+class _ByFunctions(LRScheduler):
     def __init__(self, optimizer, lr_lambda, last_epoch=-1):
         groups = len(optimizer.param_groups)
         if isinstance(lr_lambda, (list, tuple)):
@@ -48,13 +46,17 @@ class LambdaLR(LRScheduler):
             if kept is not None:
                 function.__dict__.update(kept)
 
+
+class LambdaLR(_ByFunctions):
+    """The initial rate times lr_lambda(epoch); one function, or one per group."""
+
     def get_lr(self):
         """The initial rates times lr_lambda(epoch)."""
         self._current()
         return [base * f(self.last_epoch) for f, base in zip(self.lr_lambdas, self.base_lrs, strict=True)]
 
 
-class MultiplicativeLR(LambdaLR):
+class MultiplicativeLR(_ByFunctions):
     """The last rate times lr_lambda(epoch); one function, or one per group."""
 
     def __init__(self, optimizer, lr_lambda, last_epoch=-1):

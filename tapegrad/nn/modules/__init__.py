@@ -33,9 +33,11 @@ from tapegrad.nn.modules.activation import (
     Threshold,
 )
 from tapegrad.nn.modules.attention import MultiheadAttention
+from tapegrad.nn.modules.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from tapegrad.nn.modules.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from tapegrad.nn.modules.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from tapegrad.nn.modules.distance import CosineSimilarity, PairwiseDistance
+from tapegrad.nn.modules.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from tapegrad.nn.modules.linear import Bilinear, Identity, Linear
 from tapegrad.nn.modules.loss import (
     BCELoss,
@@ -61,18 +63,7 @@ from tapegrad.nn.modules.loss import (
     TripletMarginWithDistanceLoss,
 )
 from tapegrad.nn.modules.module import Module
-from tapegrad.nn.modules.normalization import (
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    LayerNorm,
-    LocalResponseNorm,
-    RMSNorm,
-)
+from tapegrad.nn.modules.normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
 from tapegrad.nn.modules.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

@@ -7,11 +7,13 @@ from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.nn.modules.weights import Projection
 
 
-class _Conv(Projection):
+class _ConvNd(Projection):
+    """What all convolutions have, transposed or not."""
+
     dims = 0
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
-                 device=None, dtype=None, output_padding=0, transposed=False):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, transposed, output_padding, groups, bias, padding_mode,
+                 device=None, dtype=None):
         super().__init__()
         if groups <= 0:
             raise ValueError("groups must be a positive integer")
@@ -40,14 +42,6 @@ class _Conv(Projection):
         rows = (in_channels, out_channels // groups) if transposed else (out_channels, in_channels // groups)
         self._give_parameters((*rows, *self.kernel_size), (out_channels,) if bias else None, device, dtype)
 
-    def forward(self, input):
-        """The convolution of the input with the weight."""
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[self.dims - 1]
-        if self.padding_mode != "zeros":
-            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-            return convolve(input, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-        return convolve(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-
     def extra_repr(self):
         n = self.dims
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
@@ -61,17 +55,27 @@ class _Conv(Projection):
         return ", ".join(parts)
 
 
+class _Conv(_ConvNd):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
+                 device=None, dtype=None):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, False, 0, groups, bias, padding_mode, device, dtype)
+
+    def forward(self, input):
+        """The convolution of the input with the weight."""
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[self.dims - 1]
+        if self.padding_mode != "zeros":
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            return convolve(input, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return convolve(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
 class Conv1d(_Conv):
     """`functional.conv1d` with learnt weight (out, in / groups, K) and bias."""
 
     dims = 1
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
-                 device=None, dtype=None):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
 
-
-class Conv2d(Conv1d):
+class Conv2d(_Conv):
     """`functional.conv2d` with learnt weight (out, in / groups, KH, KW) and bias.
 
     >>> import tapegrad as tg
@@ -82,19 +86,19 @@ class Conv2d(Conv1d):
     dims = 2
 
 
-class Conv3d(Conv1d):
+class Conv3d(_Conv):
     """`functional.conv3d` with learnt weight (out, in / groups, KD, KH, KW) and bias."""
 
     dims = 3
 
 
-class _ConvTranspose(_Conv):
+class _ConvTransposeNd(_ConvNd):
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True, dilation=1,
                  padding_mode="zeros", device=None, dtype=None):
         if padding_mode != "zeros":
             raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype,
-                         output_padding, True)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, True, output_padding, groups, bias, padding_mode,
+                         device, dtype)
 
     def forward(self, input, output_size=None):
         """The transposed convolution; `output_size` chooses among the sizes that the same input could come from."""
@@ -121,19 +125,19 @@ class _ConvTranspose(_Conv):
         return [size - a for size, a in zip(output_size, low)]
 
 
-class ConvTranspose1d(_ConvTranspose):
+class ConvTranspose1d(_ConvTransposeNd):
     """`functional.conv_transpose1d` with learnt weight (in, out / groups, K) and bias."""
 
     dims = 1
 
 
-class ConvTranspose2d(_ConvTranspose):
+class ConvTranspose2d(_ConvTransposeNd):
     """`functional.conv_transpose2d` with learnt weight (in, out / groups, KH, KW) and bias."""
 
     dims = 2
 
 
-class ConvTranspose3d(_ConvTranspose):
+class ConvTranspose3d(_ConvTransposeNd):
     """`functional.conv_transpose3d` with learnt weight (in, out / groups, KD, KH, KW) and bias."""
 
     dims = 3

@@ -145,22 +145,24 @@ class CircularPad3d(_CircularPad):
     dims = 3
 
 
-class Unfold(Module):
-    """`functional.unfold`: the windows of (N, C, H, W) as columns."""
-
+class _Windows(Module):
     def __init__(self, kernel_size, dilation=1, padding=0, stride=1):
         super().__init__()
         self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
-
-    def forward(self, input):
-        """(N, C times a window's elements, windows)."""
-        return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
     def extra_repr(self):
         return f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
 
 
-class Fold(Unfold):
+class Unfold(_Windows):
+    """`functional.unfold`: the windows of (N, C, H, W) as columns."""
+
+    def forward(self, input):
+        """(N, C times a window's elements, windows)."""
+        return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+
+class Fold(_Windows):
     """`functional.fold`: columns added up where their windows lie."""
 
     def __init__(self, output_size, kernel_size, dilation=1, padding=0, stride=1):
