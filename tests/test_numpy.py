@@ -45,6 +45,7 @@ def compare(found, expected, name):
     support.close(support.value(found), np.asarray(expected), 1e-10 if found.dtype is tg.float64 else 1e-6, name)
 
 
+@pytest.mark.filterwarnings("ignore:numpy.fix is deprecated:DeprecationWarning")  # NumPy 2.5's, of its own function
 @pytest.mark.parametrize("name,sample", SAMPLES, ids=[f"{n}({s})" for n, s in SAMPLES])
 def test_values_and_derivatives(name, sample, rng):
     """A row gives what NumPy gives on arrays, as a Tensor, and differentiates."""
