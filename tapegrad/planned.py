@@ -32,16 +32,12 @@ SERVED: dict[str, int] = dict.fromkeys(
         "new_full", "gather", "scatter", "scatter_add", "index_select", "index_add",
         "hstack", "vstack", "dstack", "column_stack", "swapaxes", "movedim", "adjoint", "rot90", "fliplr", "flipud", "tile", "repeat",
         "repeat_interleave", "broadcast_to", "expand_as", "view_as", "reshape_as", "unflatten", "ravel", "atleast_1d", "atleast_2d", "atleast_3d",
-        "unfold", "as_strided", "meshgrid", "tensor_split", "hsplit", "vsplit", "dsplit", "double", "float", "half", "bfloat16", "int",
+        "unfold", "meshgrid", "tensor_split", "hsplit", "vsplit", "dsplit", "double", "float", "half", "bfloat16", "int",
         "long", "short", "bool", "char", "byte", "trace", "diag", "diag_embed", "vdot", "inner", "outer", "addmv", "addr", "baddbmm",
-        "addbmm", "tensordot", "einsum", "kron", "chain_matmul", "matrix_power", "trapezoid", "cumulative_trapezoid", "diff", "cov", "cross",
-        "isclose", "std_mean", "var_mean", "nansum", "nanmean", "count_nonzero", "aminmax", "logcumsumexp", "cummax", "cummin", "renorm", "dist",
-        "nan_to_num", "clip", "addcmul", "addcdiv", "eye", "logspace", "tril_indices", "triu_indices", "scalar_tensor", "new_tensor", "index_fill",
-        "index_copy", "index_put", "select_scatter", "slice_scatter", "diagonal_scatter", "take", "take_along_dim", "sort", "argsort", "topk",
-        "msort", "median", "nanmedian", "kthvalue", "as_tensor", "block_diag", "combinations", "cartesian_prod", "vander",
-        "searchsorted", "bucketize", "isin", "view_as_real", "view_as_complex", "cdist",
-        "slogdet", "logdet", "det", "inverse", "cholesky", "cholesky_solve",
-        "masked_select", "nonzero", "argwhere", "new_empty", "allclose", "empty_like", "unsafe_chunk", "unsafe_split",
+        "addbmm", "tensordot", "einsum", "kron", "chain_matmul", "matrix_power", "trapezoid", "cumulative_trapezoid", "diff", "cov",
+        "isclose", "std_mean", "var_mean", "nansum", "nanmean", "count_nonzero", "aminmax", "renorm", "dist",
+        "clip", "addcmul", "addcdiv", "logspace", "scalar_tensor", "new_tensor", "sort", "argsort", "topk", "msort", "median", "nanmedian", "kthvalue",
+        "as_tensor", "block_diag", "cartesian_prod", "vander", "view_as_real", "view_as_complex", "cdist", "cholesky", "unsafe_chunk", "unsafe_split",
     ),
     0,
 ) | dict.fromkeys(("where", "clamp", "masked_fill", "lerp"), NUMBERS) | dict.fromkeys(("clamp_", "masked_fill_", "lerp_"), INPLACE | NUMBERS) | dict.fromkeys(
@@ -54,11 +50,10 @@ IN_MODULES = {
     "nn.functional": (
         "linear bilinear softmax softmin log_softmax mse_loss l1_loss smooth_l1_loss huber_loss kl_div binary_cross_entropy "
         "binary_cross_entropy_with_logits nll_loss cross_entropy poisson_nll_loss gaussian_nll_loss soft_margin_loss hinge_embedding_loss "
-        "margin_ranking_loss cosine_embedding_loss triplet_margin_loss cosine_similarity normalize pairwise_distance layer_norm group_norm rms_norm "
-        "embedding pad conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d "
-        "max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d interpolate glu gelu logsigmoid softplus hardtanh softsign tanhshrink pixel_shuffle pixel_unshuffle one_hot"
+        "margin_ranking_loss cosine_embedding_loss triplet_margin_loss cosine_similarity normalize pairwise_distance rms_norm "
+        "glu gelu logsigmoid softplus hardtanh softsign tanhshrink pixel_shuffle pixel_unshuffle"
     ).split(),
-    "linalg": "norm vector_norm matrix_norm inv det slogdet cholesky solve solve_triangular multi_dot matrix_power cross vecdot matrix_exp diagonal vander".split(),
+    "linalg": "norm vector_norm matrix_norm cholesky multi_dot matrix_power vecdot diagonal vander".split(),
 }  # module -> functions
 _modules: dict[str, tuple[dict, dict]] = {}  # module -> (its namespace, the Python forms of the functions in it)
 

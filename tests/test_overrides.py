@@ -272,3 +272,17 @@ def test_as_torch():
             x.grad, x.dtype, x.mT, x.numel(), lib.zeros_like(x), bool(x[0, 0]), x.is_contiguous(), x.fill_(2), lib.add(x, 1, alpha=2)  # noqa: B018
         told[lib] = calls
     assert told[tg] == told[torch]
+
+
+@pytest.mark.parametrize("name", ["gelu", "logsigmoid", "one_hot", "conv2d", "avg_pool2d"])
+def test_functions_of_nn_hand_over_to_other_types(name):
+    """Under their own names, whether the package has a function of that name or not."""
+
+    class Other:
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            return func
+
+    func = getattr(tg.nn.functional, name)(Other())
+    assert func == getattr(tg.nn.functional, name)
+    assert func.__name__ == name

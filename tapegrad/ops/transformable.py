@@ -89,6 +89,8 @@ def entrance(f, bare, name: str, method: bool):
     and that are known to fit a form are remembered: the next call with them goes straight on.
     """
     asked = name not in BY_BODY
+    of_nn = (f.__module__ or "").startswith("tapegrad.nn.functional")
+    path = "nn.functional." + f.__name__ if of_nn else name  # under which whoever overrides it knows it
     straight: set[tuple] = set()
 
     @functools.wraps(f)
@@ -97,7 +99,7 @@ def entrance(f, bare, name: str, method: bool):
         if kwargs or types not in straight or (ARMED and state.modes):
             found = met(args if asked else (), kwargs)
             if found is not None:
-                return taken(name, method, found, args, kwargs)
+                return taken(path, method, found, args, kwargs)
             look = checker(name, method)
             if look is not None:
                 given, positional = args, not kwargs
@@ -106,7 +108,8 @@ def entrance(f, bare, name: str, method: bool):
                     straight.add(types)
         return bare(*args, **kwargs) if ACTIVE or POSTPONED else f(*args, **kwargs)
 
-    run.__name__ = run.__qualname__ = name.rpartition(".")[2]
+    if not of_nn:
+        run.__name__ = run.__qualname__ = name.rpartition(".")[2]
     return run
 
 
