@@ -82,15 +82,14 @@ def look_at(name: str, *args, **kwargs) -> None:
     look(args, kwargs)
 
 
-def entrance(f, bare, name: str, method: bool):
+def entrance(f, bare, name: str, method: bool, path: str):
     """The Python form of a public function: who overrides it is asked, then its arguments are looked at, then `f` runs.
 
     While a transform is on or something is postponed `bare` runs, which sees to them.  Types of positional arguments that nothing overrides
-    and that are known to fit a form are remembered: the next call with them goes straight on.
+    and that are known to fit a form are remembered: the next call with them goes straight on.  `name` leads to its forms, `path` is where the
+    public has it.
     """
     asked = name not in BY_BODY
-    of_nn = (f.__module__ or "").startswith("tapegrad.nn.functional")
-    path = "nn.functional." + f.__name__ if of_nn else name  # under which whoever overrides it knows it
     straight: set[tuple] = set()
 
     @functools.wraps(f)
@@ -108,14 +107,18 @@ def entrance(f, bare, name: str, method: bool):
                     straight.add(types)
         return bare(*args, **kwargs) if ACTIVE or POSTPONED else f(*args, **kwargs)
 
-    if not of_nn:
-        run.__name__ = run.__qualname__ = name.rpartition(".")[2]
+    run.__name__ = run.__qualname__ = path.rpartition(".")[2]
     return run
 
 
 def checked(name: str, method: bool = False):
-    """Let a function that is not transformable refuse arguments that fit none of its forms."""
-    return lambda f: entrance(f, f, name, method)
+    """Let a function that is not transformable refuse arguments that fit none of the forms of `name`."""
+    return lambda f: entrance(f, f, name, method, name)
+
+
+def checked_in_nn(name: str):
+    """The same for a function of `nn.functional`, whose forms may be those of another name."""
+    return lambda f: entrance(f, f, name, False, "nn.functional." + f.__name__)
 
 
 def under_name(f, name: str):
@@ -163,7 +166,7 @@ def transformable(batch=None, linear=(), writes=False, name="", method=False):
                 return POSTPONED[0](f, writes, args, kwargs)
             return f(*args, **kwargs)
 
-        run = entrance(f, bare, name, method)
+        run = entrance(f, bare, name, method, name)
         for public in (bare, run):
             public.writes, public.public = writes, (name, method)
             public.batch, public.linear = batch, (linear,) if isinstance(linear, str) else linear

@@ -17,7 +17,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.registry import BY_NAME, structural
-from tapegrad.ops.transformable import checked, look_at, transformable
+from tapegrad.ops.transformable import checked_in_nn, look_at, transformable
 from tapegrad.ops.views import tensor_argument, wrap_dim
 from tapegrad.tensor import Tensor
 from tapegrad.transforms import randomness
@@ -94,14 +94,14 @@ hardswish = _unary("hardswish", "x relu6(x + 3) / 6.")
 hardsigmoid = _unary("hardsigmoid", "relu6(x + 3) / 6.")
 
 
-@checked("log_sigmoid")
+@checked_in_nn("log_sigmoid")
 @stored()
 def logsigmoid(input):
     """log(sigmoid(x))."""
     return NN.log_sigmoid(input)
 
 
-@checked("gelu")
+@checked_in_nn("gelu")
 @stored()
 def gelu(input, *, approximate="none"):
     """x Phi(x), Phi the normal distribution function; approximate="tanh" replaces it by a formula with tanh."""
@@ -110,7 +110,7 @@ def gelu(input, *, approximate="none"):
     return NN.gelu(input) if approximate == "none" else NN.gelu_tanh(input)
 
 
-@checked("softplus")
+@checked_in_nn("softplus")
 @stored()
 def softplus(input, beta=1.0, threshold=20.0):
     """log(1 + exp(beta x)) / beta; x where beta x > threshold."""
@@ -151,14 +151,14 @@ def threshold(input, threshold, value, inplace=False):
     return with_numbers("threshold", input, *_like(input, threshold, value), inplace=inplace)
 
 
-@checked("hardshrink")
+@checked_in_nn("hardshrink")
 @stored()
 def hardshrink(input, lambd=0.5):
     """x where |x| > lambd, 0 elsewhere."""
     return NN.hardshrink(input, lambd)
 
 
-@checked("softshrink")
+@checked_in_nn("softshrink")
 @stored()
 def softshrink(input, lambd=0.5):
     """x moved by lambd towards 0, 0 where |x| <= lambd."""
@@ -189,7 +189,7 @@ def sigmoid(input):
     return input.sigmoid()
 
 
-@checked("prelu")
+@checked_in_nn("prelu")
 def prelu(input, weight):
     """x where x > 0, weight x elsewhere, with one weight or one per channel (dim 1)."""
     if weight.dim() > 1:
@@ -314,43 +314,43 @@ def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
 
 
 # --- in place, by names of their own --------------------------------------------------------------------------------
-@checked("threshold_")
+@checked_in_nn("threshold_")
 def threshold_(input, threshold_, value):
     """`threshold` in place."""
     return threshold(input, threshold_, value, inplace=True)
 
 
-@checked("hardtanh_")
+@checked_in_nn("hardtanh_")
 def hardtanh_(input, min_val=-1.0, max_val=1.0):
     """`hardtanh` in place."""
     return hardtanh(input, min_val, max_val, inplace=True)
 
 
-@checked("elu_")
+@checked_in_nn("elu_")
 def elu_(input, alpha=1.0):
     """`elu` in place."""
     return elu(input, alpha, inplace=True)
 
 
-@checked("celu_")
+@checked_in_nn("celu_")
 def celu_(input, alpha=1.0):
     """`celu` in place."""
     return celu(input, alpha, inplace=True)
 
 
-@checked("selu_")
+@checked_in_nn("selu_")
 def selu_(input):
     """`selu` in place."""
     return selu(input, inplace=True)
 
 
-@checked("leaky_relu_")
+@checked_in_nn("leaky_relu_")
 def leaky_relu_(input, negative_slope=0.01):
     """`leaky_relu` in place."""
     return leaky_relu(input, negative_slope, inplace=True)
 
 
-@checked("rrelu_")
+@checked_in_nn("rrelu_")
 def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False):
     """`rrelu` in place."""
     return rrelu(input, lower, upper, training, inplace=True)

@@ -12,10 +12,10 @@ from tapegrad.nn.functional.linear import linear
 from tapegrad.nn.functional.padding import pad
 from tapegrad.ops.choosing import where
 from tapegrad.ops.joining import cat
-from tapegrad.ops.transformable import checked
+from tapegrad.ops.transformable import checked_in_nn
 
 
-@checked("scaled_dot_product_attention")
+@checked_in_nn("scaled_dot_product_attention")
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     """softmax(scale Q K^T + mask) V for query (..., L, E), key (..., S, E), value (..., S, F): (..., L, F); scale is 1 / sqrt(E) by default.
 

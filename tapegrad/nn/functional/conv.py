@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapegrad.cautions import warn_once
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import convolution
-from tapegrad.ops.transformable import checked
+from tapegrad.ops.transformable import checked_in_nn
 from tapegrad.ops.views import tensor_argument
 from tapegrad.ops.windows import Window
 
@@ -151,13 +151,13 @@ def convolve_transposed(n, input, weight, bias, stride, padding, output_padding,
     return out.squeeze(0) if added else out
 
 
-@checked("conv1d")
+@checked_in_nn("conv1d")
 def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Sums of windows of input (N, C, L) weighted by weight (O, C / groups, K): (N, O, L')."""
     return convolve(1, input, weight, bias, stride, padding, dilation, groups)
 
 
-@checked("conv2d")
+@checked_in_nn("conv2d")
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Sums of windows of input (N, C, H, W) weighted by weight (O, C / groups, KH, KW): (N, O, H', W').
 
@@ -171,25 +171,25 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     return convolve(2, input, weight, bias, stride, padding, dilation, groups)
 
 
-@checked("conv3d")
+@checked_in_nn("conv3d")
 def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Sums of windows of input (N, C, D, H, W) weighted by weight (O, C / groups, KD, KH, KW)."""
     return convolve(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-@checked("conv_transpose1d")
+@checked_in_nn("conv_transpose1d")
 def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transpose of `conv1d`: input (N, C, L), weight (C, O / groups, K)."""
     return convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@checked("conv_transpose2d")
+@checked_in_nn("conv_transpose2d")
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transpose of `conv2d`: input (N, C, H, W), weight (C, O / groups, KH, KW)."""
     return convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@checked("conv_transpose3d")
+@checked_in_nn("conv_transpose3d")
 def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The transpose of `conv3d`: input (N, C, D, H, W), weight (C, O / groups, KD, KH, KW)."""
     return convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from tapegrad import dispatch
 from tapegrad.limits import finfo
-from tapegrad.ops.transformable import checked
+from tapegrad.ops.transformable import checked_in_nn
 
 
-@checked("pairwise_distance")
+@checked_in_nn("pairwise_distance")
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     """|x1 - x2 + eps|_p along the last dim."""
     return (x1 - x2 + eps).norm(p, x1.ndim - 1 if x1.ndim >= x2.ndim else x2.ndim - 1, keepdim)
 
 
-@checked("cosine_similarity")
+@checked_in_nn("cosine_similarity")
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
     if eps < 0:

@@ -13,7 +13,7 @@ from tapegrad.nn.functional import window_checks
 from tapegrad.nn.functional.sizes import pair, per_dim
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import checked, look_at, transformable
+from tapegrad.ops.transformable import checked_in_nn, look_at, transformable
 from tapegrad.ops.windows import Window
 
 
@@ -114,7 +114,7 @@ def _check_shuffle(name, input, what, factor) -> None:
         raise RuntimeError(f"{name} expects a positive {what}, but got {factor}")
 
 
-@checked("pixel_shuffle")
+@checked_in_nn("pixel_shuffle")
 def pixel_shuffle(input, upscale_factor):
     """(..., C r^2, H, W) to (..., C, H r, W r): r^2 channels become a square of pixels (Shi et al. 2016).
 
@@ -143,7 +143,7 @@ def apart(result, input):
     return result.clone(memory_format=contiguous_format) if result._is_view() else result
 
 
-@checked("pixel_unshuffle")
+@checked_in_nn("pixel_unshuffle")
 def pixel_unshuffle(input, downscale_factor):
     """(..., C, H r, W r) to (..., C r^2, H, W): `pixel_shuffle` back."""
     r = downscale_factor
@@ -157,7 +157,7 @@ def pixel_unshuffle(input, downscale_factor):
     return apart(parts.reshape(*batch, c * r * r, h // r, w // r), input)
 
 
-@checked("channel_shuffle")
+@checked_in_nn("channel_shuffle")
 def channel_shuffle(input, groups):
     """The channels of (N, C, ...) dealt out: the first of each of `groups` groups, then the second of each, ... (Zhang et al. 2018)."""
     if input.dim() <= 2:

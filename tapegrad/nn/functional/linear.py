@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tapegrad.ops.linear import addmm
-from tapegrad.ops.transformable import checked, look_at
+from tapegrad.ops.transformable import checked_in_nn, look_at
 from tapegrad.ops.views import tensor_argument
 
 
@@ -37,7 +37,7 @@ def product(input, weight, bias):
     return input.matmul(weight.t()) + bias
 
 
-@checked("bilinear")
+@checked_in_nn("bilinear")
 def bilinear(input1, input2, weight, bias=None):
     """x1^T A_k x2 + b_k for every k: weight (out, in1, in2), inputs (..., in1) and (..., in2)."""
     if input1.dim() != input2.dim():

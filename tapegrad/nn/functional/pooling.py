@@ -13,7 +13,7 @@ from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import pooling
 from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import stored
-from tapegrad.ops.transformable import checked, look_at
+from tapegrad.ops.transformable import checked_in_nn, look_at
 from tapegrad.ops.windows import Window
 
 
@@ -119,7 +119,7 @@ def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_p
     return pooling.average(input, window, divisor, f"AvgPool{n}DBackward0")
 
 
-@checked("avg_pool1d")
+@checked_in_nn("avg_pool1d")
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """The mean of each window of (N, C, L)."""
     one = "{name}() argument '{what}' should contain one int (got {given})"
@@ -132,14 +132,14 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     return out.squeeze(-2)
 
 
-@checked("avg_pool2d")
+@checked_in_nn("avg_pool2d")
 @stored()
 def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window of (N, C, H, W); padding counts unless count_include_pad is off."""
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@checked("avg_pool3d")
+@checked_in_nn("avg_pool3d")
 @stored()
 def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window of (N, C, D, H, W)."""
@@ -173,7 +173,7 @@ def _adaptive_avg(n, input, output_size):
     return pooling.along_dims(input, maps, f"AdaptiveAvgPool{n}DBackward0")
 
 
-@checked("adaptive_avg_pool1d")
+@checked_in_nn("adaptive_avg_pool1d")
 def adaptive_avg_pool1d(input, output_size):
     """Means of output_size even shares of (N, C, L)."""
     window_checks.two_or_three_dims("adaptive_avg_pool1d", input)

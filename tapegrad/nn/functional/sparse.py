@@ -8,7 +8,7 @@ from tapegrad import creation, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import structural
-from tapegrad.ops.transformable import Unhandled, checked, transformable
+from tapegrad.ops.transformable import Unhandled, checked_in_nn, transformable
 
 
 @structural("embedding_op", "Embedding")
@@ -82,7 +82,7 @@ def _shorten(weight, rows, max_norm, norm_type) -> None:
         weight.detach()[picked] = (found * (max_norm / (norms + 1e-7))).where(norms > max_norm, found)
 
 
-@checked("one_hot")
+@checked_in_nn("one_hot")
 @transformable("leading")
 def one_hot(input, num_classes=-1):
     """Rows with a 1 at the place that each element says: (...) of int64 to (..., num_classes)."""
