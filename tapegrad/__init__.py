@@ -71,7 +71,6 @@ globals().update(_TYPES)
 globals().update(_CHECKS)
 globals().update(_FOREACH)
 globals().update(_storages.LEGACY)
-_storage_classes = {UntypedStorage, TypedStorage, *_storages.LEGACY.values()}
 for _name, _value in _METHODS.items():
     setattr(Tensor, _name, _value)
 

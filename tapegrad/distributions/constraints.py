@@ -105,6 +105,11 @@ class _IndependentConstraint(Constraint):
         return f"IndependentConstraint({self.base_constraint!r}, {self.reinterpreted_batch_ndims})"
 
 
+def arrays(constraint, dims: int):
+    """The set of arrays of events with `dims` more dimensions; the set itself for none."""
+    return _IndependentConstraint(constraint, dims) if dims > 0 else constraint
+
+
 class MixtureSameFamilyConstraint(Constraint):
     """Values that every component of a mixture allows."""
 
@@ -270,25 +275,13 @@ class _PositiveDefinite(_Symmetric):
 
 
 # --- several sets -----------------------------------------------------------------------------------------------------
-def _all_constraints(cseq) -> list:
-    if not all(isinstance(c, Constraint) for c in cseq):
-        raise AssertionError("All elements of cseq must be Constraint instances")
-    return list(cseq)
+class _Several(Constraint):
+    """Different sets along a dimension."""
 
-
-def _check_dim(dim, value) -> None:
-    if not -value.dim() <= dim < value.dim():
-        raise AssertionError(f"dim {dim} out of range for value with {value.dim()} dimensions")
-
-
-class _Cat(Constraint):
-    """Sets side by side along a dimension, each over a length of its own."""
-
-    def __init__(self, cseq, dim=0, lengths=None):
-        self.cseq, self.dim = _all_constraints(cseq), dim
-        self.lengths = [1] * len(self.cseq) if lengths is None else list(lengths)
-        if len(self.lengths) != len(self.cseq):
-            raise AssertionError(f"lengths ({len(self.lengths)}) must match cseq ({len(self.cseq)})")
+    def __init__(self, cseq, dim=0):
+        if not all(isinstance(c, Constraint) for c in cseq):
+            raise AssertionError("All elements of cseq must be Constraint instances")
+        self.cseq, self.dim = list(cseq), dim
 
     @property
     def is_discrete(self):
@@ -298,28 +291,35 @@ class _Cat(Constraint):
     def event_dim(self):
         return max(c.event_dim for c in self.cseq)
 
+    def _check_dim(self, value) -> None:
+        if not -value.dim() <= self.dim < value.dim():
+            raise AssertionError(f"dim {self.dim} out of range for value with {value.dim()} dimensions")
+
+
+class _Cat(_Several):
+    """Sets side by side, each over a length of its own."""
+
+    def __init__(self, cseq, dim=0, lengths=None):
+        super().__init__(cseq, dim)
+        self.lengths = [1] * len(self.cseq) if lengths is None else list(lengths)
+        if len(self.lengths) != len(self.cseq):
+            raise AssertionError(f"lengths ({len(self.lengths)}) must match cseq ({len(self.cseq)})")
+
     def check(self, value):
-        _check_dim(self.dim, value)
+        self._check_dim(value)
         return tg.cat([c.check(v) for c, v in zip(self.cseq, value.split(self.lengths, self.dim))], self.dim)
 
 
-class _Stack(Constraint):
+class _Stack(_Several):
     """Sets one for each index of a dimension."""
-
-    def __init__(self, cseq, dim=0):
-        self.cseq, self.dim = _all_constraints(cseq), dim
-
-    @property
-    def is_discrete(self):
-        return any(c.is_discrete for c in self.cseq)
 
     @property
     def event_dim(self):
-        most = max(c.event_dim for c in self.cseq)
+        most = super().event_dim
         return most + 1 if self.dim + most < 0 else most
 
     def check(self, value):
-        _check_dim(self.dim, value)
+        self._check_dim(value)
         return tg.stack([c.check(v) for c, v in zip(self.cseq, value.unbind(self.dim))], self.dim)
 
 

@@ -39,8 +39,7 @@ class Independent(Distribution):
 
     @constraints.dependent_property
     def support(self):
-        support = self.base_dist.support
-        return constraints.independent(support, self.reinterpreted_batch_ndims) if self.reinterpreted_batch_ndims else support
+        return constraints.arrays(self.base_dist.support, self.reinterpreted_batch_ndims)
 
     def sample(self, sample_shape=tg.Size()):  # noqa: B008
         return self.base_dist.sample(sample_shape)

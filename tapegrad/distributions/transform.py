@@ -8,7 +8,7 @@ from typing import Any
 
 import tapegrad as tg
 from tapegrad.distributions import constraints
-from tapegrad.distributions.utils import lazy_property, sum_rightmost
+from tapegrad.distributions.utils import lazy_property, same_as, sum_rightmost
 
 
 class Transform:
@@ -112,8 +112,17 @@ class Transform:
         return shape
 
 
+class Plain(Transform):
+    """A transform without parameters: those of one kind are equal."""
+
+    def __eq__(self, other):
+        return isinstance(other, type(self))
+
+
 class _InverseTransform(Transform):
     """The inverse of another transform."""
+
+    bijective, sign, inv = same_as("_inv.bijective"), same_as("_inv.sign"), same_as("_inv")
 
     def __init__(self, transform):
         super().__init__(cache_size=transform._cache_size)
@@ -126,18 +135,6 @@ class _InverseTransform(Transform):
     @constraints.dependent_property(is_discrete=False)
     def codomain(self):
         return self._inv.domain
-
-    @property
-    def bijective(self):
-        return self._inv.bijective
-
-    @property
-    def sign(self):
-        return self._inv.sign
-
-    @property
-    def inv(self):
-        return self._inv
 
     def with_cache(self, cache_size=1):
         return self.inv.with_cache(cache_size).inv
@@ -182,7 +179,7 @@ class ComposeTransform(Transform):
         for part in reversed(self.parts):
             dims = max(dims + part.domain.event_dim - part.codomain.event_dim, part.domain.event_dim)
         domain = self.parts[0].domain
-        return constraints.independent(domain, dims - domain.event_dim) if dims > domain.event_dim else domain
+        return constraints.arrays(domain, dims - domain.event_dim)
 
     @constraints.dependent_property(is_discrete=False)
     def codomain(self):
@@ -192,7 +189,7 @@ class ComposeTransform(Transform):
         for part in self.parts:
             dims = max(dims + part.codomain.event_dim - part.domain.event_dim, part.codomain.event_dim)
         codomain = self.parts[-1].codomain
-        return constraints.independent(codomain, dims - codomain.event_dim) if dims > codomain.event_dim else codomain
+        return constraints.arrays(codomain, dims - codomain.event_dim)
 
     @lazy_property
     def bijective(self):
@@ -248,6 +245,8 @@ identity_transform = ComposeTransform([])
 class IndependentTransform(Transform):
     """A transform of arrays: the log-determinants are summed over the last `reinterpreted_batch_ndims` dimensions."""
 
+    bijective, sign = same_as("base_transform.bijective"), same_as("base_transform.sign")
+
     def __init__(self, base_transform, reinterpreted_batch_ndims, cache_size=0):
         super().__init__(cache_size=cache_size)
         self.base_transform, self.reinterpreted_batch_ndims = base_transform.with_cache(cache_size), reinterpreted_batch_ndims
@@ -262,14 +261,6 @@ class IndependentTransform(Transform):
     @constraints.dependent_property(is_discrete=False)
     def codomain(self):
         return constraints.independent(self.base_transform.codomain, self.reinterpreted_batch_ndims)
-
-    @property
-    def bijective(self):
-        return self.base_transform.bijective
-
-    @property
-    def sign(self):
-        return self.base_transform.sign
 
     def _call(self, x):
         if x.dim() < self.domain.event_dim:

@@ -60,8 +60,7 @@ class TransformedDistribution(Distribution):
         if not self.transforms:
             return self.base_dist.support
         support = self.transforms[-1].codomain
-        more = len(self.event_shape) - support.event_dim
-        return constraints.independent(support, more) if more > 0 else support
+        return constraints.arrays(support, len(self.event_shape) - support.event_dim)
 
     def sample(self, sample_shape=tg.Size()):  # noqa: B008
         with tg.no_grad():

@@ -7,7 +7,7 @@ import math
 import tapegrad as tg
 from tapegrad.distributions import constraints
 from tapegrad.distributions.elementwise_transforms import clipped_sigmoid
-from tapegrad.distributions.transform import Transform
+from tapegrad.distributions.transform import Plain, Transform
 from tapegrad.distributions.utils import lazy_property, sum_rightmost, tril_matrix_to_vec, vec_to_tril_matrix
 
 FEW = "Too few dimensions on input"
@@ -64,13 +64,10 @@ class ReshapeTransform(Transform):
         return self._exchanged(shape, self.out_shape, self.in_shape)
 
 
-class SoftmaxTransform(Transform):
+class SoftmaxTransform(Plain):
     """y = softmax(x), whose inverse is taken to be log y."""
 
     domain, codomain = constraints.real_vector, constraints.simplex
-
-    def __eq__(self, other):
-        return isinstance(other, SoftmaxTransform)
 
     def _call(self, x):
         weights = (x - x.max(-1, True)[0]).exp()
@@ -86,14 +83,11 @@ class SoftmaxTransform(Transform):
     inverse_shape = forward_shape
 
 
-class StickBreakingTransform(Transform):
+class StickBreakingTransform(Plain):
     """n numbers as the n + 1 coordinates of a point of the simplex: each takes a share of what the ones before have left."""
 
     domain, codomain = constraints.real_vector, constraints.simplex
     bijective = True
-
-    def __eq__(self, other):
-        return isinstance(other, StickBreakingTransform)
 
     @staticmethod
     def _moved(x):
@@ -125,13 +119,10 @@ class StickBreakingTransform(Transform):
         return shape[:-1] + (shape[-1] - 1,)
 
 
-class LowerCholeskyTransform(Transform):
+class LowerCholeskyTransform(Plain):
     """The lower triangle of a matrix, with exp of its diagonal."""
 
     domain, codomain = constraints.independent(constraints.real, 2), constraints.lower_cholesky
-
-    def __eq__(self, other):
-        return isinstance(other, LowerCholeskyTransform)
 
     def _call(self, x):
         return x.tril(-1) + x.diagonal(dim1=-2, dim2=-1).exp().diag_embed()
@@ -140,13 +131,10 @@ class LowerCholeskyTransform(Transform):
         return y.tril(-1) + y.diagonal(dim1=-2, dim2=-1).log().diag_embed()
 
 
-class PositiveDefiniteTransform(Transform):
+class PositiveDefiniteTransform(Plain):
     """L L^T for the lower triangle with exp of its diagonal."""
 
     domain, codomain = constraints.independent(constraints.real, 2), constraints.positive_definite
-
-    def __eq__(self, other):
-        return isinstance(other, PositiveDefiniteTransform)
 
     def _call(self, x):
         tril = LowerCholeskyTransform()(x)
