@@ -107,6 +107,7 @@ BY_CODE: list[dtype] = [
     dtype(name, code, stored, category, legacy, short, compute) for code, (name, stored, category, legacy, short, compute) in enumerate(_ROWS)
 ]
 BY_NAME: dict[str, dtype] = {d.name: d for d in BY_CODE}
+STORAGES = {d.name: d.legacy.replace("Tensor", "Storage") for d in BY_CODE if d.name != "complex32"}  # what torch calls vectors of a dtype
 BY_NUMPY: dict[np.dtype, dtype] = {d.numpy: d for d in BY_CODE if not d.foreign}
 float32, float64, int64, int32, int16, int8, uint8, bool_, float16, bfloat16, complex64, complex128, complex32 = BY_CODE
 

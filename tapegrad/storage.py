@@ -399,9 +399,9 @@ class TypedStorage(_StorageBase):
 
     def pickle_storage_type(self) -> str:
         """The name of the old constructor."""
-        if self._dtype.name not in OF_DTYPE:
+        if self._dtype.name not in dtypes.STORAGES:
             raise KeyError(f"dtype {self._dtype} is not recognized")
-        return OF_DTYPE[self._dtype.name]
+        return dtypes.STORAGES[self._dtype.name]
 
     def __getitem__(self, k):
         if isinstance(k, slice):
@@ -443,10 +443,9 @@ class _LegacyStorage(TypedStorage, metaclass=_LegacyMeta):
         return TypedStorage._over(UntypedStorage.from_buffer(*args, dtype=cls.dtype, **kwargs)._holder, cls.dtype)
 
 
-OF_DTYPE = {d.name: d.legacy.replace("Tensor", "Storage") for d in dtypes.BY_CODE if d.name != "complex32"}
 LEGACY = {
     name: _LegacyMeta(name, (_LegacyStorage,), {"dtype": dtypes.BY_NAME[d], "__module__": "tapegrad", "__doc__": f"The old constructor of {d} storages."})
-    for d, name in OF_DTYPE.items()
+    for d, name in dtypes.STORAGES.items()
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from tapegrad import core, creation, determinism, formats, geometry, modes
+from tapegrad import core, creation, determinism, dtypes, formats, geometry, modes
 from tapegrad.autograd import bases, inplace
 from tapegrad.cautions import warn_once
 from tapegrad.engine.bind import Handle
@@ -15,7 +15,6 @@ from tapegrad.storage import (
     DEPRECATED,
     LEGACY,
     NOT_RESIZABLE,
-    OF_DTYPE,
     TypedStorage,
     UntypedStorage,
     is_storage,
@@ -47,7 +46,7 @@ def _typed_storage(self):
 @method()
 def storage_type(self):
     """The old constructor of storages like this tensor's."""
-    return LEGACY[OF_DTYPE[self.dtype.name]]
+    return LEGACY[dtypes.STORAGES[self.dtype.name]]
 
 
 @method()

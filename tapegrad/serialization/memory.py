@@ -1,14 +1,9 @@
-"""What both directions share: the names of storages in a file, and the memory that saved and loaded tensors look into."""
+"""What both directions share: the memory that saved and loaded tensors look into."""
 
 from __future__ import annotations
 
 from tapegrad import core, dtypes
 
-STORAGES = {
-    "float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage",
-    "int32": "IntStorage", "int16": "ShortStorage", "int8": "CharStorage", "uint8": "ByteStorage", "bool": "BoolStorage",
-    "complex64": "ComplexFloatStorage", "complex128": "ComplexDoubleStorage",
-}  # fmt: skip
 POSTPONED = {"conj": dtypes.CONJ, "neg": dtypes.NEG}  # torch's names for what `ops/postponed.py` keeps beside the dtype
 
 

@@ -14,7 +14,7 @@ import zipfile
 from tapegrad import core, dtypes, geometry, restricted
 from tapegrad.device import device as Device
 from tapegrad.geometry import Size
-from tapegrad.serialization.memory import POSTPONED, STORAGES, Storage, parameter_type, tensor_type
+from tapegrad.serialization.memory import POSTPONED, Storage, parameter_type, tensor_type
 
 CORRUPTED = (
     "This is an internal miniz error. If you are seeing this error, there is a high likelihood that your checkpoint file is corrupted. This "
@@ -45,8 +45,8 @@ def torch_globals() -> dict[str, object]:
     }
     for d in dtypes.BY_CODE:
         result["torch." + d.name] = d
-        if d.name in STORAGES:
-            result["torch." + STORAGES[d.name]] = d
+        if d.name in dtypes.STORAGES:
+            result["torch." + dtypes.STORAGES[d.name]] = d
     return result
 
 

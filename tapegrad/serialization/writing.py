@@ -16,7 +16,7 @@ from typing import Any
 from tapegrad import core, dtypes
 from tapegrad.device import device as Device
 from tapegrad.geometry import Size
-from tapegrad.serialization.memory import POSTPONED, STORAGES, Storage, parameter_type, tensor_type
+from tapegrad.serialization.memory import POSTPONED, Storage, parameter_type, tensor_type
 
 ALIGNMENT = 64
 
@@ -74,9 +74,9 @@ class Pickler(pickle._Pickler):  # the one written in Python: it lets names be w
 
     def persistent_id(self, obj):
         if isinstance(obj, Storage):
-            if obj.dtype.name not in STORAGES:
+            if obj.dtype.name not in dtypes.STORAGES:
                 return ("storage", name("torch.storage", "UntypedStorage"), obj.key, "cpu", obj.nbytes())
-            return ("storage", name("torch", STORAGES[obj.dtype.name]), obj.key, "cpu", obj.nbytes() // obj.dtype.itemsize)
+            return ("storage", name("torch", dtypes.STORAGES[obj.dtype.name]), obj.key, "cpu", obj.nbytes() // obj.dtype.itemsize)
         return None
 
     def _tensor(self, t) -> tuple:
@@ -90,7 +90,7 @@ class Pickler(pickle._Pickler):  # the one written in Python: it lets names be w
             return name("torch._utils", "_rebuild_parameter"), parts
         function = name("torch._utils", "_rebuild_tensor_v2")
         args: tuple = (self._storage(t), t.storage_offset(), tuple(t.shape), tuple(t.stride()), t.requires_grad, OrderedDict())
-        if t.dtype.name not in STORAGES:
+        if t.dtype.name not in dtypes.STORAGES:
             function, args = name("torch._utils", "_rebuild_tensor_v3"), (*args, t.dtype)
         metadata = {kind: True for kind, bit in POSTPONED.items() if core.get_field(t._slot, core.DTYPE) & bit}
         if metadata:
