@@ -126,3 +126,17 @@ def test_small_ones():
     found = base().nonzero(as_tuple=True)
     assert [t.storage_offset() for t in found] == [0, 23, 46] and not found[0].requires_grad
     assert tg.asarray(tg.utils.dlpack.to_dlpack(tg.ones(2))).tolist() == [1, 1]
+
+
+def test_the_first_index_out_of_range_is_named():
+    x, ones = tg.arange(12.0).reshape(3, 4), tg.ones(3)
+    for index, bad in ((tg.tensor([1, 9, -7]), 9), (tg.tensor([1, -7, 9]), -7)):
+        for call in (lambda: x[index], lambda: x.index_copy(0, index, x), lambda: x.index_fill(0, index, 1.0)):
+            with pytest.raises(IndexError, match=f"index {bad} is out of bounds for dimension 0 with size 3"):
+                call()
+        for call in (lambda: x[0].take(index), lambda: x[0].clone().put_(index, ones)):
+            with pytest.raises(IndexError, match=f"tried to access index {bad} on a tensor of 4 elements"):
+                call()
+        with pytest.raises(IndexError, match="index out of range in self"):
+            x.index_reduce(0, index, x, "prod")
+    assert tg.take_along_dim(x, tg.tensor([[0, -9, 9, 4]]), 1)[1].tolist() == [4, 7, 5, 4]

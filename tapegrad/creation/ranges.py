@@ -12,6 +12,7 @@ from tapegrad import dtypes
 from tapegrad.cautions import warn
 from tapegrad.creation.elements import Number, check_dtype, convert_number, empty_of, finish, from_array, made, room_for
 from tapegrad.creation.filling import check_options, made_in
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.public import function
 
 
@@ -86,7 +87,7 @@ def arange(*bounds, out=None, dtype=None, layout=None, device=None, pin_memory=F
     if d is None:
         d = dtypes.default_dtype() if any(isinstance(v, builtins.float) for v in (start, end, step)) else dtypes.int64
     if d.is_complex or d is dtypes.bool_:
-        raise NotImplementedError(f'"arange_cpu" not implemented for \'{d.scalar_name}\'')
+        raise no_kernel("arange_cpu", d)
     if d is dtypes.int64:  # whole numbers before counting; narrower dtypes count first, as torch does
         start, end, step = builtins.int(start), builtins.int(end), builtins.int(step)
         if step == 0:
@@ -155,7 +156,7 @@ def spaced(name, start, end, steps, dtype, wide=False):
             raise RuntimeError(f"torch.{name}(): inferred dtype {inferred} can't be safely cast to passed dtype {d.scalar_name}")
         d = d.to_complex()
     if d is dtypes.bool_ and steps > 1:
-        raise NotImplementedError(f'"{name}_cpu" not implemented for \'Bool\'')
+        raise no_kernel(f"{name}_cpu", d)
     kind = dtypes.BY_NAME[d.compute].numpy.type if d.category >= dtypes.FLOAT and (d.is_complex or not wide) else np.float64
     if steps == 1:
         return np.array([start], kind), d

@@ -75,6 +75,12 @@ def no_kernel(name: str, d) -> NotImplementedError:
     return NotImplementedError(f'"{name}" not implemented for \'{d.scalar_name}\'')
 
 
+def outside(array, low: int, size: int):
+    """The first index in a NumPy array that is below `low` or not below `size`, None if there is none."""
+    bad = array[(array < low) | (array >= size)]
+    return bad[0] if bad.size else None
+
+
 def floats_only(kernel: str):
     """The refusal of an op that has floating-point kernels only; `kernel` is the name that torch's message gives."""
 

@@ -8,7 +8,7 @@ from tapegrad import creation, dtypes
 from tapegrad.autograd import inplace
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
-from tapegrad.ops.checks import no_bool_sub
+from tapegrad.ops.checks import no_bool_sub, no_kernel
 from tapegrad.ops.joining import cat
 from tapegrad.ops.outputs import into, return_type, store
 from tapegrad.ops.public import METHODS, function
@@ -27,7 +27,7 @@ def cummax_op(node, g, _):
 
 def running_extremum(name, result, x, dim, larger):
     if tensor_argument(name, x).dtype.is_complex:
-        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{x.dtype.scalar_name}'")
+        raise no_kernel(f"{name}_cpu", x.dtype)
     if not x.ndim and dim not in (0, -1):
         raise IndexError(f"{name}(): Expected reduction dim -1 or 0 for scalar but got {dim}")
     dim = wrap_dim(dim, x.ndim)
@@ -124,7 +124,7 @@ def logcumsumexp(input, dim, *, out=None):
     """The logarithm of the running sum of exponentials along `dim`."""
     dim = wrap_dim(dim, tensor_argument("logcumsumexp", input).ndim)
     if input.dtype.category < dtypes.FLOAT:
-        raise NotImplementedError(f"\"logcumsumexp_out_cpu\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel("logcumsumexp_out_cpu", input.dtype)
     if out is not None and out.dtype is not input.dtype:
         raise RuntimeError(f"expected scalar_type {input.dtype.scalar_name} but found {out.dtype.scalar_name}")
     array = input.detach()._values()

@@ -8,6 +8,7 @@ from tapegrad import dtypes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import into, return_type, store, stored
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import arg_op, dims_of, real_order, reduce, restore_dims
@@ -31,7 +32,7 @@ def amax_op(node, g):
 def extremum(name, input, dim, keepdim, graph_name):
     if input.dtype.is_complex:
         kernel = f"{name[1:]}_values_cpu" if graph_name[0] == "A" else f"{name[1:]}_all"
-        raise NotImplementedError(f'"{kernel}" not implemented for \'{input.dtype.scalar_name}\'')
+        raise no_kernel(kernel, input.dtype)
     dims = dims_of(dim, input.ndim)
     if any(input.shape[d] == 0 for d in dims):
         if dim is None:

@@ -10,6 +10,7 @@ from tapegrad.cautions import warn_once
 from tapegrad.creation import convert_number
 from tapegrad.ops import picks
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import outside
 from tapegrad.ops.index_writes import add_at
 from tapegrad.ops.outputs import into, stored
 from tapegrad.ops.public import function
@@ -27,8 +28,8 @@ def index_array(name, x, dim, index):
         return np.empty(tuple(index.shape), np.int64)
     array = index.detach()._array()
     size = x.shape[dim] if x.ndim else 1
-    if array.size and (array.min() < 0 or array.max() >= size):
-        bad = array.min() if array.min() < 0 else array.max()
+    bad = outside(array, 0, size)
+    if bad is not None:
         if name == "index_select" and dim != 1 or name == "index_add_" and x.ndim < 2:
             raise IndexError("index out of range in self")
         if name == "index_select":

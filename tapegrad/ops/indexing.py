@@ -16,6 +16,7 @@ from tapegrad.cautions import warn
 from tapegrad.naming import type_name
 from tapegrad.ops import chains, picks
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import outside
 from tapegrad.ops.outputs import in_memory, stored
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
@@ -282,15 +283,10 @@ def arrays_of(advanced, shape, name="index"):
             (positions,) = np.nonzero(index.detach()._array())
             result.append(positions)
             continue
-        array = index.detach()._array()
-        if array.size:
-            low, high = array.min(), array.max()
-            size = shape[d]
-            if not size:
-                raise IndexError("index is out of bounds for dimension with size 0")
-            if low < -size or high >= size:
-                bad = low if low < -size else high
-                raise IndexError(f"index {bad} is out of bounds for dimension {number} with size {size}")
+        array, size = index.detach()._array(), shape[d]
+        bad = outside(array, -size, size)
+        if bad is not None:
+            raise IndexError(f"index {bad} is out of bounds for dimension {number} with size {size}" if size else "index is out of bounds for dimension with size 0")
         result.append(array)
     try:
         np.broadcast_shapes(*(a.shape for a in result if isinstance(a, np.ndarray)))
@@ -390,8 +386,9 @@ def take(input, index):
     if not size and index.numel():
         raise IndexError("take(): tried to take from an empty tensor")
     array = index.detach()._array()
-    if array.size and (array.min() < -size or array.max() >= size):
-        raise IndexError(f"out of range: tried to access index {array.max()} on a tensor of {size} elements.")
+    bad = outside(array, -size, size)
+    if bad is not None:
+        raise IndexError(f"out of range: tried to access index {bad} on a tensor of {size} elements.")
     if index.dtype is not dtypes.int64:
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype.scalar_name}")
     return take_elements(input.reshape(-1), [index])

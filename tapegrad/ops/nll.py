@@ -9,6 +9,7 @@ from tapegrad import dtypes, geometry, modes
 from tapegrad.engine.layout import AS_IS, SWEEP_APPLY, SWEEP_PYTHON
 from tapegrad.ops import loops, moves
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import transformable
 
@@ -111,7 +112,7 @@ def nll(x, target, weight, reduction, ignore_index, dim, graph_name):
     """-weight[target] * x[target] along `dim`, reduced; "mean" divides by the sum of the weights."""
     d, kind = x.dtype, target.dtype
     if not d.is_floating_point:
-        raise NotImplementedError(f"\"nll_loss{'2d' if x.ndim > 2 else ''}_out_frame\" not implemented for '{d.scalar_name}'")
+        raise no_kernel(f"nll_loss{'2d' if x.ndim > 2 else ''}_out_frame", d)
     if weight is not None:
         if weight.dtype is not d:
             raise RuntimeError(f"expected scalar type {d.scalar_name} but found {weight.dtype.scalar_name}")

@@ -155,7 +155,7 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
 def mode(input, dim=-1, keepdim=False, *, out=None):
     """(values, indices) of the commonest element along `dim`, the smallest of several, at its last place."""
     if tensor_argument("mode", input).dtype.is_complex:
-        raise NotImplementedError(f"\"mode_cpu\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel("mode_cpu", input.dtype)
     dim = wrap_dim(dim, input.ndim)
     nonempty("mode", input, dim)
     array = input.detach()._values()

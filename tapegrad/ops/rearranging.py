@@ -223,7 +223,7 @@ def _triangle_indices(name, find):
             raise RuntimeError(f"{'row' if row < 0 else 'col'} must be non-negative, got{row if row < 0 else col}")
         d = check_dtype(dtype, name) or dtypes.int64
         if d not in (dtypes.int32, dtypes.int64):
-            raise NotImplementedError(f"\"{name}\" not implemented for '{d.scalar_name}'")
+            raise no_kernel(name, d)
         return creation.from_array(np.stack(find(row, offset, col)).astype(d.numpy), d)
 
     run.__name__ = run.__qualname__ = name

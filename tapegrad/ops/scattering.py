@@ -8,6 +8,7 @@ from tapegrad import creation, determinism, dispatch, dtypes, geometry
 from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import outside
 from tapegrad.ops.choosing import where
 from tapegrad.ops.gathering import along, check_index_shape, gather, index_array, part_of
 from tapegrad.ops.outputs import into, laid_out_as, stored
@@ -60,8 +61,8 @@ def index_copy(input, dim, index, source):
     if source.ndim and index.numel() != source.shape[dim]:
         raise IndexError(f"index_copy_(): Number of indices ({index.numel()}) should be equal to source.size(dim) ({source.shape[dim]})")
     where_to, size = index.detach()._array().reshape(-1), input.shape[dim] if input.ndim else 1
-    if where_to.size and (where_to.min() < 0 or where_to.max() >= size):
-        bad = where_to.min() if where_to.min() < 0 else where_to.max()
+    bad = outside(where_to, 0, size)
+    if bad is not None:
         raise IndexError(f"index_copy_(): index {bad} is out of bounds for dimension {dim} with size {size}")
     result = creation.from_array(input.detach()._array(), input.dtype)
     target, values = result._array().reshape(input.shape or (1,)), source.detach()._array()
@@ -95,8 +96,9 @@ def index_fill(input, dim, index, value):
         raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
     size = input.shape[dim] if input.ndim else 1
     array = index.detach()._array().reshape(-1)
-    if array.size and (array.min() < -size or array.max() >= size):
-        raise IndexError(f"index {array.min() if array.min() < -size else array.max()} is out of bounds for dimension {dim} with size {size}")
+    bad = outside(array, -size, size)
+    if bad is not None:
+        raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
     result = creation.from_array(input.detach()._array(), input.dtype)
     target = result._array().reshape(input.shape or (1,))
     filler = dispatch.convert(value.detach(), input.dtype) if tensor else creation.scalar(value, input.dtype)
@@ -139,8 +141,8 @@ def take_along_dim(input, indices, dim=None, *, out=None):
     but = lambda t: tuple(1 if d == dim else s for d, s in enumerate(t.shape))
     shape = geometry.broadcast_shapes(but(input), but(indices))
     fit = lambda t: t.expand([t.shape[dim] if d == dim else s for d, s in enumerate(shape)])
-    if indices.numel() and bool((indices < 0).any()):
-        indices = where(indices < 0, indices + input.shape[dim], indices)
+    if indices.numel():
+        indices = indices % input.shape[dim]  # however far they go, as torch
     return into(out, gather(fit(input), dim, fit(indices)), "take_along_dim", operands=(input, indices))
 
 
@@ -175,8 +177,9 @@ def put(input, index, source, accumulate=False):
     if accumulate and input.dtype.reduced:
         return put(input.float(), index, source.float(), True).to(input.dtype)
     array, size = index.detach()._array().reshape(-1), input.numel()
-    if array.size and (array.min() < -size or array.max() >= size):
-        raise IndexError(f"out of range: tried to access index {array.min() if array.min() < -size else array.max()} on a tensor of {size} elements.")
+    bad = outside(array, -size, size)
+    if bad is not None:
+        raise IndexError(f"out of range: tried to access index {bad} on a tensor of {size} elements.")
     result = creation.from_array(input.detach()._array(), input.dtype)
     target, values = result._array().reshape(-1), source.detach()._array().reshape(-1)
     if accumulate:
@@ -337,6 +340,8 @@ def index_reduce(input, dim, index, source, reduce, *, include_self=True):
         raise RuntimeError(
             f"index_reduce_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({source.shape[dim]}), for dim: {dim}"
         )
+    if outside(index.detach()._array(), 0, input.shape[dim] if input.ndim else 1) is not None:
+        raise IndexError("index out of range in self")
     if source.ndim == 0 and input.ndim == 0:
         return reduced_by_index("index_reduce", "IndexReduceBackward0", input, dim, index.reshape(()), source, reduce, include_self)
     shape = [-1 if d == dim else 1 for d in range(source.ndim)]

@@ -6,6 +6,7 @@ from tapegrad import dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
 from tapegrad.ops import rows
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import function
 from tapegrad.ops.reductions import widened
@@ -42,7 +43,7 @@ def comparable(name, x, dim):
     """torch's refusal of complex operands."""
     if x.dtype.category != dtypes.FLOAT:
         kernel = f"{name}_{'lastdim_' if dim == max(x.ndim, 1) - 1 else ''}kernel_impl"
-        raise NotImplementedError(f'"{kernel}" not implemented for \'{x.dtype.scalar_name}\'')
+        raise no_kernel(kernel, x.dtype)
     return x
 
 

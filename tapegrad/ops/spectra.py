@@ -7,6 +7,7 @@ import numpy as np
 from tapegrad import creation
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.factorizations import eye_like, plus
 from tapegrad.ops.matrix_checks import LinAlgError, column_major, floating, matrix, not_finite, square, values, with_out
 from tapegrad.ops.outputs import return_type
@@ -59,7 +60,7 @@ def eigh(A, UPLO="L"):
     square("linalg.eigh", A)
     UPLO = check_uplo(UPLO)
     if A.dtype.numpy.char not in "fdFD":
-        raise NotImplementedError(f"\"linalg_eigh_cpu\" not implemented for '{A.dtype.scalar_name}'")
+        raise no_kernel("linalg_eigh_cpu", A.dtype)
     array = values(A)
     not_finite("linalg.eigh", array)
     eigenvalues, v = np.linalg.eigh(array, UPLO)
@@ -102,7 +103,7 @@ def decomposed(name, A):
     if not (A.dtype.is_floating_point or A.dtype.is_complex):
         raise RuntimeError(f"Unknown Complex ScalarType for {A.dtype.scalar_name}")
     if A.dtype.numpy.char not in "fdFD":
-        raise NotImplementedError(f"\"linalg_eig_out_cpu\" not implemented for '{A.dtype.scalar_name}'")
+        raise no_kernel("linalg_eig_out_cpu", A.dtype)
     array = values(A)
     if not np.isfinite(array).all():
         raise RuntimeError("torch.linalg.eig: input tensor should not contain infs or NaNs.")

@@ -396,7 +396,7 @@ def lerp(input, end, weight, *, out=None):
     if isinstance(weight, complex) and not input.dtype.is_complex:
         raise RuntimeError(f"value cannot be converted to type {input.dtype.short} without overflow")
     if input.dtype.category <= dtypes.INTEGER:
-        raise NotImplementedError(f"\"lerp_kernel_{'tensor' if hasattr(weight, '_slot') else 'scalar'}\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel(f"lerp_kernel_{'tensor' if hasattr(weight, '_slot') else 'scalar'}", input.dtype)
     if out is not None and not hasattr(weight, "_slot"):
         return into(out, dispatch.call(BY_NAME["lerp"], input, end, weight), "lerp_number")
     return dispatch.call(BY_NAME["lerp"], input, end, weight, out=out)

@@ -12,6 +12,7 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.geometry import stride_order
+from tapegrad.ops.checks import no_kernel
 from tapegrad.random import arithmetic
 
 BOUNDS = "check_random_bounds handles only integral, floating-point and boolean types"
@@ -25,7 +26,7 @@ def kind(d):
 def float_dtype(name, dtype):
     d = creation.check_dtype(dtype, name) or dtypes.default_dtype()
     if not d.differentiable:
-        raise NotImplementedError(f'"{name}" not implemented for \'{d.scalar_name}\'')
+        raise no_kernel(name, d)
     return d
 
 
@@ -34,7 +35,7 @@ def real_only(d, kernel: str):
     if d.is_complex and " " in kernel:
         raise RuntimeError(kernel)
     if d.is_complex:
-        raise NotImplementedError(f'"{kernel}" not implemented for \'{d.scalar_name}\'')
+        raise no_kernel(kernel, d)
 
 
 def count(shape) -> int:

@@ -12,6 +12,7 @@ from tapegrad.autograd import inplace, underived
 from tapegrad.autograd.node import record
 from tapegrad.creation import check_options, size_of
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
@@ -139,7 +140,7 @@ def poisson(input, generator=None):
     """Poisson counts with the rates in `input`, of its dtype."""
     d = input.dtype
     if not d.is_floating_point:
-        raise NotImplementedError(f'"poisson_cpu" not implemented for \'{d.scalar_name}\'')
+        raise no_kernel("poisson_cpu", d)
     rates = input.detach()._values().astype(np.float64).reshape(-1)
     return recorded("PoissonBackward0", [input], finished(stream_of(generator).poisson(rates), tuple(input.shape), False, None, d))
 

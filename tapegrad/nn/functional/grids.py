@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 from tapegrad import creation
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.choosing import where
 from tapegrad.ops.composite import composite
 from tapegrad.ops.joining import stack
@@ -154,7 +155,7 @@ def check(input, grid, mode) -> None:
     if n == 3 and mode == "bicubic":
         raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
     if not input.dtype.is_floating_point:
-        raise NotImplementedError(f"\"grid_sampler_{n}d_cpu{'_kernel_impl' * (n == 2)}\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel(f"grid_sampler_{n}d_cpu{'_kernel_impl' * (n == 2)}", input.dtype)
     if input.dtype is not grid.dtype:
         raise RuntimeError(f"expected scalar type {input.dtype.scalar_name} but found {grid.dtype.scalar_name}")
 

@@ -9,7 +9,7 @@ from tapegrad.cautions import warn
 from tapegrad.nn.functional.activation import logsigmoid
 from tapegrad.nn.functional.distance import pairwise_distance
 from tapegrad.ops import losses, nll
-from tapegrad.ops.checks import no_bool_neg
+from tapegrad.ops.checks import no_bool_neg, no_kernel
 from tapegrad.ops.choosing import where
 from tapegrad.ops.composite import composite
 from tapegrad.ops.transformable import look_at
@@ -426,7 +426,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
             f"[{rows}], but got {list(target.shape)}. Input has shape {list(input.shape)}."
         )
     if not input.dtype.is_floating_point:
-        raise NotImplementedError(f"\"multi_margin_loss_cpu_kernel\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel("multi_margin_loss_cpu_kernel", input.dtype)
     if target.dtype is not dtypes.int64:
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.scalar_name}")
     if bool(((target < 0) | (target >= (input.shape[-1] if input.dim() else 1))).any()):

@@ -10,6 +10,7 @@ from tapegrad import dtypes, modes
 from tapegrad.limits import finfo
 from tapegrad.nn.functional.padding import pad
 from tapegrad.nn.functional.pooling import avg_pool2d, avg_pool3d
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.normalisation import normalise
 from tapegrad.ops.transformable import look_at, plain
 from tapegrad.transforms.reverse import vmap_levels
@@ -18,7 +19,7 @@ from tapegrad.transforms.wrappers import levels, own_writes
 
 def floats_only(kernel, input) -> None:
     if not input.dtype.is_floating_point:
-        raise NotImplementedError(f'"{kernel}" not implemented for \'{input.dtype.scalar_name}\'')
+        raise no_kernel(kernel, input.dtype)
 
 
 def share_dtype(input, *parameters) -> None:

@@ -8,6 +8,7 @@ from tapegrad import creation, dtypes
 from tapegrad.engine.bind import Handle
 from tapegrad.formats import suggested
 from tapegrad.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from tapegrad.ops.checks import no_kernel
 
 LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}  # the dims that the input of a mode must have
 ALIGNED = "align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear"
@@ -152,7 +153,7 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
         return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[n - 3](input, sizes)
     if not input.is_floating_point() and not (input.dtype is dtypes.uint8 and mode.startswith("nearest")):
         kind = "nearest" if mode.startswith("nearest") else "linear" if mode in LINEAR else "cubic"
-        raise NotImplementedError(f"\"compute_indices_weights_{kind}\" not implemented for '{input.dtype.scalar_name}'")
+        raise no_kernel(f"compute_indices_weights_{kind}", input.dtype)
     if min(sizes) <= 0 or min(input.shape[2:]) <= 0:
         named = lambda values: ", ".join(f"{name}: {v}" for name, v in zip("DHW"[5 - n :], values, strict=True))
         joint = " and " if n == 3 else " "

@@ -7,6 +7,7 @@ import numpy as np
 from tapegrad import creation, dtypes, modes
 from tapegrad.autograd.node import record
 from tapegrad.ops import plan as plans
+from tapegrad.ops.checks import outside
 from tapegrad.ops.registry import structural
 from tapegrad.ops.transformable import Unhandled, checked_in_nn, transformable
 
@@ -55,7 +56,7 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
             "instead (while checking arguments for embedding)"
         )
     index = input.detach()._array().astype(np.int64)
-    if index.size and (index.min() < 0 or index.max() >= weight.shape[0]):
+    if outside(index, 0, weight.shape[0]) is not None:
         raise IndexError("index out of range in self")
     if max_norm is not None:
         _shorten(weight, np.unique(index), max_norm, norm_type)

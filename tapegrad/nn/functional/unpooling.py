@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.composite import composite
 
 
@@ -48,7 +49,7 @@ def check(input, indices, sizes, stride, n) -> None:
                 f"{list(input.shape)} with dimension {d} being empty."
             )
     if not input.dtype.is_floating_point:
-        raise NotImplementedError(f'"max_unpool{n}d" not implemented for \'{input.dtype.scalar_name}\'')
+        raise no_kernel(f"max_unpool{n}d", input.dtype)
     if not math.prod(sizes):
         return
     flat = indices.reshape(-1)
