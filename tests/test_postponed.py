@@ -204,3 +204,20 @@ def test_an_optimizer_takes_a_conjugate_gradient():
         tg.optim.Adam([x], lr=0.1).step()
         found.append(elements(x))
     np.testing.assert_array_equal(*found)
+
+
+def test_subclasses_are_carried_out_too():
+    class Sub(tg.Tensor):
+        pass
+
+    x = tg.tensor([1 + 2j, 3 - 1j]).as_subclass(Sub)
+    y = tg.tensor([1 + 2j, 3 - 1j], requires_grad=True).as_subclass(Sub)
+    for result, wanted in (
+        (x.conj() * 2, [2 - 4j, 6 + 2j]),
+        (x.conj().resolve_conj(), [1 - 2j, 3 + 1j]),
+        (x.conj().imag * 2, [-4.0, 2.0]),
+        (x.clone().conj().mul_(2), [2 - 4j, 6 + 2j]),
+        (tg.cat([x.conj()[:1], x]), [1 - 2j, 1 + 2j, 3 - 1j]),
+        (tg.autograd.grad((y.conj() * y).real.sum(), y)[0], [2 + 4j, 6 - 2j]),
+    ):
+        assert type(result) is Sub and result.tolist() == wanted
