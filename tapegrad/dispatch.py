@@ -248,6 +248,8 @@ def check_inference(op: Elementwise, tensors) -> None:
 
 def refuse_inference(slots) -> None:
     """Raise if one of the tensors that are saved was made in inference mode, but for what the function of a transform has captured."""
+    if modes.word() & modes.SUSPENDED:
+        return
     if any(core.get_field(s, core.FLAGS) & layout.INFERENCE and not (modes.word() & modes.FUNCTION and captured(s)) for s in slots):
         raise RuntimeError(
             "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "

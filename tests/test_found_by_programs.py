@@ -171,3 +171,82 @@ def test_signs_of_zeros():
     x = tg.tensor([0.0, -0.0])
     assert signs(tg.erfinv(x)) == [False, True] and signs(tg.nn.functional.softshrink(-x - 0.25)) == [False, False]
     assert tg.special.spherical_bessel_j0(tg.tensor([math.inf, -math.inf, 0.0])).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_transforms_record_in_inference_mode():
+    with tg.inference_mode():
+        x, w = tg.tensor(0.5, dtype=tg.float64), tg.tensor(2.0, dtype=tg.float64)
+        assert tg.func.grad(tg.sin)(x).item() == pytest.approx(math.cos(0.5))
+        assert tg.func.grad(tg.func.grad(lambda t: w * t**3))(x).item() == pytest.approx(6.0)
+        assert tg.func.jvp(tg.func.grad(lambda t: w * t**3), (x,), (x,))[1].item() == pytest.approx(3.0)
+        assert tg.func.hessian(lambda t: (t**3).sum())(tg.stack([x, w])).diagonal().tolist() == pytest.approx([3.0, 12.0])
+        assert tg.func.vjp(lambda t: t.clone().mul_(w), x)[1](w)[0].item() == 4.0
+        assert tg.is_inference_mode_enabled() and not tg.is_grad_enabled()
+        assert tg.func.grad(lambda t: t * tg.is_inference_mode_enabled())(x).item() == 1.0
+    with pytest.raises(RuntimeError, match="Inference tensors cannot be saved"):
+        tg.ones((), dtype=tg.float64, requires_grad=True) * w
+
+
+@pytest.mark.parametrize("cut", [
+    lambda x: x.hsplit(1), lambda x: x.tensor_split(1), lambda x: tg.tensor_split(x, []), lambda x: tg.vsplit(x.view(3, 1), 1), lambda x: tg.hsplit(x, 1),
+])  # fmt: skip
+def test_one_piece_is_a_tuple_at_every_call(cut):
+    x = tg.arange(3.0, requires_grad=True)
+    for _ in range(4):
+        pieces = cut(x)
+        assert type(pieces) is tuple and len(pieces) == 1 and pieces[0].flatten().tolist() == [0.0, 1.0, 2.0]
+        assert pieces[0].grad_fn.name() == "SliceBackward0"
+        assert tg.autograd.grad((pieces[0] ** 2).sum(), x)[0].tolist() == [0.0, 2.0, 4.0]
+
+
+def test_a_view_made_in_no_grad_mode_asks_its_base():
+    flat = tg.arange(6.0)
+    leaf = flat[1:].requires_grad_()
+    for _ in range(3):
+        with tg.no_grad():
+            views = leaf[1:], leaf.view(5), leaf.chunk(2)[0], leaf.expand(2, 5)
+        assert not any(v.requires_grad or (v * 2).requires_grad for v in views)
+        with tg.no_grad():
+            views = leaf.clone().requires_grad_()[1:], leaf.clone().requires_grad_().view(5)
+        assert all(v.requires_grad for v in views)
+
+
+def test_the_graph_of_a_power_shows_a_product():
+    for exponent in (4, 3.5, -3, 2.5):
+        x = tg.tensor([2.0, 1.5], dtype=tg.float64, requires_grad=True)
+        (g,) = tg.autograd.grad((x**exponent).sum(), x, create_graph=True)
+        (h,) = tg.autograd.grad(g.sum(), x)
+        assert g.grad_fn.name() == "MulBackward0" and tg.allclose(g, exponent * x.detach() ** (exponent - 1))
+        assert tg.allclose(h, exponent * (exponent - 1) * x.detach() ** (exponent - 2))
+
+
+@pytest.mark.parametrize("name, first", [("elu", 1.0), ("celu", 1.0), ("selu", 1.0507009873554805 * 1.6732632423543772)])
+def test_second_derivative_at_the_kink(name, first):
+    x = tg.tensor([0.0, -1.0], dtype=tg.float64, requires_grad=True)
+    (g,) = tg.autograd.grad(getattr(tg.nn.functional, name)(x).sum(), x, create_graph=True)
+    (h,) = tg.autograd.grad(g.sum(), x)
+    assert g.tolist() == pytest.approx([first, first * math.exp(-1)]) and h.tolist() == pytest.approx([0.0, first * math.exp(-1)])
+
+
+def test_losses_of_nan_have_gradient_nan():
+    for loss in (tg.nn.functional.smooth_l1_loss, tg.nn.functional.huber_loss):
+        x = tg.tensor([math.nan, 0.5, 3.0], requires_grad=True)
+        (g,) = tg.autograd.grad(loss(x, tg.zeros(3), reduction="sum"), x)
+        assert math.isnan(g[0]) and g[1:].tolist() == [0.5, 1.0]
+
+
+def test_binary_cross_entropy_by_the_target_has_no_bound():
+    p, y = tg.tensor([0.0, 1.0, 0.2]), tg.tensor([0.0, 1.0, 0.5], requires_grad=True)
+    (g,) = tg.autograd.grad(tg.nn.functional.binary_cross_entropy(p, y, reduction="sum"), y)
+    assert g[:2].tolist() == [math.inf, -math.inf] and g[2].item() == pytest.approx(math.log(0.8) - math.log(0.2))
+
+
+def test_norms_of_nothing():
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="cannot compute the inf norm on an empty tensor because the operation does not have an identity"):
+            tg.zeros(0).norm(math.inf)
+        with pytest.raises(RuntimeError, match="cannot compute the -inf norm on the dimension 0because this dimension is empty"):
+            tg.linalg.vector_norm(tg.zeros(0, 3), -math.inf, 0)
+        assert tg.linalg.vector_norm(tg.zeros(0, 3), math.inf, 1).shape == (0,) and tg.zeros(0).norm().item() == 0
+    x = tg.tensor([math.nan, 0.0, 2.0], requires_grad=True)
+    assert tg.autograd.grad(x.norm(0), x)[0].tolist() == [0.0, 0.0, 0.0]

@@ -35,7 +35,7 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
     """
     flags = flags_of(target)
     word = modes.word()
-    if flags & layout.INFERENCE and not word & modes.INFERENCE:
+    if flags & layout.INFERENCE and not word & (modes.INFERENCE | modes.SUSPENDED):
         raise RuntimeError(INFERENCE)
     if word & modes.FUNCTION:
         from tapegrad.transforms import wrappers

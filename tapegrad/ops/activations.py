@@ -22,11 +22,11 @@ def activation(name, forward, *grads, kernel=None, inputs=("x",), kinds="F", cos
 
 
 activation("leaky_relu", "where(x > 0, x, x * y)", "where(x > 0, g, g * y)", inputs=XY, steps="x", cost=6, domain=((-3, 3), (0.01, 0.5)))
-activation("elu", "where(x <= 0, expm1(x) * y, x)", "where(x > 0, g, g * (y * exp(where(x > 0, 0.0, x))))", inputs=XY, domain=((-3, 3), (0.5, 2)))
-activation("celu", "where(x <= 0, expm1(x / y) * y, x)", "where(x > 0, g, g * exp(where(x > 0, 0.0, x) / y))", inputs=XY,
+activation("elu", "where(x <= 0, expm1(x) * y, x)", "where(x > 0, g, g * (y * exp(where(x >= 0, 0.0, x))))", inputs=XY, domain=((-3, 3), (0.5, 2)))
+activation("celu", "where(x <= 0, expm1(x / y) * y, x)", "where(x > 0, g, g * exp(where(x >= 0, 0.0, x) / y))", inputs=XY,
            kernel="elu_cpu", domain=((-3, 3), (0.5, 2)))
 activation("selu", "where(x <= 0, expm1(x) * 1.7580993408473766, x * 1.0507009873554805)",
-           "where(x > 0, g * 1.0507009873554805, g * (1.7580993408473766 * exp(where(x > 0, 0.0, x))))", kernel="elu_cpu", graph_name="Elu")
+           "where(x > 0, g * 1.0507009873554805, g * (1.7580993408473766 * exp(where(x >= 0, 0.0, x))))", kernel="elu_cpu", graph_name="Elu")
 activation("gelu", "0.5 * x * erfc(-x * 0.7071067811865476)",
            "g * (0.5 * erfc(-x * 0.7071067811865476) + x * (exp(-0.5 * (x * x)) * 0.3989422804014327))", kernel="GeluKernelImpl", cost=40)
 TANH = "tanh(0.7978845608028654 * (x + 0.044715 * (x * x * x)))"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from math import inf
 
+from tapegrad import core
+from tapegrad.engine import layout
 from tapegrad.kernels import NAMES
 from tapegrad.ops.registry import BY_NAME, UNKNOWN, Elementwise, unknown_derivative
 
@@ -33,7 +35,7 @@ def namespace() -> dict:
     space["fabs"], space["nearest"] = lift(BY_NAME["abs"]), lift(BY_NAME["round"])
     for scalar in ("sqrt", "exp", "log"):
         space[scalar] = _scalar_or(scalar, space[scalar])
-    space["where"] = lambda c, a, b: dispatch.call(BY_NAME["where"], c, a, b)
+    space["where"] = lambda c, a, b: (a if c else b) if isinstance(c, bool) else dispatch.call(BY_NAME["where"], c, a, b)
     for name in ("sgn", "modulus"):
         space[name] = lift(BY_NAME[name])
     space["re"], space["im"], space["conj"] = (lambda x: x.real), (lambda x: x.imag), (lambda x: x.conj_physical())
@@ -60,6 +62,8 @@ def derivative(op: Elementwise, node, g) -> list:
         # Conjugated, as in kernels; only what is read, as other operands may have given up their values.
         read = set().union(*(op.reads(k) for k, text in enumerate(texts) if text is not None))
         operands = {name: x.conj_physical() for name, x in operands.items() if name in read}
+    if op.name == "pow" and texts[0] is not None and core.get_field(inputs[1]._slot, core.FLAGS) & layout.WRAPPED:
+        operands["y"] = operands["y"].item()  # a number stays one: no graph shows that a condition was asked of it
     operands["g"] = g
     result: list = []
     for text in texts:
@@ -84,7 +88,8 @@ def _depending(value, x):
 def _partial(text: str, operands: dict):
     if text == "g":
         return operands["g"]
-    return operands["g"] * 0 if text == "0" else eval(_code(text), namespace(), operands)
+    found = 0 if text == "0" else eval(_code(text), namespace(), operands)
+    return found if hasattr(found, "_slot") else operands["g"] * found
 
 
 def tangent(op: Elementwise, inputs, out, tangents):

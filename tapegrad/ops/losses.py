@@ -133,17 +133,17 @@ mse_loss = PointwiseLoss("mse_loss", "MseLoss", "(x - y) * (x - y)", ("g * (2 * 
                          doc="(x - y)^2.")
 smooth_l1_loss = PointwiseLoss(
     "smooth_l1_loss", "SmoothL1Loss", "where(fabs(x - y) < z, 0.5 * (x - y) * (x - y) / z, fabs(x - y) - 0.5 * z)",
-    ("g * where(fabs(x - y) < z, (x - y) / z, sign(x - y))", "g * where(fabs(x - y) < z, (y - x) / z, sign(y - x))"), 1, "smooth_l1_cpu",
+    ("g * where(fabs(x - y) >= z, sign(x - y), (x - y) / z)", "g * where(fabs(x - y) >= z, sign(y - x), (y - x) / z)"), 1, "smooth_l1_cpu",
     ((-3, 3), (-3, 3), (0.5, 1.5)), "(x - y)^2 / (2 beta) near 0, |x - y| - beta / 2 beyond.")
 huber_loss = PointwiseLoss(
     "huber_loss", "HuberLoss", "where(fabs(x - y) <= z, 0.5 * (x - y) * (x - y), z * (fabs(x - y) - 0.5 * z))",
-    ("g * where(fabs(x - y) <= z, x - y, z * sign(x - y))", "g * where(fabs(x - y) <= z, y - x, z * sign(y - x))"), 1, "huber_cpu",
+    ("g * where(fabs(x - y) > z, z * sign(x - y), x - y)", "g * where(fabs(x - y) > z, z * sign(y - x), y - x)"), 1, "huber_cpu",
     ((-3, 3), (-3, 3), (0.5, 1.5)), "(x - y)^2 / 2 near 0, delta (|x - y| - delta / 2) beyond.")
 binary_cross_entropy = PointwiseLoss(
     "binary_cross_entropy", "BinaryCrossEntropy",
     "(y - 1) * where(log1p(-x) < -100, -100.0, log1p(-x)) - y * where(log(x) < -100, -100.0, log(x))",
     ("g * (x - y) / where((1 - x) * x < 9.999999960041972e-13, 9.999999960041972e-13, (1 - x) * x)",  # 1e-12 in float32
-     "g * (where(log1p(-x) < -100, -100.0, log1p(-x)) - where(log(x) < -100, -100.0, log(x)))"),
+     "g * (log1p(-x) - log(x))"),
     kernel="binary_cross_entropy", domain=((0.1, 0.9), (0, 1)), doc="-(y log(x) + (1 - y) log(1 - x)), the logarithms at least -100.",
     within=(0, 1, "all elements of input should be between 0 and 1"))
 binary_cross_entropy_with_logits = PointwiseLoss(

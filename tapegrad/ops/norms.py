@@ -62,7 +62,7 @@ def norm_op(node, g):
     p = a.ord
     x, out, g = node.inputs[0], restore_dims(node.outputs[0], node), restore_dims(g, node)
     if p == 0:
-        return x * 0
+        return x.new_zeros(tuple(x.shape))
     if p == 1:
         return x.sgn() * g
     if p == 2:
@@ -99,6 +99,17 @@ def widened_to(dtype, x, name):
     return x.to(dtype)
 
 
+def refuse_empty(x, p: float, dim) -> None:
+    """Of no elements there are only the norms that have a value to start from."""
+    if (p < 0 or p == float("inf")) and not x.numel():
+        what = f"linalg.vector_norm cannot compute the {p:g} norm on"
+        if dim is None or dim == () or dim == []:
+            raise RuntimeError(f"{what} an empty tensor because the operation does not have an identity")
+        for d in dims_of(dim, x.ndim):
+            if x.ndim and not x.shape[d]:
+                raise RuntimeError(f"{what} the dimension {d}because this dimension is empty and the operation does not have an identity")
+
+
 def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     """(sum(|x|**p))**(1/p) over `dim`; the order p may be 0 (how many are nonzero) and +-inf."""
     tensor_argument("linalg.vector_norm", x)
@@ -106,6 +117,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.scalar_name}")
     x = widened_to(dtype, x, "linalg.vector_norm")
     p = ord.item() if hasattr(ord, "_slot") else float(ord)
+    refuse_empty(x, p, dim)
     return into(out, norm_over(x, p, dims_of(dim, x.ndim), keepdim), "vector_norm")
 
 

@@ -184,19 +184,21 @@ def _shown(out, plan, x, flags: int, word: int, fresh: bool):
         out._base_object = x if base is None else base
         out._parent, out._plan = x, plan
     if not word & modes.GRAD or flags & (layout.RESTRICTED | layout.INFERENCE):
-        core.set_field(out._slot, FLAGS, view_flags(core.get_field(out._slot, FLAGS), flags, word, fresh))
+        own = core.get_field(out._slot, FLAGS)
+        base = flags if fresh or flags & layout.INFERENCE else core.get_field(out._base_object._slot, FLAGS)
+        core.set_field(out._slot, FLAGS, view_flags(own, flags, word, fresh, base))
     return out
 
 
-def view_flags(own: int, flags: int, word: int, fresh: bool) -> int:
-    """The flags of a view that by itself would have `own`, of a tensor with `flags` in the modes `word`."""
+def view_flags(own: int, flags: int, word: int, fresh: bool, base: int) -> int:
+    """The flags of a view that by itself would have `own`, of a tensor with `flags`, whose base has `base`, in the modes `word`."""
     if flags & layout.INFERENCE:
         return own & ~(VIEW | layout.RESTRICTED) | layout.INFERENCE  # such a tensor has no views, only memory in common
     if fresh:
         return own
     if not word & modes.GRAD:
         why = layout.INFERENCE_VIEW if word & modes.INFERENCE else layout.NO_GRAD_VIEW
-        return own & ~layout.RESTRICTED | why | flags & layout.REQUIRES_GRAD
+        return own & ~layout.RESTRICTED | why | base & layout.REQUIRES_GRAD
     return own if own & layout.RESTRICTED else own | flags & layout.RESTRICTED
 
 
@@ -283,6 +285,8 @@ def answered(result, operands):
     plan, inputs, out = _last
     results = result if isinstance(result, tuple) else (result,)
     if len(out) != len(results) or not all(ref() is r for ref, r in zip(out, results, strict=True)) or not results:
+        return None
+    if len(out) == 1 and isinstance(result, tuple) != hasattr(plan, "_parts"):  # a piece of its own in a tuple, or taken from one
         return None
     tensors = [v for v in operands if hasattr(v, "_slot")]
     if any(type(t) not in PLAIN for t in (*tensors, *results)) or any(

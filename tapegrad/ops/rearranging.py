@@ -81,7 +81,7 @@ def tensor_split(input, indices_or_sections, dim=0):
             raise RuntimeError(f"number of sections must be larger than 0, got {count}")
         small, extra = divmod(size, count)
         bounds = [k * small + min(k, extra) for k in range(count + 1)]
-    return tuple(input[(slice(None),) * dim + (slice(a, max(a, b)),)] for a, b in zip(bounds, bounds[1:]))
+    return tuple(input.narrow(dim, a, max(a, b) - a) for a, b in zip(bounds, bounds[1:]))
 
 
 def _split_along(name, dim_of, least):

@@ -265,6 +265,9 @@ def settle_view(result, source, parent, plan):
     slot = slot_row(st.slots, load_i64(result + HANDLE_SLOT))
     flags = slot_row(st.slots, source).flags
     if st.mode & GRAD == 0:
+        base = load_i64(load_i64(result + st.base_offset) + HANDLE_SLOT)
+        if base > 0:  # the base says whether such a view requires grad
+            flags = slot_row(st.slots, base).flags
         slot.flags = (slot.flags & ~RESTRICTED) | NO_GRAD_VIEW | (flags & REQUIRES_GRAD)
     elif flags & RESTRICTED and slot.flags & RESTRICTED == 0:
         slot.flags = slot.flags | (flags & RESTRICTED)
