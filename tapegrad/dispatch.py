@@ -237,6 +237,11 @@ def captured(slot: int) -> bool:
     return wrappers.captured(slot)
 
 
+def is_number(tensor) -> bool:
+    """Whether the tensor stands for a Python number."""
+    return bool(core.get_field(tensor._slot, core.FLAGS) & layout.WRAPPED)
+
+
 def check_inference(op: Elementwise, tensors) -> None:
     """An inference tensor may not be saved by a recorded operation."""
     flags = [core.get_field(t._slot, core.FLAGS) for t in tensors]

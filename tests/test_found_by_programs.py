@@ -250,3 +250,26 @@ def test_norms_of_nothing():
         assert tg.linalg.vector_norm(tg.zeros(0, 3), math.inf, 1).shape == (0,) and tg.zeros(0).norm().item() == 0
     x = tg.tensor([math.nan, 0.0, 2.0], requires_grad=True)
     assert tg.autograd.grad(x.norm(0), x)[0].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda F, x: F.max_pool2d(x, 2, padding=-1), "pad must be non-negative, but got pad: -1"), (lambda F, x: F.avg_pool2d(x, 2, padding=4), "got pad=4, kernel_size=2 and dilation=1"),
+    (lambda F, x: F.max_pool3d(x[None], 2, padding=4), "pad should be at most half of effective"), (lambda F, x: F.avg_pool3d(x[None], 2, padding=-1), "but got pad: -1"),
+    (lambda F, x: F.max_pool1d(x, 2, padding=-1, return_indices=True), "pad must be non-negative, but got pad: -1"),
+    (lambda F, x: F.max_pool1d(x, 2, padding=-1), "max_pool1d.. padding must be non-"),
+])  # fmt: skip
+def test_windows_are_looked_at_before_the_input(call, words):
+    with pytest.raises(RuntimeError, match=words):
+        call(tg.nn.functional, tg.ones(0, 1, 49))
+
+
+def test_indices_are_looked_at_last():
+    far = tg.full((2, 2), 9)
+    with pytest.raises(RuntimeError, match="Index tensor must have the same number of dimensions as src tensor"):
+        tg.zeros(3, 5).scatter(0, far, tg.zeros(2, 5, 2))
+    with pytest.raises(RuntimeError, match="Expected self.dtype to be equal to src.dtype"):
+        tg.zeros(3, 5).scatter_add(0, far, tg.zeros(2, 5, dtype=tg.uint8))
+    with pytest.raises(RuntimeError, match="gather.*: Expected dtype int32/int64 for index"):
+        tg.ones(2, 2).gather(1, tg.zeros(2, 2, 2))
+    with pytest.raises(RuntimeError, match="index 9 is out of bounds for dimension 0 with size 3"):
+        tg.zeros(3, 5).scatter(0, far, tg.zeros(2, 5))

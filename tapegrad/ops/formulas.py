@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 from math import inf
 
-from tapegrad import core
-from tapegrad.engine import layout
 from tapegrad.kernels import NAMES
 from tapegrad.ops.registry import BY_NAME, UNKNOWN, Elementwise, unknown_derivative
 
@@ -62,7 +60,7 @@ def derivative(op: Elementwise, node, g) -> list:
         # Conjugated, as in kernels; only what is read, as other operands may have given up their values.
         read = set().union(*(op.reads(k) for k, text in enumerate(texts) if text is not None))
         operands = {name: x.conj_physical() for name, x in operands.items() if name in read}
-    if op.name == "pow" and texts[0] is not None and core.get_field(inputs[1]._slot, core.FLAGS) & layout.WRAPPED:
+    if op.name == "pow" and texts[0] is not None and _is_number(inputs[1]):
         operands["y"] = operands["y"].item()  # a number stays one: no graph shows that a condition was asked of it
     operands["g"] = g
     result: list = []
@@ -76,6 +74,12 @@ def derivative(op: Elementwise, node, g) -> list:
     if op.steps and result[0] is not None:
         result[0] = _depending(result[0], operands[op.steps])
     return result
+
+
+def _is_number(tensor) -> bool:
+    from tapegrad import dispatch
+
+    return dispatch.is_number(tensor)
 
 
 def _depending(value, x):

@@ -19,11 +19,15 @@ from tapegrad.ops.transformable import Unhandled, transformable
 from tapegrad.ops.views import wrap_dim
 
 
-def index_array(name, x, dim, index):
-    """The NumPy index of gather/scatter along `dim`, range-checked."""
+def check_index_dtype(name, index) -> None:
     if index.dtype not in (dtypes.int64, dtypes.int32) and index.numel():
         kinds, got = "int32 or int64" if name == "index_select" else "int32/int64", f" but got: {index.dtype.scalar_name}" if name == "index_add_" else ""
         raise RuntimeError(f"{name.removesuffix('_add') if name == 'scatter_add' else name}(): Expected dtype {kinds} for index{got}")
+
+
+def index_array(name, x, dim, index):
+    """The NumPy index of gather/scatter along `dim`, range-checked."""
+    check_index_dtype(name, index)
     if not index.numel():
         return np.empty(tuple(index.shape), np.int64)
     array = index.detach()._array()
@@ -93,6 +97,7 @@ def gather_op(node, g):
 def gather(input, dim, index, *, sparse_grad=False, out=None):
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on."""
     dim = wrap_dim(dim, input.ndim)
+    check_index_dtype("gather", index)
     check_index_shape("gather", input, dim, index)
     refused = lambda: index_array("gather", input, dim, index)  # noqa: E731
     if input.ndim and index.ndim == input.ndim and index.numel() and picks.usable(input, index):
@@ -139,12 +144,13 @@ def scattered(name, op, input, dim, index, src, add):
             and picks.usable(input, index) and not (add and input.dtype.reduced):  # half-precision sums are rounded at the end
         check_index_shape(name, input, dim, index, src)
         return picks.along_dim(op, "scatter_add" if add else "scatter", input, dim, index, src, lambda: index_array(name, input, dim, index))
-    array = index_array(name, input, dim, index)
+    check_index_dtype(name, index)
     if tensor and src.dtype is not input.dtype:
         raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
     if not tensor and not isinstance(src, dispatch.NUMBERS):
         raise TypeError(f"{name}(): argument 'src' must be Tensor or Number, not {type(src).__name__}")
     check_index_shape(name, input, dim, index, src if tensor else None)
+    array = index_array(name, input, dim, index)
     result = from_array(input.detach()._array(), input.dtype)
     target = result._array()
     part = part_of(src, index) if tensor else None

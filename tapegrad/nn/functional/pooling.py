@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.modes import is_grad_enabled
 from tapegrad.nn.functional import window_checks
 from tapegrad.nn.functional.sizes import per_dim
 from tapegrad.ops import pooling
@@ -17,10 +18,15 @@ from tapegrad.ops.transformable import checked_in_nn, look_at
 from tapegrad.ops.windows import Window
 
 
+def spans(n, kernel, stride, padding, dilation) -> tuple:
+    """The arguments of a pooling for each of its dims; without a stride, windows lie side by side."""
+    kernel = per_dim(kernel, n)
+    return kernel, kernel if stride is None or stride == () or stride == [] else per_dim(stride, n), per_dim(padding, n), per_dim(dilation, n)
+
+
 def window_of(input, n, kernel, stride, padding, dilation, ceil_mode):
     """The window of a pooling, with more padding behind where ceil_mode lets a last window reach over the edge; torch's checks."""
-    kernel, padding, dilation = per_dim(kernel, n), per_dim(padding, n), per_dim(dilation, n)
-    stride = kernel if stride is None or stride == () or stride == [] else per_dim(stride, n)
+    kernel, stride, padding, dilation = spans(n, kernel, stride, padding, dilation)
     window_checks.positive(kernel, stride, padding, dilation)
     sizes = input.shape[input.dim() - n :]
     pads, counts = [], []
@@ -46,6 +52,8 @@ def check_dims(input, n) -> None:
 
 
 def _max_pool(n, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
+    if n == 1 and (return_indices or input.requires_grad and is_grad_enabled()):  # with two results, it is checked as two dims are
+        window_checks.reaching(*spans(1, kernel_size, stride, padding, dilation))
     if n == 1:
         window_checks.max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode)
         if not return_indices and not input.requires_grad and not input.dtype.is_floating_point:
@@ -56,6 +64,7 @@ def _max_pool(n, input, kernel_size, stride, padding, dilation, ceil_mode, retur
     if input.dtype is dtypes.bool_ or input.dtype.is_complex:
         raise no_kernel(f"max_pool{n}d", input.dtype)
     if n > 1:
+        window_checks.reaching(*spans(n, kernel_size, stride, padding, dilation))
         window_checks.filled("max_pool3d_with_indices_out_cpu_template", input, n)
     window = window_of(input, n, kernel_size, stride, padding, dilation, ceil_mode)
     if n > 1:
@@ -98,6 +107,7 @@ def _avg_pool(n, input, kernel_size, stride, padding, ceil_mode, count_include_p
         check_dims(input, n)
     elif input.dim() not in (3, 4):
         raise RuntimeError(f"Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got:{list(input.shape)}")
+    window_checks.reaching(*spans(n, kernel_size, stride, padding, 1))
     window_checks.filled(f"avg_pool{n}d", input, n)
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")

@@ -62,6 +62,14 @@ def max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode) -> None
 
 def positive(kernel, stride, padding, dilation) -> None:
     """Sizes, steps and distances of a pooling's windows are above zero, padding is not below."""
+    reaching(kernel, stride, padding, dilation)
+    for values, what, prefix in ((kernel, "kernel size", "k"), (stride, "stride", "d"), (dilation, "dilation", "dilation")):
+        if any(v <= 0 for v in values):
+            raise RuntimeError(f"{what} should be greater than zero, but got {named(prefix, values)}")
+
+
+def reaching(kernel, stride, padding, dilation) -> None:
+    """What is asked of a pooling's windows before the input is looked at: that they move, and reach beyond the padding."""
     if any(s == 0 for s in stride):
         raise RuntimeError("stride should not be zero")
     for p, k, d in zip(padding, kernel, dilation, strict=True):
@@ -70,9 +78,6 @@ def positive(kernel, stride, padding, dilation) -> None:
         reach = (k - 1) * d + 1
         if p > (reach // 2 if reach >= 0 else -(-reach // 2)):
             raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
-    for values, what, prefix in ((kernel, "kernel size", "k"), (stride, "stride", "d"), (dilation, "dilation", "dilation")):
-        if any(v <= 0 for v in values):
-            raise RuntimeError(f"{what} should be greater than zero, but got {named(prefix, values)}")
 
 
 def filled(name: str, input, n: int) -> None:
