@@ -253,8 +253,6 @@ def check_inference(op: Elementwise, tensors) -> None:
 
 def refuse_inference(slots) -> None:
     """Raise if one of the tensors that are saved was made in inference mode, but for what the function of a transform has captured."""
-    if modes.word() & modes.SUSPENDED:
-        return
     if any(core.get_field(s, core.FLAGS) & layout.INFERENCE and not (modes.word() & modes.FUNCTION and captured(s)) for s in slots):
         raise RuntimeError(
             "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
@@ -354,6 +352,9 @@ def call_inplace(op: Elementwise, target, *others):
         level = level_of((target, *others))
         if level is not None:
             return level.write_elementwise(op, target, others)
+    if op.name.startswith("logical_") and modes.word() & modes.GRAD:
+        with modes.no_grad():  # as in PyTorch, the graph does not notice
+            return call_inplace(op, target, *others)
     inplace.settle_written(target)
     if core.get_field(target._slot, core.DTYPE) > dtypes.PLAIN:
         from tapegrad.ops import postponed
@@ -378,4 +379,6 @@ def call_inplace(op: Elementwise, target, *others):
             op, values = special, values[:1]
             d = dtypes.bool_ if d is dtypes.int64 else d
     writing.can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
+    if op.name + "_written" in OPS and d.is_floating_point and inplace.is_recorded(target, values):
+        op = OPS[op.name + "_written"]
     return inplace.run_elementwise(op, target, values, d)

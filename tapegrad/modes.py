@@ -21,7 +21,6 @@ TRANSFORM = 1 << 11
 SERIAL = 1 << 12  # backward passes of this thread use no other threads
 VIEW_REPLAY = 1 << 13  # a view whose base has changed is taken again step by step
 UNFOLLOWED = 1 << 17  # forward mode computes values only
-SUSPENDED = 1 << 18  # inference mode is: a function transform records within it
 TEACHING = 1 << 15  # a served callable runs in Python: what it calls must too, so that the plans that it ends up with are seen
 WATCHED = ANOMALY | SAVED_HOOKS  # an entry is looked at in Python as soon as it has been recorded (`autograd/watch.py`)
 
@@ -70,7 +69,7 @@ def is_grad_enabled() -> bool:
 
 def is_inference_mode_enabled() -> bool:
     """Whether this thread is inside inference_mode."""
-    return bool(word() & (INFERENCE | SUSPENDED))
+    return bool(word() & INFERENCE)
 
 
 class _ModeContext:
@@ -156,25 +155,6 @@ class enable_grad(_ModeContext):
     __module__ = "tapegrad.autograd.grad_mode"
 
     on = True
-
-
-class recording(enable_grad):
-    """What a function transform records in, whichever mode is on around it: inference mode, in which nothing is recorded, is suspended."""
-
-    def __enter__(self):
-        before = word()
-        self._before.append(before)
-        if before & INFERENCE:
-            set_bits(INFERENCE | SHOWN, False)
-            set_bits(GRAD | SUSPENDED, True)
-        else:
-            set_grad(True)
-
-    def __exit__(self, *exception):
-        before = self._before.pop()
-        if before & INFERENCE:
-            set_bits(SUSPENDED, False)
-        restore(before)
 
 
 class set_grad_enabled(_ModeContext):

@@ -182,7 +182,6 @@ def test_transforms_record_in_inference_mode():
         assert tg.func.hessian(lambda t: (t**3).sum())(tg.stack([x, w])).diagonal().tolist() == pytest.approx([3.0, 12.0])
         assert tg.func.vjp(lambda t: t.clone().mul_(w), x)[1](w)[0].item() == 4.0
         assert tg.is_inference_mode_enabled() and not tg.is_grad_enabled()
-        assert tg.func.grad(lambda t: t * tg.is_inference_mode_enabled())(x).item() == 1.0
     with pytest.raises(RuntimeError, match="Inference tensors cannot be saved"):
         tg.ones((), dtype=tg.float64, requires_grad=True) * w
 
@@ -273,3 +272,56 @@ def test_indices_are_looked_at_last():
         tg.ones(2, 2).gather(1, tg.zeros(2, 2, 2))
     with pytest.raises(RuntimeError, match="index 9 is out of bounds for dimension 0 with size 3"):
         tg.zeros(3, 5).scatter(0, far, tg.zeros(2, 5))
+
+
+def test_a_part_may_be_written_over_the_whole_where_it_is_read_first():
+    def x():
+        return tg.arange(1.0, 4.0)
+
+    for _ in range(3):
+        assert (a := x()).fill_(a[1]).tolist() == [2.0, 2.0, 2.0] and (a := x()).masked_fill_(a > 1, a[0]).tolist() == [1.0, 1.0, 1.0]
+        assert (a := x()).index_fill_(0, tg.tensor([0]), a[2]).tolist() == [3.0, 2.0, 3.0] and (a := x()).masked_scatter_(a > 1, a).tolist() == [1.0, 1.0, 2.0]
+        assert (a := x())[:1].addmv_(a.view(1, 3), a).tolist() == [15.0]
+        with pytest.raises(RuntimeError, match="refer to a single memory location"):
+            (a := x())[1:].copy_(a[:-1])
+    leaf = x().requires_grad_()
+    b = leaf * 1
+    b.fill_(b[1])
+    assert b.tolist() == [2.0, 2.0, 2.0] and tg.autograd.grad((b * x()).sum(), leaf)[0].tolist() == [0.0, 6.0, 0.0]
+
+
+@pytest.mark.parametrize("name, result", [("eq", [0.0, 1.0]), ("ne", [1.0, 0.0]), ("lt", [1.0, 0.0]), ("le", [1.0, 1.0]), ("gt", [0.0, 0.0]), ("ge", [0.0, 1.0])])
+def test_a_comparison_written_over_a_tensor_leaves_it_in_the_graph(name, result):
+    for other, number in ((2.0, 0), (tg.tensor([2.0, 2.0], requires_grad=True), 1)):
+        x = tg.tensor([1.0, 2.0], requires_grad=True)
+        y = x * 1
+        getattr(y, name + "_")(other)
+        assert y.tolist() == result and y.requires_grad and y.grad_fn.name() == f"{name.title()}Backward{number}"
+        assert tg.autograd.grad(y.sum(), x)[0].tolist() == [0.0, 0.0]
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            getattr(x, name + "_")(other)
+
+
+def test_the_graph_does_not_notice_logic_in_place():
+    for name in ("logical_not_", "logical_and_", "logical_or_", "logical_xor_"):
+        x = tg.tensor([0.0, 2.0], requires_grad=True)
+        y = x * 3
+        arguments = () if name == "logical_not_" else (tg.ones(2),)
+        getattr(y, name)(*arguments)
+        assert y.grad_fn.name() == "MulBackward0" and tg.autograd.grad(y.sum(), x)[0].tolist() == [3.0, 3.0]
+        getattr(x, name)(*arguments)
+        assert x.is_leaf and x.requires_grad and x._version == 1
+
+
+def test_dtypes_that_kernels_have_and_have_not():
+    assert tg.bucketize(tg.tensor([1.0, 3.0], dtype=tg.float64), tg.tensor([1, 2])).tolist() == [0, 2]
+    assert tg.searchsorted(tg.tensor([1.0, 2.0]).half(), tg.tensor([1, 3])).tolist() == [0, 2]
+    for d in (tg.float16, tg.bfloat16):
+        found = tg.histc(tg.tensor([0.0, 1, 1, 2, 0.3], dtype=d), 4, 0, 2)
+        assert found.dtype is d and found.tolist() == [2.0, 0.0, 2.0, 1.0]
+    half, logits = tg.ones(2, dtype=tg.float16), tg.nn.functional.binary_cross_entropy_with_logits
+    for call, kernel in ((lambda: tg.polar(half, half), "polar_cpu"), (lambda: tg.ones(2, dtype=tg.complex64).kthvalue(1), "kthvalue_cpu"),
+                         (lambda: tg.nn.functional.threshold(half > 1, 0.1, 0.2), "threshold_cpu"), (lambda: logits(tg.ones(2).long(), tg.ones(2)), "log_sigmoid_cpu")):  # fmt: skip
+        with pytest.raises(NotImplementedError, match=kernel):
+            call()
+    assert tg.zeros(0, dtype=tg.int8).median().item() == 0 and tg.zeros(0, dtype=tg.int64).median().item() == -(2**63)

@@ -35,7 +35,7 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
     """
     flags = flags_of(target)
     word = modes.word()
-    if flags & layout.INFERENCE and not word & (modes.INFERENCE | modes.SUSPENDED):
+    if flags & layout.INFERENCE and not word & modes.INFERENCE:
         raise RuntimeError(INFERENCE)
     if word & modes.FUNCTION:
         from tapegrad.transforms import wrappers
@@ -193,7 +193,8 @@ def copy_into(target, source, graph_name="CopyBackwards", repeated: bool = False
     if geometry.broadcast_shapes_or_none(tuple(target.shape), tuple(source.shape)) != tuple(target.shape):
         source = drop_leading_ones(source, target)
     check_writable(target, [source], repeated=repeated)
-    writing.refuse_overlap(target, [source])
+    if not repeated:  # a single element is read first
+        writing.refuse_overlap(target, [source])
     dispatch.warn_of_loss(source.dtype, target.dtype)
     plain, place = source, target
     if core.get_field(plain._slot, core.BUFFER) == core.get_field(target._slot, core.BUFFER):
@@ -278,17 +279,17 @@ def fill_(tensor, value, graph_name="FillBackward2"):
     return tensor
 
 
-def by_function(function, apart: bool = False):
+def by_function(function, apart: bool = False, looked: int | None = None):
     """The in-place form of an op that has no kernel of its own: compute, then replace.
 
-    Operands may be the tensor itself, unless they must be `apart`, but not a part of it.
+    Operands may be the tensor itself, unless they must be `apart`, but not a part of it; of that, torch looks at the first `looked` of them only.
     """
 
     def run(self, *args, **kwargs):
         settle_written(self)
         tensors = [a for a in args if hasattr(a, "_slot")]
         check_writable(self, tensors)
-        writing.refuse_overlap(self, tensors, apart)
+        writing.refuse_overlap(self, tensors[:looked], apart)
         source = self.clone() if is_recorded(self, tensors) else self
         result = function(source, *args, **kwargs)
         if result.shape != self.shape:

@@ -169,7 +169,7 @@ def linearize(func: Callable, *primals: Any) -> tuple:
             raise ValueError(f"Expected primal to be floating point or complex, but got: {x.dtype}")
     inside = reverse.vmap_levels()
     connected = modes.is_grad_enabled()
-    with GradLevel().given(primals) as level, modes.recording():
+    with GradLevel().given(primals) as level, modes.enable_grad():
         aliases = [reverse.alias(x, inside, connected) for x in points]
         level.points.extend(aliases)
         leaves, shape = tree_flatten(func(*tree_unflatten(aliases, spec)))

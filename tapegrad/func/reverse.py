@@ -54,7 +54,7 @@ class Differentiation:
     """One reverse-mode transform: aliases in, gradients out."""
 
     def __init__(self):
-        self.connected = modes.is_grad_enabled() and not modes.word() & modes.INFERENCE  # whether gradients may be part of a graph around the transform
+        self.connected = modes.is_grad_enabled()  # whether gradients may be part of a graph around the transform
         self.shown = self.connected  # and whether values may
         self.inside = reverse.vmap_levels()
         self.level = GradLevel()
@@ -144,7 +144,7 @@ def grad_and_value(func: Callable, argnums: Any = 0, has_aux: bool = False) -> C
     def wrapper(*args, **kwargs):
         work = Differentiation()
         aux = None
-        with work.level.given((args, kwargs)), modes.recording():
+        with work.level.given((args, kwargs)), modes.enable_grad():
             picked = work.alias(chosen(args, argnums))
             result = func(*replaced(work.others(args), picked, argnums), **work.others(kwargs))
             if has_aux:
@@ -208,9 +208,9 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 def vjp_of(func: Callable, primals: tuple, argnums: Any, has_aux: bool) -> tuple:
     """`vjp` by some of the arguments."""
     work = Differentiation()
-    work.connected = not modes.word() & modes.INFERENCE  # the pull may be called where gradients are recorded again
+    work.connected = not modes.is_inference_mode_enabled()  # the pull may be called where gradients are recorded again
     aux = None
-    with work.level.given(primals), modes.recording():
+    with work.level.given(primals), modes.enable_grad():
         picked = work.alias(primals if argnums is None else chosen(primals, argnums))
         result = func(*(picked if argnums is None else replaced(work.others(primals), picked, argnums)))
         if has_aux:

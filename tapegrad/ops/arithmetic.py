@@ -130,6 +130,9 @@ for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__
                                     ("ge", ">=", "__ge__", ("greater_equal",))):
     Elementwise(name, inputs=XY, scalars="y", forward=f"x {sign} y", kinds="FIBC" if name in ("eq", "ne") else "FIB", result="bool", grads=(None, None),
                 operators=(operator,), aliases=alias, cost=4)
+    # What `eq_` and its kind write over a tensor that requires grad, which goes on doing so.
+    Elementwise(name + "_written", inputs=XY, scalars="y", forward=f"where(x {sign} y, 1.0, 0.0)", grads=("0", "0"), function=False, method=False, inplace=False,
+                graph_name=name.title() + "Backward1", number_names={"y": name.title() + "Backward0"}, cost=4)
 Elementwise("isnan", forward="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False)
 Elementwise("isinf", forward="fabs(x) == inf", forward_int="x != x", forward_bool="x != x", kinds="FIBC", result="bool", grads=(None,), inplace=False,
             forward_complex="(fabs(re(x)) == inf) | (fabs(im(x)) == inf)")

@@ -68,6 +68,8 @@ def parts(op, operands):
         raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {first.scalar_name} and {second.scalar_name}")
     if first is not second:
         raise RuntimeError(f"Expected object of scalar type {first.scalar_name} but got scalar type {second.scalar_name} for second argument")
+    if op.name == "polar" and first is dtypes.float16:
+        raise no_kernel("polar_cpu", first)
 
 
 def no_kernel(name: str, d) -> NotImplementedError:

@@ -105,7 +105,8 @@ def median_of(name, result, input, dim, keepdim, ignore_nan, out):
     array = input.detach()._values()
     if dim is None:
         if not array.size:
-            return creation.full((), float("nan") if input.dtype.is_floating_point else np.iinfo(input.dtype.numpy).min, dtype=input.dtype)
+            empty = float("nan") if input.dtype.is_floating_point else np.iinfo(input.dtype.numpy).min if input.dtype.itemsize > 2 else 0
+            return creation.full((), empty, dtype=input.dtype)
         flat = array.reshape(-1)
         value = creation.from_array(flat[middle(flat, 0, ignore_nan)].reshape(()), input.dtype)
         plan = plans.Parameters(median_op, graph_name + "Backward0", dims=tuple(range(input.ndim)), keepdim=False, shape=tuple(input.shape))
@@ -141,7 +142,7 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
         nonempty("kthvalue", input, dim)
     if not 1 <= k <= size:
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}")
-    if input.dtype is dtypes.bool_:
+    if input.dtype is dtypes.bool_ or input.dtype.is_complex:
         raise no_kernel("kthvalue_cpu", input.dtype)
     found = ranks.ranked(KthvalueResult, "KthvalueBackward0", input, dim, keepdim, k - 1) if type(k) is int else None
     if found is not None:
@@ -322,8 +323,9 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value tensor "
             f"must match, but we got boundaries tensor {list(keys.shape)} and input value tensor {list(values.shape)}"
         )
-    if sorted_sequence.dtype.is_complex or sorted_sequence.dtype is dtypes.bool_:
-        raise no_kernel("searchsorted_out_cpu", sorted_sequence.dtype)
+    common = sorted_sequence.dtype if scalar else dtypes.promote_types(sorted_sequence.dtype, input.dtype)
+    if common.is_complex or common is dtypes.bool_:
+        raise no_kernel("searchsorted_out_cpu", common)
     if sorter is not None:
         if tuple(sorter.shape) != keys.shape:
             raise RuntimeError(

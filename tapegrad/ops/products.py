@@ -374,5 +374,5 @@ def dist(input, other, p=2):
 
 
 for _function in (addmm, addmv, addr, addbmm, baddbmm):
-    METHODS[_function.__name__ + "_"] = inplace.by_function(_function)
+    METHODS[_function.__name__ + "_"] = inplace.by_function(_function, looked=None if _function is addr else 0)
 FUNCTIONS["addmv_"] = METHODS["addmv_"]

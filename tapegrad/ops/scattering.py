@@ -122,7 +122,7 @@ def index_fill_(self, dim, index, value):
     return _index_fill_(self, dim, index, value)
 
 
-_index_fill_ = inplace.by_function(index_fill, apart=True)
+_index_fill_ = inplace.by_function(index_fill, apart=True, looked=1)
 
 
 @function(method=True)
@@ -200,7 +200,6 @@ def masked_scatter_op(node, g):
     return g.masked_fill(a.mask, 0), source
 
 
-@with_inplace
 @function(method=True)
 def masked_scatter(input, mask, source):
     """A copy of `input` in which the places where `mask` is True take the elements of `source` one after the other."""
@@ -220,6 +219,9 @@ def masked_scatter(input, mask, source):
     plan = plans.Parameters(masked_scatter_op, mask=mask, count=source.numel(), shape=tuple(source.shape))
     record(masked_scatter_op, [input, source], [result], plan)
     return result
+
+
+METHODS["masked_scatter_"] = inplace.by_function(masked_scatter, apart=True, looked=1)
 
 
 # --- reductions by index --------------------------------------------------------------------------------------------

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from tapegrad import creation, dtypes
-from tapegrad.autograd import inplace
 from tapegrad.ops.outputs import stored
 from tapegrad.ops.public import FUNCTIONS, METHODS, function, method
 from tapegrad.ops.views import ints
 
 # --- in place --------------------------------------------------------------------------------------------------------
-for _name in ("addmm", "addmv", "addr", "baddbmm", "addbmm"):
-    METHODS[_name + "_"] = inplace.by_function(FUNCTIONS[_name])
 FUNCTIONS["addmv_"] = METHODS["addmv_"]
 FUNCTIONS["clip_"], FUNCTIONS["ldexp_"] = METHODS["clip_"], METHODS["ldexp_"]
 

@@ -129,7 +129,7 @@ def masked_fill_(self, mask, value):
     return _masked_fill_(self, mask, value)
 
 
-_masked_fill_ = inplace.by_function(choosing.masked_fill)
+_masked_fill_ = inplace.by_function(choosing.masked_fill, looked=1)
 
 for _function in (gathering.scatter, gathering.scatter_add, gathering.index_add):
     method(name=_function.__name__ + "_")(inplace.by_function(_function, apart=True))

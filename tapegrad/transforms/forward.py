@@ -343,7 +343,7 @@ class DualLevel(Level):
         if inside:  # the aliases may have batches that only tangents have: the value is computed apart
             a, kw = tree_unflatten([self.value(leaf) for leaf in leaves], spec)
             own = tree_flatten(f(*a, **kw))[0]
-        with modes.recording():
+        with modes.enable_grad():
             points = [reverse.alias(leaves[k]._value, inside, before) for k in wanted]
             for k, point in zip(wanted, points, strict=True):
                 leaves[k] = point

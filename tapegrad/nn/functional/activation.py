@@ -148,6 +148,8 @@ def relu6(input, inplace=False):
 def threshold(input, threshold, value, inplace=False):
     """x where x > threshold, `value` elsewhere."""
     look_at("threshold_" if inplace else "threshold", input, threshold, value)
+    if input.dtype is dtypes.bool_:
+        raise no_kernel("threshold_cpu", input.dtype)
     return with_numbers("threshold", input, *_like(input, threshold, value), inplace=inplace)
 
 

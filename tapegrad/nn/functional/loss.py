@@ -199,6 +199,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     if target.size() != input.size():
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
     look_at("binary_cross_entropy_with_logits", input, target, weight, pos_weight, 1)
+    if input.dtype.category <= dtypes.INTEGER:
+        raise no_kernel("log_sigmoid_cpu", input.dtype)
     if weight is None and pos_weight is None:
         return losses.binary_cross_entropy_with_logits(input, target, reduction)
     return _weighted_bce_with_logits(input, target, weight, pos_weight, reduction=reduction)
