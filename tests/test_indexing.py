@@ -51,7 +51,7 @@ def test_refused_indices():
 # --- memory ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("write", [
     lambda x, i: x.index_add_(0, i, x[:3]), lambda x, i: x.index_copy_(0, i, x[:3]), lambda x, i: x.put_(i, x[:3]),
-    lambda x, i: x.scatter_(0, i, x[:3]), lambda x, i: x.index_put_((i,), x[:3]), lambda x, i: x.masked_scatter_(x > 2, x),
+    lambda x, i: x.scatter_(0, i, x[:3]), lambda x, i: x.index_put_((i,), x[:3]),
     lambda x, i: i.index_add_(0, i, i.clone()), lambda x, i: i.index_copy_(0, i.clone(), i), lambda x, i: i.put_(i, i),
     lambda x, i: i.index_put_((i,), i.clone()), lambda x, i: i.index_fill_(0, i, 0), lambda x, i: x[:3].addcmul_(x[1:4], x[:3]),
 ])  # fmt: skip
