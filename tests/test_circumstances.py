@@ -26,6 +26,7 @@ MORE = {
     "cholesky": lambda x, y, v: tg.linalg.cholesky(x @ y), "solve": lambda x, y, v: tg.linalg.solve(x, v), "det": lambda x, y, v: tg.linalg.det(x),
     "log_softmax": lambda x, y, v: x.log_softmax(1), "cumprod": lambda x, y, v: x.cumprod(0), "prod": lambda x, y, v: v.prod(), "std": lambda x, y, v: x.std(0),
     "gather": lambda x, y, v: x.gather(1, (y > 0.5).long()), "mask": lambda x, y, v: x[x > 0.5], "where": lambda x, y, v: tg.where(x > y, x, 0.5),
+    "number first": lambda x, y, v: tg.where(x > y, 0.5, x),
     "masked_fill": lambda x, y, v: x.masked_fill(y > 0.5, 2.0), "clamp by tensors": lambda x, y, v: x.clamp(y, y), "lerp": lambda x, y, v: x.lerp(y, 0.25),
     "add": lambda x, y, v: tg.add(x, y, alpha=2), "zeros": lambda x, y, v: tg.zeros(2), "tensor": lambda x, y, v: tg.tensor([0.5]), "arange": lambda x, y, v: tg.arange(2.0),
     "zeros_like": lambda x, y, v: tg.zeros_like(x), "full_like": lambda x, y, v: tg.full_like(v, 2.0), "new_full": lambda x, y, v: v.new_full((2,), 3.0),

@@ -261,3 +261,16 @@ def test_an_error_about_values_stays_as_it_is():
         tg.sum(tg.ones(2), 5)
     with pytest.raises(RuntimeError, match="must match the size"):
         tg.ones(2).add(tg.ones(3), alpha=2)
+
+
+@pytest.mark.parametrize("call, kernel", [
+    (lambda b: tg.clamp(b, max=True), "clamp_max_scalar_cpu"), (lambda b: tg.clamp(b, min=False), "clamp_min_scalar_cpu"),
+    (lambda b: b.clamp_max_(True), "clamp_max_scalar_cpu"), (lambda b: tg.clamp_min(b, False), "clamp_min_scalar_cpu"),
+    (lambda b: b.clip(True, True), "clamp_scalar_cpu"), (lambda b: tg.clamp(b, b, b), "clamp_cpu"),
+])  # fmt: skip
+def test_bools_have_no_numbers_for_bounds(call, kernel):
+    b = tg.tensor([True, False])
+    for _ in range(3):
+        with pytest.raises(NotImplementedError, match=f"\"{kernel}\" not implemented for 'Bool'"):
+            call(b)
+    assert b.tolist() == [True, False] and tg.clamp(b, max=b).tolist() == [True, False]

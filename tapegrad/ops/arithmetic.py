@@ -103,10 +103,10 @@ Elementwise("fmin", inputs=XY, scalars="", kinds="FIB", forward="where(x != x, y
             refusal=RuntimeError("fmin not implemented for complex tensors."))
 low = Elementwise("clamp_min", inputs=XY, scalars="y", kinds="FIB", forward_bool="x | y", forward="where(x != x, x, where(y != y, y, where(x < y, y, x)))",
                   forward_int="where(x < y, y, x)", grads=("where(x >= y, g, 0.0)", "where(x < y, g, 0.0)"), parameters=("input", "min"),
-                  graph_name="ClampMinBackward1", number_names={"y": "ClampMinBackward0"}, kernel="maximum_cpu", check=checks.no_complex_clamp, in_range=True)
+                  graph_name="ClampMinBackward1", number_names={"y": "ClampMinBackward0"}, kernel="maximum_cpu", check=checks.bound("clamp_min_scalar_cpu"), in_range=True)
 high = Elementwise("clamp_max", inputs=XY, scalars="y", kinds="FIB", forward_bool="x & y", forward="where(x != x, x, where(y != y, y, where(x > y, y, x)))",
                    forward_int="where(x > y, y, x)", grads=("where(x <= y, g, 0.0)", "where(x > y, g, 0.0)"), parameters=("input", "max"),
-                   graph_name="ClampMaxBackward1", number_names={"y": "ClampMaxBackward0"}, kernel="minimum_cpu", check=checks.no_complex_clamp, in_range=True)
+                   graph_name="ClampMaxBackward1", number_names={"y": "ClampMaxBackward0"}, kernel="minimum_cpu", check=checks.bound("clamp_max_scalar_cpu"), in_range=True)
 for name, bound in (("clamp_below", low), ("clamp_above", high)):  # the same as `clamp` with one bound
     replace(bound, name=name, graph_name="Clamp", number_names={"y": "ClampBackward1"}, function=False, method=False, inplace=False)
 Elementwise("clamp_both", graph_name="Clamp", number_names={"y": "ClampBackward1"}, inputs=XYZ, kinds="FI", method=False, function=False, inplace=False,

@@ -58,6 +58,17 @@ def no_complex_clamp(op, operands):
         raise NotImplementedError("clamp is not supported for complex types")
 
 
+def bound(kernel: str):
+    """The refusal of clamp with one bound; `kernel` is that for numbers, which bools have not."""
+
+    def check(op, operands):
+        no_complex_clamp(op, operands)
+        if isinstance(operands[1], bool) and _dtype(operands[0]) is dtypes.bool_:
+            raise no_kernel(kernel, dtypes.bool_)
+
+    return check
+
+
 def parts(op, operands):
     """What `complex` and `polar` make a complex number of: two tensors of one dtype, of which there is a complex dtype of parts."""
     for k, x in enumerate(operands):

@@ -156,7 +156,7 @@ def refuse_bools(*operands) -> None:
     from tapegrad.dispatch import result_dtype
 
     if result_dtype(operands) is dtypes.bool_:
-        raise checks.no_kernel("clamp_cpu", dtypes.bool_)
+        raise checks.no_kernel("clamp_cpu" if all(hasattr(x, "_slot") for x in operands) else "clamp_scalar_cpu", dtypes.bool_)
 
 
 @method(aliases=("clip_",))

@@ -68,14 +68,15 @@ def append(key, word):
     return 1
 
 
-@native("iii")
-def append_slot(operands, s):
-    """One more operand; 0 if there is no room."""
+@native("iiii")
+def append_slot(operands, s, value):
+    """One more operand, the object `value` (0 for a number); 0 if there is no room."""
     count = load_i64(operands)
     if s == 0 or count >= SLOT_ROOM:
         return 0
     store_i64(operands + FIRST_SLOT + count * 8, s)
     store_i64(operands, count + 1)
+    store_i64(operands + OBJECTS + (count + 1) * 8, value)
     return 1
 
 
@@ -95,9 +96,8 @@ def encode_value(value, key, operands, number):
     kind = load_i64(value + 8)
     if kind == st.tensor_type or kind == st.parameter_type:
         s = slot_of(st, value)
-        if append_slot(operands, s) == 0:
+        if append_slot(operands, s, value) == 0:
             return 0
-        store_i64(operands + OBJECTS + load_i64(operands) * 8, value)
         slot = slot_row(st.slots, s)
         if load_i64(operands) == 1:
             store_i64(operands + 16, value)
@@ -112,7 +112,7 @@ def encode_value(value, key, operands, number):
                 if (x > FLOAT32_MAX or x < -FLOAT32_MAX) and x - x == 0.0:
                     return 0  # Python refuses it
             s = scalar_slot(value, dtype) if dtype >= 0 else 0
-            if append_slot(operands, s) == 0:
+            if append_slot(operands, s, 0) == 0:
                 if s:
                     drop(s)
                 return 0
@@ -151,6 +151,18 @@ def encode_value(value, key, operands, number):
     return 1
 
 
+@native("vSiii")
+def settle_number_dtype(st, args, count, operands):
+    """The dtype that numbers take: that of the first tensor that is no mask, before it or behind it."""
+    for k in range(count):
+        value = load_i64(args + k * 8)
+        kind = load_i64(value + 8)
+        if load_i64(operands + 24) < 0 and (kind == st.tensor_type or kind == st.parameter_type):
+            s = slot_of(st, value)
+            if s and slot_row(st.slots, s).dtype != BOOL:
+                store_i64(operands + 24, slot_row(st.slots, s).dtype)
+
+
 @native("iiiiiiii")
 def encode(code, self, args, count, names, key, operands):
     """The words and operands of a call; 0 if it has none."""
@@ -170,6 +182,8 @@ def encode(code, self, args, count, names, key, operands):
     if self:
         if encode_value(self, key, operands, 0) == 0:
             return 0
+    if code & NUMBERS:
+        settle_number_dtype(the_state(), args, count + extra, operands)
     for k in range(count + extra):
         number = code & NUMBERS
         if code & NUMBER_LAST and k == count - 1 and load_i64(operands) > 0:
