@@ -32,6 +32,10 @@ class RemovableHandle:
         """The hooks among which this one is, or was: by id, in the order of registration."""
         return self.hooks
 
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        RemovableHandle._next = max(RemovableHandle._next, state.get("id", -1) + 1)  # hooks registered from now on have other ids
+
     def __enter__(self):
         return self
 

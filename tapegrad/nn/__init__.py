@@ -2,4 +2,4 @@
 
 from tapegrad.nn import functional, init, modules, parameter, utils
 from tapegrad.nn.modules import *  # noqa: F403
-from tapegrad.nn.parameter import Buffer, Parameter
+from tapegrad.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter

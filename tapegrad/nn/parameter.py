@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapegrad.nn.uninitialized import UninitializedBuffer, UninitializedParameter, UninitializedTensorMixin, is_lazy
 from tapegrad.nn_parameter import Parameter
 from tapegrad.tensor import Tensor
 
@@ -32,4 +33,4 @@ class Buffer(metaclass=_BufferType):
         return tensor
 
 
-__all__ = ["Buffer", "Parameter"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "UninitializedTensorMixin", "is_lazy"]

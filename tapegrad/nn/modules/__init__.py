@@ -33,12 +33,32 @@ from tapegrad.nn.modules.activation import (
     Threshold,
 )
 from tapegrad.nn.modules.attention import MultiheadAttention
-from tapegrad.nn.modules.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from tapegrad.nn.modules.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, LazyBatchNorm1d, LazyBatchNorm2d, LazyBatchNorm3d
 from tapegrad.nn.modules.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from tapegrad.nn.modules.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from tapegrad.nn.modules.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+)
 from tapegrad.nn.modules.distance import CosineSimilarity, PairwiseDistance
-from tapegrad.nn.modules.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from tapegrad.nn.modules.linear import Bilinear, Identity, Linear
+from tapegrad.nn.modules.instancenorm import (
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+)
+from tapegrad.nn.modules.linear import Bilinear, Identity, LazyLinear, Linear
 from tapegrad.nn.modules.loss import (
     BCELoss,
     BCEWithLogitsLoss,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tapegrad import creation, dtypes, modes
 from tapegrad.nn import functional as F
+from tapegrad.nn.modules.lazy import LazyModuleMixin
 from tapegrad.nn.modules.weights import Affine
+from tapegrad.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 
 class _NormBase(Affine):
@@ -89,3 +91,49 @@ class BatchNorm3d(_BatchNorm):
     """`functional.batch_norm` of (N, C, D, H, W), with running statistics."""
 
     allowed = (5,)
+
+
+# --- of channels that the first input tells ---------------------------------------------------------------------------
+class _LazyNormBase(LazyModuleMixin, _NormBase):
+    def __init__(self, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None, *, bias=True):
+        super().__init__(0, eps, momentum, False, False)
+        self.affine, self.track_running_stats = affine, track_running_stats
+        placed = {"device": device, "dtype": dtype}
+        if affine:
+            self.weight = UninitializedParameter(**placed)
+            if bias:
+                self.bias = UninitializedParameter(**placed)
+        if track_running_stats:
+            self.running_mean, self.running_var = UninitializedBuffer(**placed), UninitializedBuffer(**placed)
+            self.num_batches_tracked = creation.tensor(0, dtype=dtypes.int64)
+
+    def reset_parameters(self):
+        """First values again, if the parameters are known."""
+        if not self.has_uninitialized_params() and self.num_features != 0:
+            super().reset_parameters()
+
+    def initialize_parameters(self, input):
+        """Take num_features from the input."""
+        if self.num_features:
+            return
+        self.num_features = input.shape[1]
+        if self.has_uninitialized_params():  # and not loaded
+            self._materialized(**dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (self.num_features,)))
+
+
+class LazyBatchNorm1d(_LazyNormBase, BatchNorm1d):
+    """A BatchNorm1d whose num_features are the channels of its first input."""
+
+    cls_to_become = BatchNorm1d
+
+
+class LazyBatchNorm2d(_LazyNormBase, BatchNorm2d):
+    """A BatchNorm2d whose num_features are the channels of its first input."""
+
+    cls_to_become = BatchNorm2d
+
+
+class LazyBatchNorm3d(_LazyNormBase, BatchNorm3d):
+    """A BatchNorm3d whose num_features are the channels of its first input."""
+
+    cls_to_become = BatchNorm3d

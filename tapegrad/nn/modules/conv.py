@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tapegrad.nn import functional as F
 from tapegrad.nn.functional.sizes import per_dim
+from tapegrad.nn.modules.lazy import LazyModuleMixin
 from tapegrad.nn.modules.weights import Projection
+from tapegrad.nn.parameter import UninitializedParameter
 
 
 class _ConvNd(Projection):
@@ -141,3 +143,80 @@ class ConvTranspose3d(_ConvTransposeNd):
     """`functional.conv_transpose3d` with learnt weight (in, out / groups, KD, KH, KW) and bias."""
 
     dims = 3
+
+
+# --- of channels that the first input tells ---------------------------------------------------------------------------
+class _LazyConv(LazyModuleMixin):
+    def __init__(self, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros", device=None, dtype=None):
+        super().__init__(0, 0, kernel_size, stride, padding, dilation, groups, False, padding_mode)
+        self._expect(out_channels, bias, device, dtype)
+
+    def _expect(self, out_channels, bias, device, dtype) -> None:
+        self.out_channels = out_channels
+        self.weight = UninitializedParameter(device=device, dtype=dtype)
+        if bias:
+            self.bias = UninitializedParameter(device=device, dtype=dtype)
+
+    def reset_parameters(self):
+        """Draw the parameters anew, if they are known."""
+        if not self.has_uninitialized_params() and self.in_channels != 0:
+            super().reset_parameters()
+
+    def initialize_parameters(self, input, *args, **kwargs):
+        """Take in_channels from the input."""
+        if self.in_channels:
+            return
+        alone = self.dims + 1
+        if input.dim() not in (alone, alone + 1):
+            raise RuntimeError(
+                f"Expected {alone}D (unbatched) or {alone + 1}D (batched) input to {type(self).__name__}, but got input of size: {input.shape}"
+            )
+        self.in_channels = input.shape[input.dim() - alone]
+        if self.in_channels % self.groups:
+            raise ValueError("in_channels must be divisible by groups")
+        rows, columns = (self.in_channels, self.out_channels) if self.transposed else (self.out_channels, self.in_channels)
+        if self.has_uninitialized_params():  # and not loaded
+            self._materialized(weight=(rows, columns // self.groups, *self.kernel_size), bias=(self.out_channels,))
+
+
+class _LazyConvTranspose(_LazyConv):
+    def __init__(self, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True, dilation=1, padding_mode="zeros",
+                 device=None, dtype=None):
+        LazyModuleMixin.__init__(self, 0, 0, kernel_size, stride, padding, output_padding, groups, False, dilation, padding_mode)
+        self._expect(out_channels, bias, device, dtype)
+
+
+class LazyConv1d(_LazyConv, Conv1d):
+    """A Conv1d whose in_channels are those of its first input."""
+
+    cls_to_become = Conv1d
+
+
+class LazyConv2d(_LazyConv, Conv2d):
+    """A Conv2d whose in_channels are those of its first input."""
+
+    cls_to_become = Conv2d
+
+
+class LazyConv3d(_LazyConv, Conv3d):
+    """A Conv3d whose in_channels are those of its first input."""
+
+    cls_to_become = Conv3d
+
+
+class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):
+    """A ConvTranspose1d whose in_channels are those of its first input."""
+
+    cls_to_become = ConvTranspose1d
+
+
+class LazyConvTranspose2d(_LazyConvTranspose, ConvTranspose2d):
+    """A ConvTranspose2d whose in_channels are those of its first input."""
+
+    cls_to_become = ConvTranspose2d
+
+
+class LazyConvTranspose3d(_LazyConvTranspose, ConvTranspose3d):
+    """A ConvTranspose3d whose in_channels are those of its first input."""
+
+    cls_to_become = ConvTranspose3d

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from tapegrad.nn import functional as F
-from tapegrad.nn.modules.batchnorm import _NormBase
+from tapegrad.nn.modules.batchnorm import _LazyNormBase, _NormBase
 
 
 class _InstanceNorm(_NormBase):
@@ -50,3 +50,21 @@ class InstanceNorm3d(_InstanceNorm):
     """`functional.instance_norm` of (N, C, D, H, W)."""
 
     allowed = (4, 5)
+
+
+class LazyInstanceNorm1d(_LazyNormBase, InstanceNorm1d):
+    """An InstanceNorm1d whose num_features are the channels of its first input."""
+
+    cls_to_become = InstanceNorm1d
+
+
+class LazyInstanceNorm2d(_LazyNormBase, InstanceNorm2d):
+    """An InstanceNorm2d whose num_features are the channels of its first input."""
+
+    cls_to_become = InstanceNorm2d
+
+
+class LazyInstanceNorm3d(_LazyNormBase, InstanceNorm3d):
+    """An InstanceNorm3d whose num_features are the channels of its first input."""
+
+    cls_to_become = InstanceNorm3d

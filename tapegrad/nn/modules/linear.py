@@ -6,8 +6,10 @@ import math
 
 from tapegrad.nn import functional as F
 from tapegrad.nn import init
+from tapegrad.nn.modules.lazy import LazyModuleMixin
 from tapegrad.nn.modules.module import Module
 from tapegrad.nn.modules.weights import Projection, Weighted
+from tapegrad.nn.parameter import UninitializedParameter
 
 
 class Identity(Module):
@@ -40,6 +42,36 @@ class Linear(Projection):
 
     def extra_repr(self):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class LazyLinear(LazyModuleMixin, Linear):
+    """A Linear whose in_features are the last dim of its first input."""
+
+    cls_to_become = Linear
+
+    def __init__(self, out_features, bias=True, device=None, dtype=None):
+        super().__init__(0, 0, False)
+        self.out_features = out_features
+        self.weight = UninitializedParameter(device=device, dtype=dtype)
+        if bias:
+            self.bias = UninitializedParameter(device=device, dtype=dtype)
+
+    def reset_parameters(self):
+        """Draw the parameters anew, if they are known."""
+        if not self.has_uninitialized_params() and self.in_features != 0:
+            super().reset_parameters()
+
+    def initialize_parameters(self, input):
+        """Take in_features from the input, or from a weight that was loaded."""
+        if self.has_uninitialized_params():
+            self.in_features = input.shape[-1]
+            self._materialized(weight=(self.out_features, self.in_features), bias=(self.out_features,))
+        if self.in_features == 0:
+            if input.shape[-1] != self.weight.shape[-1]:
+                raise AssertionError(
+                    f"The in_features inferred from input: {input.shape[-1]} is not equal to in_features from self.weight: {self.weight.shape[-1]}"
+                )
+            self.in_features = input.shape[-1]
 
 
 class Bilinear(Weighted):

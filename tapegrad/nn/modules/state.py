@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tapegrad import modes
 from tapegrad.nn.modules.calling import hang
+from tapegrad.nn.uninitialized import is_lazy
 from tapegrad.nn_parameter import Parameter
 from tapegrad.tensor import Tensor
 
@@ -136,9 +137,11 @@ class Stateful:
                     f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint but received {type(given)}'
                 )
                 continue
-            if held.ndim == 0 and tuple(given.shape) == (1,):
+            if is_lazy(held):  # and so is what is given, or a lazy module's hook would have seen to it
+                pass
+            elif held.ndim == 0 and tuple(given.shape) == (1,):
                 given = given[0]
-            if given.shape != held.shape:
+            if not is_lazy(held) and given.shape != held.shape:
                 error_msgs.append(
                     f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, the shape in current model is {held.shape}."
                 )

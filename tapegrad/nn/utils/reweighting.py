@@ -9,7 +9,7 @@ import warnings
 
 from tapegrad import linalg, modes
 from tapegrad.nn import functional as F
-from tapegrad.nn.parameter import Parameter
+from tapegrad.nn.parameter import Parameter, is_lazy
 from tapegrad.nn.utils.parametrizations import matrix_of, norm_except, rescaled, spectral_dim
 
 OLD = "`torch.nn.utils.weight_norm` is deprecated in favor of `torch.nn.utils.parametrizations.weight_norm`."
@@ -34,12 +34,22 @@ class WeightNorm:
         setattr(module, self.name, self.compute_weight(module))
 
 
+def refuse_lazy(rule: str, what: str, weight) -> None:
+    """Raise for a weight whose shape is not known yet."""
+    if is_lazy(weight):
+        raise ValueError(
+            f"The module passed to `{rule}` can't have uninitialized parameters. Make sure to run the dummy forward before applying {what} "
+            "normalization"
+        )
+
+
 def weight_norm(module, name="weight", dim=0):
     """Split a weight into lengths `<name>_g` and directions `<name>_v` (deprecated: `parametrizations.weight_norm`); returns the module."""
     warnings.warn(OLD, FutureWarning, stacklevel=2)
     if _find(module._forward_pre_hooks, WeightNorm, name) is not None:
         raise RuntimeError(f"Cannot register two weight_norm hooks on the same parameter {name}")
     hook, weight = WeightNorm(name, dim), getattr(module, name)
+    refuse_lazy("WeightNorm", "weight", weight)
     del module._parameters[name]
     module.register_parameter(name + "_g", Parameter(norm_except(weight, hook.dim).data))
     module.register_parameter(name + "_v", Parameter(weight.data))
@@ -132,6 +142,7 @@ def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=No
     weight = module._parameters[name]
     if weight is None:
         raise ValueError(f"`SpectralNorm` cannot be applied as parameter `{name}` is None")
+    refuse_lazy("SpectralNorm", "spectral", weight)
     with modes.no_grad():
         u, v = (F.normalize(weight.new_empty(size).normal_(0, 1), dim=0, eps=eps) for size in matrix_of(weight, hook.dim).size())
     delattr(module, name)
