@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from operator import index
 
 from tapegrad import core, modes, overriding
@@ -289,7 +290,7 @@ class Variable(metaclass=_VariableType):
 
 
 # They need Tensor's autograd to be complete.
-from tapegrad.autograd import anomaly_mode, forward_ad, functional, grad_mode, graph, profiler  # noqa: E402
+from tapegrad.autograd import anomaly_mode, forward_ad, functional, grad_mode, graph  # noqa: E402
 from tapegrad.autograd.anomaly_mode import detect_anomaly, set_detect_anomaly  # noqa: E402
 from tapegrad.autograd.function import Function  # noqa: E402
 from tapegrad.autograd.grad_mode import _force_original_view_tracking, _unsafe_preserve_version_counter, is_view_replay_enabled  # noqa: E402
@@ -297,3 +298,9 @@ from tapegrad.autograd.gradcheck import gradcheck, gradgradcheck  # noqa: E402
 from tapegrad.autograd.saved import SavedTensor  # noqa: E402
 
 overriding.space(globals(), ("backward", "grad"))
+
+
+def __getattr__(name: str):
+    if name == "profiler":  # imported at its first use
+        return import_module("tapegrad.autograd.profiler")
+    raise AttributeError(f"module 'tapegrad.autograd' has no attribute {name!r}")

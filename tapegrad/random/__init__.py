@@ -170,11 +170,6 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
     return each_sample(lambda shape: finished(normal_elements(stream_of(generator), count(shape), d), shape, requires_grad, None, d), shape)
 
 
-def whole(value) -> int:
-    """A bound of `randint`."""
-    return operator.index(value)
-
-
 @function(tensors=False)
 @draws
 def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named):
@@ -186,7 +181,7 @@ def randint(*bounds, generator=None, out=None, dtype=None, layout=None, device=N
     given = {**dict(zip(names, values, strict=False)), **named}
     if len(values) > len(names) or given.keys() - {"low", "high", "size"} or not given.keys() >= {"high", "size"} or not isinstance(given["size"], (tuple, list)):
         raise TypeError("randint() takes a high, or a low and a high, and a size")
-    low, high = whole(given.get("low", 0)), whole(given["high"])
+    low, high = operator.index(given.get("low", 0)), operator.index(given["high"])
     shape = size_of("randint", (given["size"],))
     if out is not None:
         return redrawn(out, shape, "random_", low, high, generator=generator, requires_grad=requires_grad)
