@@ -265,6 +265,20 @@ def require_float(dtype: np.dtype, kernel: str) -> None:
         raise not_implemented(dtype, kernel)
 
 
+CONTINUOUS = "{} distribution is a continuous probability distribution. dtype must be a floating point but you specified {}"
+
+
+def require_continuous(dtype: np.dtype, distribution: str, form: int) -> None:
+    """Refuse what is no floating point dtype by one of its names."""
+    if dtype.kind != "f":
+        raise RuntimeError(CONTINUOUS.format(distribution, NAMES[dtype.name][form]))
+
+
+def require_positive(method: str, name: str, value) -> None:
+    if not value > 0.0:
+        raise RuntimeError(f"{method} expects {name} > 0.0, but found {name}={value:g}")
+
+
 def out_of_bounds(name: str, dtype: np.dtype) -> RuntimeError:
     return RuntimeError(f"{name} is out of bounds for {NAMES[dtype.name][1]}")
 

@@ -22,9 +22,9 @@ def elements(t) -> np.ndarray:
     return np.ascontiguousarray(t.detach()._values())
 
 
-def real_float(t, kernel: str, error=NotImplementedError) -> None:
+def real_float(t, kernel: str) -> None:
     if t.dtype.numpy.char not in "fd":
-        raise error(f"\"{kernel}\" not implemented for '{t.dtype.scalar_name}'")
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{t.dtype.scalar_name}'")
 
 
 @structural("standard_gamma_grad", "StandardGammaGrad")
@@ -79,10 +79,9 @@ def binomial(count, prob, generator=None):
     >>> tg.binomial(tg.tensor([4.0, 9.0]), tg.tensor([1.0, 0.0]))
     tensor([4., 0.])
     """
-    if not count.dtype.is_floating_point:
-        raise ValueError(f"binomial only supports floating-point dtypes for count, got: {count.dtype.scalar_name}")
-    if not prob.dtype.is_floating_point:
-        raise ValueError(f"binomial only supports floating-point dtypes for prob, got: {prob.dtype.scalar_name}")
+    for name, t in (("count", count), ("prob", prob)):
+        if not t.dtype.is_floating_point:
+            raise ValueError(f"binomial only supports floating-point dtypes for {name}, got: {t.dtype.scalar_name}")
     if count.dtype is not prob.dtype:
         raise RuntimeError(f"Found dtype {prob.dtype.scalar_name} but expected {count.dtype.scalar_name}")
     real_float(count, "binomial_cpu")

@@ -184,31 +184,20 @@ class Stream:
 
     def log_normal(self, n: int, dtype=np.float32, mean=1.0, std=2.0) -> np.ndarray:
         dtype = arithmetic.kind_of(dtype)
-        if not std > 0.0:
-            raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
+        arithmetic.require_positive("log_normal_", "std", std)
         arithmetic.require_float(dtype, "log_normal_cpu")
         return arithmetic.convert(arithmetic.exp(arithmetic.fma64(self._serial_normals(n), float(std), float(mean)), dtype == np.float64), dtype)
 
     def exponential(self, n: int, dtype=np.float32, lambd=1.0) -> np.ndarray:
         dtype = arithmetic.kind_of(dtype)
-        if not lambd > 0.0:
-            raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
-        if dtype.kind != "f":
-            raise RuntimeError(
-                "Exponential distribution is a continuous probability distribution. "
-                f"dtype must be a floating point but you specified {arithmetic.NAMES[dtype.name][0]}"
-            )
+        arithmetic.require_positive("exponential_", "lambda", lambd)
+        arithmetic.require_continuous(dtype, "Exponential", 0)
         return arithmetic.convert(arithmetic.exponential(self._unit(n), float(lambd), dtype == np.float64), dtype)
 
     def cauchy(self, n: int, dtype=np.float32, median=0.0, sigma=1.0) -> np.ndarray:
         dtype = arithmetic.kind_of(dtype)
-        if not sigma > 0.0:
-            raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
-        if dtype.kind != "f":
-            raise RuntimeError(
-                "Cauchy distribution is a continuous probability distribution. "
-                f"dtype must be a floating point but you specified {arithmetic.NAMES[dtype.name][1]}"
-            )
+        arithmetic.require_positive("cauchy_", "sigma", sigma)
+        arithmetic.require_continuous(dtype, "Cauchy", 1)
         return arithmetic.convert(arithmetic.cauchy(self._unit(n), float(median), float(sigma), dtype == np.float64), dtype)
 
     # Discrete distributions

@@ -16,6 +16,7 @@ from tapegrad.ops.checks import no_kernel
 from tapegrad.ops.public import function, method
 from tapegrad.ops.registry import structural
 from tapegrad.random import stream_of
+from tapegrad.random.arithmetic import CONTINUOUS
 from tapegrad.random.draws import BOUNDS, count, drawn, finished, float_dtype, kind, laid_out, normal_elements, real_only, redrawn
 from tapegrad.transforms.randomness import draws, each_sample, in_place, of_tensors, spread_over
 
@@ -193,9 +194,6 @@ def filler(name, draw, doc, variant=lambda *args, **kwargs: 0):
     method(name=name, tensors=False)(in_place(run))
 
 
-CONTINUOUS = " distribution is a continuous probability distribution. dtype must be a floating point but you specified "
-
-
 def _uniform(stream, t, *args, **named):
     low, high = bounds(args, named, (0.0, 1.0))
     return drawn(stream.uniform, t.numel(), t.dtype, float(low), float(high))
@@ -210,12 +208,12 @@ def bounds(args, named, default):
 
 
 def _exponential(stream, t, lambd=1.0):
-    real_only(t.dtype, "Exponential" + CONTINUOUS + t.dtype.scalar_name)
+    real_only(t.dtype, CONTINUOUS.format("Exponential", t.dtype.scalar_name))
     return stream.exponential(t.numel(), kind(t.dtype), float(lambd))
 
 
 def _cauchy(stream, t, median=0.0, sigma=1.0):
-    real_only(t.dtype, "Cauchy" + CONTINUOUS + t.dtype.short)
+    real_only(t.dtype, CONTINUOUS.format("Cauchy", t.dtype.short))
     return stream.cauchy(t.numel(), kind(t.dtype), float(median), float(sigma))
 
 
