@@ -25,7 +25,7 @@ def complete(op: Elementwise, kind: str, name: str):
     """The Python callable of a form of `op` (`Elementwise.forms`)."""
     if kind in OPERATORS:
         return functools.partial(OPERATORS[kind], op, name)
-    return functools.partial(function, op, name, kind != "f", checker(name, kind != "f"), kind == "i")
+    return functools.partial(function, op, name, kind != "f", kind == "i")
 
 
 def operands_in(op: Elementwise, args, kwargs):
@@ -47,11 +47,12 @@ def operands_in(op: Elementwise, args, kwargs):
     return values, alpha, rounding, out
 
 
-def function(op: Elementwise, name: str, method: bool, look, in_place: bool, /, *args, **kwargs):
-    """An elementwise op called as the function or method `name`; `look` refuses arguments that fit none of its forms."""
+def function(op: Elementwise, name: str, method: bool, in_place: bool, /, *args, **kwargs):
+    """An elementwise op called as the function or method `name`."""
     found = met(args, kwargs)
     if found is not None:
         return taken(name, method, found, args, kwargs)
+    look = checker(name, method)
     if look is not None:
         args, kwargs = look(args, kwargs)
     values, alpha, rounding, out = operands_in(op, args, kwargs)
@@ -114,7 +115,7 @@ def operator(op: Elementwise, name: str, self, *others, reflected: bool = False,
 def by_name(op: Elementwise, name: str, operands, named):
     """An operator called with names, as `x.__add__(y, alpha=2)`: as the method; NotImplemented for what fits none of its forms."""
     try:
-        return function(op, name, True, checker(name, True), name.endswith("_"), *operands, **named)
+        return function(op, name, True, name.endswith("_"), *operands, **named)
     except TypeError:
         return NotImplemented
 

@@ -10,7 +10,7 @@ import ctypes
 import os
 
 from tapegrad import dtypes, geometry, locks
-from tapegrad.engine import bind, layout
+from tapegrad.engine import bind, build, layout
 from tapegrad.engine.bind import EXPORTS, state_cell
 
 mode = state_cell("mode")
@@ -71,6 +71,7 @@ def start() -> None:
                     _inside.clear()
 
 
+@build.no_collection()
 def _start() -> None:
     global _started
     from tapegrad import install, memory

@@ -149,8 +149,8 @@ def _pipeline():
 
 
 @contextlib.contextmanager
-def _no_collection():
-    """Compiling makes a million objects and no garbage: the cycle collector would only walk them again and again."""
+def no_collection():
+    """Compiling, or starting the engine, makes many objects and no garbage: the cycle collector would only walk them again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -160,7 +160,7 @@ def _no_collection():
             gc.enable()
 
 
-@_no_collection()
+@no_collection()
 def _lower(functions: dict[str, tuple]):
     """The unoptimised LLVM module of {symbol: (function, result, argument types)}."""
     from numba.core import compiler
