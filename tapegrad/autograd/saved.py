@@ -1,9 +1,9 @@
-"""Saved values: what a derivative reads, how hooks pack it, and the errors when it is gone or has changed.
+"""Saved values: what a derivative reads, and how hooks pack it; `saved_errors` says when it has changed.
 
 An operand that an entry saves stays on the tape: its slot, and the version that its memory had.  Where hooks are active
 (`graph.saved_tensors_hooks`, `SavedTensor.register_hooks`) the tape gives the value up and the entry's payload has what the pack hook
 returned instead; such an entry is a barrier for the compiled sweep.  Tensors that are not operands (index tensors, what a custom
-Function saves) are `SavedValue` objects from the start.  Start reading at `pack_entry` and `values_of`.
+Function saves) are `SavedValue` objects from the start.  Start reading at `pack_entry` and `operand`.
 """
 
 from __future__ import annotations

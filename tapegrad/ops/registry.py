@@ -169,7 +169,7 @@ def names_in(text: str) -> frozenset[str]:
 class Structural(Op):
     """An op whose derivative is written in other ops.
 
-    derivative: called as `derivative(node, *gs)` with the entry being swept (`ops/node.py`: inputs, outputs, plan) and the gradients of
+    derivative: called as `derivative(node, *gs)` with the entry being swept (`autograd/node.py`: inputs, outputs, attributes) and the gradients of
     the outputs (None where there is none); returns the gradient of each input, None where there is none.
     sweep: for a view, how the compiled sweep does the same: "reshape", "permute" or "embed"; "" leaves it to `derivative`.
     retype: for a view of other elements in the same memory, from the dtype seen to the dtype shown.
