@@ -293,11 +293,8 @@ def call(op: Elementwise, *operands, out=None):
     if op.complex_form and result_dtype(values).is_complex:
         op = OPS[op.complex_form]
     d = compute_dtype(op, values[1:] if op.mask else values, out)
-    if op.name == "pow" and len(values) == 2:
-        special = special_power(values, d)
-        if special is not None:
-            op, values = special, values[:1]
-            d = dtypes.bool_ if d is dtypes.int64 else d
+    if op.name == "pow":
+        op, values, d = special_power(op, values, d)
     tensors = promoted(op, values, d)
     if out is not None:
         writing.check_out(op.public, values, out)
@@ -314,21 +311,21 @@ def note(op: Elementwise, values, tensors, result) -> None:
 
 
 @functools.cache
-def powers() -> dict[float, Elementwise]:
+def powers() -> dict[Any, Elementwise]:
     """Exponent -> the op that stands in for pow."""
     return {op.exponent: op for op in OPS.values() if isinstance(op, Elementwise) and op.public == "pow" and op.exponent is not None}
 
 
-def special_power(values, d):
-    """The op that serves a Python-number exponent without pow, None for other exponents; bools have powers to a bool number only."""
+def special_power(op: Elementwise, values, d: dtypes.dtype):
+    """(op, operands, dtype) of a power, some of which do without pow; bools have powers to a bool number only."""
     exponent = values[1]
     if d is dtypes.int64 and result_dtype(values) is dtypes.bool_:
         if not isinstance(exponent, bool):
-            raise NotImplementedError("\"pow\" not implemented for 'Bool'")
-        return powers()[exponent]
-    if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT:
-        return powers().get(exponent)
-    return None
+            raise checks.no_kernel("pow", dtypes.bool_)
+        return powers()[exponent], values[:1], dtypes.bool_
+    if isinstance(exponent, NUMBERS) and not isinstance(exponent, (bool, complex)) and d.category >= FLOAT and exponent in powers():
+        return powers()[exponent], values[:1], d
+    return op, values, d
 
 
 def store_out(op: Elementwise, tensors, out):
@@ -373,11 +370,8 @@ def call_inplace(op: Elementwise, target, *others):
             f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(shape)}"
         )
     d = compute_dtype(op, values, target)
-    if op.name == "pow" and len(values) == 2:
-        special = special_power(values, d)
-        if special is not None:
-            op, values = special, values[:1]
-            d = dtypes.bool_ if d is dtypes.int64 else d
+    if op.name == "pow":
+        op, values, d = special_power(op, values, d)
     writing.can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
     if op.name + "_written" in OPS and d.is_floating_point and inplace.is_recorded(target, values):
         op = OPS[op.name + "_written"]

@@ -90,14 +90,11 @@ class Trail:
             one = waiting.pop()
             if one is None:
                 return None
-            k = one >> 8 & 0xFFFFFF
-            if one & 255 == OUTPUT and k not in wanted:
-                wanted.add(k)
-                waiting += self.steps[k][1]
-                for other in self.records.get(k, ()):
-                    if other not in wanted:
-                        wanted.add(other)
-                        waiting += self.steps[other][1]
+            made = one >> 8 & 0xFFFFFF
+            for k in (made, *self.records.get(made, ())) if one & 255 == OUTPUT else ():
+                if k not in wanted:
+                    wanted.add(k)
+                    waiting += self.steps[k][1]
         if len(wanted) > MOST_STEPS or len(references) > MOST_OPERANDS or any(one & 255 == CONSTANT for one in references):
             return None
         new = {k: number for number, k in enumerate(sorted(wanted))}
