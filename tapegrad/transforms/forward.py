@@ -21,7 +21,7 @@ from tapegrad.ops import plan as plans
 from tapegrad.ops.postponed import carried_out
 from tapegrad.ops.transformable import CONSTANT, Unhandled
 from tapegrad.tensor import Tensor
-from tapegrad.transforms import batching
+from tapegrad.transforms import rules
 from tapegrad.transforms.wrappers import NO_STORAGE, Level, Wrapper, in_body, make, run_body, view_of
 from tapegrad.utils._pytree import tree_flatten, tree_unflatten
 
@@ -290,7 +290,7 @@ class DualLevel(Level):
             args, kwargs = self._values((args, kwargs))
             return f(*args, **kwargs)
         if f.linear:
-            named = batching.arguments(f, args, kwargs)
+            named = rules.arguments(f, args, kwargs)
             linear = f.linear(named) if callable(f.linear) else f.linear
             if linear and all(self._is_plain(v) for name, v in named.items() if name not in linear):
                 return self._linear(f, named, linear)
@@ -307,14 +307,14 @@ class DualLevel(Level):
     def _linear(self, f, named, linear):
         """The op on the tangent of each parameter in turn, summed; a list of tensors counts as one parameter."""
         plain = {name: self._values(v) for name, v in named.items()}
-        out = batching.again(f, plain)
+        out = rules.again(f, plain)
         total = None
         for name in linear:
             given = named[name]
             if self._is_plain(given):
                 continue
             tangent = self._tangents(given)
-            term = batching.again(f, {**plain, name: tangent})
+            term = rules.again(f, {**plain, name: tangent})
             total = term if total is None else total + term
         return self.wrap(out, total) if has_tangent(out) else out
 
