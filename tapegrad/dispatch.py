@@ -20,7 +20,7 @@ from tapegrad.engine import layout
 from tapegrad.ops import chains, checks
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME as OPS
-from tapegrad.ops.registry import Elementwise
+from tapegrad.ops.registry import UNRECORDED, Elementwise
 from tapegrad.ops.transformable import ACTIVE, POSTPONED, level_of
 
 NUMBERS = (bool, int, float, complex, np.number, np.bool_)
@@ -349,8 +349,8 @@ def call_inplace(op: Elementwise, target, *others):
         level = level_of((target, *others))
         if level is not None:
             return level.write_elementwise(op, target, others)
-    if op.name.startswith("logical_") and modes.word() & modes.GRAD:
-        with modes.no_grad():  # as in PyTorch, the graph does not notice
+    if op.written_by == UNRECORDED and modes.word() & modes.GRAD:
+        with modes.no_grad():
             return call_inplace(op, target, *others)
     inplace.settle_written(target)
     if core.get_field(target._slot, core.DTYPE) > dtypes.PLAIN:
@@ -373,6 +373,6 @@ def call_inplace(op: Elementwise, target, *others):
     if op.name == "pow":
         op, values, d = special_power(op, values, d)
     writing.can_store(dtypes.bool_ if op.result == "bool" else d, target.dtype)
-    if op.name + "_written" in OPS and d.is_floating_point and inplace.is_recorded(target, values):
-        op = OPS[op.name + "_written"]
+    if op.written_by in OPS and d.is_floating_point and inplace.is_recorded(target, values):
+        op = OPS[op.written_by]
     return inplace.run_elementwise(op, target, values, d)

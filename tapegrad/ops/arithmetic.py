@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tapegrad import dtypes
 from tapegrad.ops import checks
-from tapegrad.ops.registry import UNKNOWN, Elementwise
+from tapegrad.ops.registry import UNKNOWN, UNRECORDED, Elementwise
 
 XY = ("x", "y")
 XYZ = ("x", "y", "z")
@@ -129,7 +129,7 @@ for name, sign, operator, alias in (("eq", "==", "__eq__", ()), ("ne", "!=", "__
                                     ("le", "<=", "__le__", ("less_equal",)), ("gt", ">", "__gt__", ("greater",)),
                                     ("ge", ">=", "__ge__", ("greater_equal",))):
     Elementwise(name, inputs=XY, scalars="y", forward=f"x {sign} y", kinds="FIBC" if name in ("eq", "ne") else "FIB", result="bool", grads=(None, None),
-                operators=(operator,), aliases=alias, cost=4)
+                operators=(operator,), aliases=alias, written_by=name + "_written", cost=4)
     # What `eq_` and its kind write over a tensor that requires grad, which goes on doing so.
     Elementwise(name + "_written", inputs=XY, scalars="y", forward=f"where(x {sign} y, 1.0, 0.0)", grads=("0", "0"), function=False, method=False, inplace=False,
                 graph_name=name.title() + "Backward1", number_names={"y": name.title() + "Backward0"}, cost=4)
@@ -147,10 +147,10 @@ Elementwise("signbit", bool_out=True, forward="copysign(1.0, x) < 0", forward_in
             refusal=NotImplementedError("signbit is not implemented for complex tensors."))
 
 # --- logic and bits -------------------------------------------------------------------------------------------------
-Elementwise("logical_and", inputs=XY, scalars="", forward="(x != 0) & (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
-Elementwise("logical_or", inputs=XY, scalars="", forward="(x != 0) | (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
-Elementwise("logical_xor", inputs=XY, scalars="", forward="(x != 0) ^ (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
-Elementwise("logical_not", forward="x == 0", kinds="FIBC", result="bool", grads=(None,))
+Elementwise("logical_and", inputs=XY, scalars="", written_by=UNRECORDED, forward="(x != 0) & (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_or", inputs=XY, scalars="", written_by=UNRECORDED, forward="(x != 0) | (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_xor", inputs=XY, scalars="", written_by=UNRECORDED, forward="(x != 0) ^ (y != 0)", kinds="FIBC", result="bool", grads=(None, None))
+Elementwise("logical_not", written_by=UNRECORDED, forward="x == 0", kinds="FIBC", result="bool", grads=(None,))
 Elementwise("bitwise_and", inputs=XY, forward="x & y", kinds="IB", grads=(None, None), operators=("__and__", "__rand__", "__iand__"),
             promote="same")
 Elementwise("bitwise_or", inputs=XY, forward="x | y", kinds="IB", grads=(None, None), operators=("__or__", "__ror__", "__ior__"),

@@ -23,6 +23,7 @@ UNKNOWN = "unknown"  # the derivative of an op that has one in principle, but wh
 
 
 NOT_IMPLEMENTED = "NotImplemented"
+UNRECORDED = "unrecorded"
 
 
 def unknown_derivative(name: str) -> RuntimeError:
@@ -84,6 +85,7 @@ class Elementwise(Op):
     numbers: how many of the last inputs are always Python numbers (a slope, a limit), which are no operands in the graph.
     mask: the first input is a bool mask (where).
     number_names: by input the name that torch's graph shows where that operand is a Python number, which is no operand there then.
+    written_by: the op that a recorded in-place call runs instead; UNRECORDED: none, the graph does not notice.
     in_range: a number that the dtype does not hold is refused, where other binary ops convert it as they would a tensor.
     unrounded: a second operand that is a number or 0-d is not rounded to half precision.
     domain: per input the interval in which tests sample; `smooth` is False where finite differences do not apply.
@@ -113,6 +115,7 @@ class Elementwise(Op):
     mask: bool = False
     numbers: int = 0
     number_names: dict[str, str] = field(default_factory=dict)
+    written_by: str = ""
     in_range: bool = False
     unrounded: bool = False
     domain: tuple[tuple[float, float], ...] = ()
