@@ -125,11 +125,15 @@ def stored(name: str, result, out):
 
 
 # --- one dim --------------------------------------------------------------------------------------------------------
+def of_length(input, n, dim):
+    """`input` with `n` elements along `dim`, all that there are by default; the dim."""
+    d = one_dim(input, dim)
+    return resized(input, [positive(input.shape[d] if n is None else n)], [d]), d
+
+
 def along_one(input, n, dim, norm, forward):
     """fft and ifft."""
-    input = promoted(input)
-    d = one_dim(input, dim)
-    input = resized(input, [positive(input.shape[d] if n is None else n)], [d])
+    input, d = of_length(promoted(input), n, dim)
     scale = normalization(norm, forward)
     if input.dtype.is_complex:
         return _fft_c2c(input, [d], scale, forward)
@@ -139,9 +143,7 @@ def along_one(input, n, dim, norm, forward):
 def to_half(name, input, n, dim, norm, forward):
     """rfft and ihfft."""
     require_real(name, input)
-    input = promoted(input)
-    d = one_dim(input, dim)
-    input = resized(input, [positive(input.shape[d] if n is None else n)], [d])
+    input, d = of_length(promoted(input), n, dim)
     result = _fft_r2c(input, [d], normalization(norm, forward), True)
     return result if forward else result.conj()
 

@@ -229,7 +229,7 @@ def _rows(outputs, inputs, create_graph: bool, strict: bool) -> list:
         if out.is_complex():
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {out.dtype}")
         columns: list[list] = [[] for _ in inputs]
-        for unit in _units(out):
+        for unit in unit_vectors(out):
             for k, (g, x) in enumerate(zip(_grad((out,), inputs, (unit,), create_graph, True), inputs, strict=True)):
                 if strict and g is None:
                     raise RuntimeError(f"Output {j} of the user-provided function is independent of input {k}. This is not allowed in strict mode.")
@@ -240,7 +240,7 @@ def _rows(outputs, inputs, create_graph: bool, strict: bool) -> list:
     return rows
 
 
-def _units(out):
+def unit_vectors(out):
     """The unit vectors of the space of `out`."""
     for k in range(out.numel()):
         unit = zeros(out.numel(), dtype=out.dtype)

@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 
 from tapegrad import core, dtypes, modes
+from tapegrad.autograd.functional import unit_vectors
 from tapegrad.autograd.node import record
 from tapegrad.ops.plan import Parameters
 from tapegrad.ops.registry import structural
@@ -136,15 +137,6 @@ def _analytical(out, inputs, unit) -> list:
     return list(grad([out], inputs, [unit], retain_graph=True, allow_unused=True))
 
 
-def _units(out):
-    from tapegrad.creation import zeros
-
-    for k in range(out.numel()):
-        unit = zeros(out.numel(), dtype=out.dtype)
-        unit[k] = 1
-        yield unit.view(tuple(out.shape))
-
-
 def _close(a, b, atol, rtol) -> bool:
     return bool(np.allclose(a, b, rtol, atol, equal_nan=True)) if a.shape == b.shape else a.size == b.size == 0
 
@@ -243,7 +235,7 @@ def _check_slow(func, inputs, wanted, points, outputs, places, parts, eps, atol,
     numerical = [_numerical(func, inputs, k, eps, places) for k in wanted]
     for j, out in enumerate(outputs):
         rows: list[list] = [[] for _ in points]
-        for unit in _units(out):
+        for unit in unit_vectors(out):
             first, second = _analytical(out, points, unit), _analytical(out, points, unit)
             for i, (g, again, x) in enumerate(zip(first, second, points, strict=True)):
                 if g is not None:

@@ -17,17 +17,13 @@ from tapegrad.ops.matrix_checks import check_info, column_major, floating, matri
 from tapegrad.ops.outputs import return_type
 from tapegrad.ops.public import function
 from tapegrad.ops.registry import structural
-from tapegrad.ops.solves import solve_triangular
+from tapegrad.ops.solves import int32, solve_triangular
 from tapegrad.ops.transformable import look_at
 
 
 def plus(a, b):
     """The sum of two gradients that may be missing."""
     return b if a is None else a if b is None else a + b
-
-
-def int32(array):
-    return creation.from_array(np.asarray(array, np.int32), dtypes.int32)
 
 
 def eye_like(x, n):

@@ -278,22 +278,22 @@ def close_samples(level, f, input, other, *args, **kwargs):
     return level.wrap(f(level.aligned(input, rank), level.aligned(other, rank), *args, **kwargs))
 
 
-def tolerances(rtol, atol) -> tuple[float, float]:
-    """Both as numbers; 0-d tensors stand for theirs."""
+def tolerances(input, other, rtol, atol) -> tuple[float, float]:
+    """Both as numbers (0-d tensors stand for theirs), for tensors that can be compared."""
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
     rtol, atol = float(rtol), float(atol)
     for name, value in (("rtol", rtol), ("atol", atol)):
         if not value >= 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value:g}")
+    geometry.broadcast_shapes(tuple(input.shape), tuple(other.shape))
     return rtol, atol
 
 
 @function(method=True, batch=close_samples)
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """|input - other| <= atol + rtol * |other|, elementwise."""
-    if input.dtype is not other.dtype:
-        raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
-    rtol, atol = tolerances(rtol, atol)
-    geometry.broadcast_shapes(tuple(input.shape), tuple(other.shape))
+    rtol, atol = tolerances(input, other, rtol, atol)
     if input.dtype.is_floating_point and not input.dtype.reduced:
         with modes.no_grad():
             x, y = input.detach(), other.detach()
@@ -307,10 +307,7 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
 @function(method=True, batch=refuse_equal)
 def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     """Whether all elements are close."""
-    if input.dtype is not other.dtype:
-        raise RuntimeError(f"{input.dtype.scalar_name} did not match {other.dtype.scalar_name}")
-    rtol, atol = tolerances(rtol, atol)
-    geometry.broadcast_shapes(tuple(input.shape), tuple(other.shape))
+    rtol, atol = tolerances(input, other, rtol, atol)
     return bool(np.allclose(input._values(), other._values(), rtol, atol, equal_nan))
 
 
