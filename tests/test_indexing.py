@@ -227,3 +227,31 @@ def test_floats_in_a_list_are_cut_to_integers():
     assert x.tolist() == [9, 9, 2, 3, 4, 5]
     with pytest.raises(IndexError, match="tensors used as indices must be long, int, byte or bool tensors"):
         x[tg.tensor([0.5])]
+
+
+def test_what_is_broadcast_may_be_a_part_of_what_it_is_assigned_to():
+    index = [(1, lambda x: x[1, 1]), (slice(None), lambda x: x[1]), (slice(None), lambda x: x[2:3]), (True, lambda x: x[0]),
+             ((slice(1, 3), slice(1, 3)), lambda x: x[2, 1:3]), ((..., slice(None, None, 2)), lambda x: x[1, 0])]  # fmt: skip
+    for place, part in index:
+        for source in (lambda x, part=part: part(x).clone(), part, part, part):  # the first teaches compiled code
+            x, expected = tg.arange(12.0).view(3, 4), np.arange(12.0).reshape(3, 4)
+            expected[place] = np.array(part(x).tolist())
+            x[place] = source(x)
+            assert x.tolist() == expected.tolist()
+    for _ in range(3):
+        x = tg.arange(12.0).view(3, 4)
+        with pytest.raises(RuntimeError, match="refer to a single memory location"):
+            x[0:2] = x[1:3]
+        with pytest.raises(RuntimeError, match="refer to a single memory location"):
+            x[1].copy_(x[1, 2])
+
+
+def test_gradients_of_a_part_that_is_spread_over_what_it_came_from():
+    for _ in range(3):
+        start = tg.arange(6.0).view(2, 3).requires_grad_()
+        x = start * 1
+        x[1] = x[1, 0]
+        x[:, 1] = x[0, 0]
+        (x * tg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])).sum().backward()
+        assert x.tolist() == [[0.0, 0.0, 2.0], [3.0, 0.0, 3.0]]
+        assert start.grad.tolist() == [[8.0, 0.0, 3.0], [10.0, 0.0, 0.0]]

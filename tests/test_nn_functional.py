@@ -201,3 +201,29 @@ def test_slopes_that_are_constant_in_pieces_have_a_derivative_of_zeros(f):
     of_x, of_w = tg.autograd.grad(g.sum(), (x, w))
     assert of_x.tolist() == [0.0, 0.0, 0.0] and of_w.tolist() == tg.autograd.grad(f(x).sum(), x)[0].tolist()
     assert not tg.autograd.grad(f(x).sum(), x)[0].requires_grad
+
+
+def test_the_tangent_of_a_table_whose_rows_are_shortened_stays():
+    table, tangent = tg.arange(1.0, 9.0).view(4, 2), tg.ones(4, 2)
+    out, found = tg.func.jvp(lambda t: F.embedding(tg.tensor([1, 2]), t, max_norm=1.0), (table,), (tangent,))
+    assert found.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert out.norm(dim=1).tolist() == pytest.approx([1.0, 1.0])
+    assert table[1].norm().item() == pytest.approx(1.0)
+    assert tg.equal(table[0], tg.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize(("pool", "n"), [("avg", 3), ("max", 1), ("max", 2), ("max", 3)])
+def test_adaptive_pools_of_no_channels(pool, n):
+    f = getattr(F, f"adaptive_{pool}_pool{n}d")
+    assert tuple(f(tg.ones(0, *[4] * n), 2).shape) == (0, *[2] * n)
+    with pytest.raises(RuntimeError, match="with dimension 1 being empty"):
+        f(tg.ones(0, *[0] * n), 2)
+
+
+def test_packing_of_nothing():
+    pack = tg.nn.utils.rnn.pack_padded_sequence
+    for x, lengths in ((tg.ones(0, 0), []), (tg.ones(0, 1, 10), [0]), (tg.ones(3, 0), [])):
+        with pytest.raises(RuntimeError, match="Cannot pack empty tensors."):
+            pack(x, lengths)
+    with pytest.raises(RuntimeError, match="'lengths' argument should be a 1D CPU int64 tensor, but got 2D cpu Long tensor"):
+        pack(tg.ones(3, 2, 1), tg.tensor([[3, 1]]))

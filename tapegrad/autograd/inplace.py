@@ -188,12 +188,15 @@ def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
     settle_target(target, holder)
 
 
-def copy_into(target, source, graph_name="CopyBackwards", repeated: bool = False) -> bool:
-    """target.copy_(source), recorded; true if there was nothing to record.  `repeated` as in `check_writable`."""
+def copy_into(target, source, graph_name="CopyBackwards", repeated: bool = False, assigned: bool = False) -> bool:
+    """target.copy_(source), recorded; true if there was nothing to record.  `repeated` as in `check_writable`.
+
+    `assigned`, by x[index] = source: what is broadcast may be a part of the target, as in x[1] = x[1, 0].
+    """
     if geometry.broadcast_shapes_or_none(tuple(target.shape), tuple(source.shape)) != tuple(target.shape):
         source = drop_leading_ones(source, target)
     check_writable(target, [source], repeated=repeated)
-    if not repeated:  # a single element is read first
+    if not (repeated or assigned and source.shape != target.shape):  # such elements are read first
         writing.refuse_overlap(target, [source])
     dispatch.warn_of_loss(source.dtype, target.dtype)
     plain, place = source, target

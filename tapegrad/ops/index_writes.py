@@ -46,7 +46,7 @@ def __setitem__(self, index, value):
             raise TypeError(f"can't assign a {type(value).__name__} to a tapegrad.{self.dtype.legacy}")
     if isinstance(index, bool):  # all of the tensor or nothing
         if index:
-            inplace.copy_into(self.unsqueeze(0), value, "CopyBackwards" if given is value else "FillBackward3")
+            inplace.copy_into(self.unsqueeze(0), value, "CopyBackwards" if given is value else "FillBackward3", assigned=True)
         return
     if hasattr(index, "_slot") and index.dtype is dtypes.bool_ and fill_where(self, index, value, given):
         return
@@ -55,7 +55,7 @@ def __setitem__(self, index, value):
     if not any(a is not None for a in advanced):
         view = self if whole else basic(self, item, name)
         graph_name = "CopyBackwards" if given is value else "FillBackward3"
-        if inplace.copy_into(view, value, graph_name) and not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
+        if inplace.copy_into(view, value, graph_name, assigned=True) and not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
             offset = (core.data_of(view._slot) - core.data_of(self._slot)) // self.dtype.itemsize
             plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given)
         return

@@ -35,7 +35,7 @@ def embedding_samples(level, f, input, weight, padding_idx=None, max_norm=None, 
     return level.wrap(f(level.spread(input) + rows, table.reshape(-1, table.shape[-1])))
 
 
-@transformable(embedding_samples, "weight")
+@transformable(embedding_samples, lambda named: () if named["max_norm"] is not None else ("weight",))
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """weight[input]: rows of a table (V, D) by number, input (...) of ints: (..., D).
 
@@ -76,6 +76,8 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
 
 
 def _shorten(weight, rows, max_norm, norm_type) -> None:
+    while weight._level is not None and weight._level.kind == "jvp":
+        weight = weight._value  # its tangent stays as it is
     with modes.no_grad():
         picked = creation.from_array(rows, dtypes.int64)
         found = weight.detach()[picked]

@@ -111,7 +111,7 @@ def adaptive(name: str, n: int, input, parts) -> None:
     if n > 1 and input.dim() not in (n + 1, n + 2):
         shown = f"{':' * ('max' in name)} {list(input.shape)}"
         raise RuntimeError(f"{name}(): Expected {n + 1}D or {n + 2}D tensor, but got{shown}")
-    for k in range(input.dim() - n - ("max" in name or n == 3), input.dim()):
+    for k in range(1 if "max" in name or n == 3 else input.dim() - n, input.dim()):
         if input.shape[k] == 0:
             raise RuntimeError(
                 f"{name}(): Expected input to have non-zero size for non-batch dimensions, but input has sizes {list(input.shape)} with dimension {k} "
