@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ DEPRECATED = (
     "TypedStorage is deprecated. It will be removed in the future and UntypedStorage will be the only storage class. This should only matter to you "
     "if you are using storages directly.  To access UntypedStorage directly, use tensor.untyped_storage() instead of tensor.storage()"
 )
+_known: weakref.WeakValueDictionary[int, UntypedStorage] = weakref.WeakValueDictionary()  # buffer -> the storage that users have
 _outgrown: list = []  # tensors over memory that has been moved elsewhere
 
 
@@ -248,6 +250,15 @@ class UntypedStorage(_StorageBase):
             raise RuntimeError(f"torch.UntypedStorage(): Storage device not recognized: {str(device).partition(':')[0]}")
         self._holder = _bytes(args[0] if args else 0)
 
+    @classmethod
+    def _of(cls, tensor):
+        """The storage of a tensor: one and the same object for all tensors over the memory, as long as anything has it."""
+        buffer = core.get_field(tensor._slot, core.BUFFER)
+        found = _known.get(buffer)
+        if found is None:
+            found = _known[buffer] = cls._over(tensor)
+        return found
+
     def untyped(self):
         """The storage itself."""
         return self
@@ -383,7 +394,7 @@ class TypedStorage(_StorageBase):
 
     def untyped(self):
         """The same memory as bytes."""
-        return UntypedStorage._over(self._holder)
+        return UntypedStorage._of(self._holder)
 
     _untyped_storage = property(untyped)
 

@@ -221,3 +221,16 @@ def test_subclasses_are_carried_out_too():
         (tg.autograd.grad((y.conj() * y).real.sum(), y)[0], [2 + 4j, 6 - 2j]),
     ):
         assert type(result) is Sub and result.tolist() == wanted
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_storages_are_the_memory_itself():
+    x, conjugate = pair()
+    assert conjugate.storage().tolist() == x.storage().tolist() == [v for row in VALUES for v in row]
+    imag = conjugate.imag
+    found = imag.storage()
+    assert len(found) == 8
+    assert found[1] == 2.0
+    found[1] = 9.0
+    assert x[0, 0].item() == 1 + 9j
+    assert imag[0, 0].item() == -9.0

@@ -169,3 +169,28 @@ print((tg.zeros(2) + 1).tolist())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout == "[1.0, 1.0]\n", done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_a_storage_is_one_object_as_long_as_someone_has_it():
+    import gc
+    import weakref
+
+    x = tg.arange(4.0)
+    storage = x.untyped_storage()
+    storage.note = "mine"
+    assert x[1:].untyped_storage() is storage
+    assert x.detach().untyped_storage() is storage
+    assert x.storage().untyped() is storage
+    assert tg.arange(4.0).untyped_storage() is not storage
+    assert x.clone().untyped_storage() is not storage
+    gone = weakref.ref(storage)
+    del storage
+    gc.collect()
+    assert gone() is None
+    for k in range(50):  # memory that is used again has a storage of its own
+        y = tg.full((3,), float(k))
+        kept = y.untyped_storage()
+        assert not hasattr(kept, "note")
+        assert kept.nbytes() == 12
+        assert tg.tensor([]).set_(kept, 0, (3,)).tolist() == [k] * 3

@@ -26,21 +26,26 @@ from tapegrad.storage import (
 def untyped_storage(self):
     """The memory behind the tensor, as bytes."""
     plans.settled(self)
-    return UntypedStorage._over(self)
+    return UntypedStorage._of(self)
 
 
 @method()
 def storage(self):
     """The memory behind the tensor, as a vector of its dtype."""
     warn_once(DEPRECATED)
-    return self._typed_storage()
+    return typed_storage_of(self)
 
 
 @method()
 def _typed_storage(self):
     """`storage`, without its warning."""
-    plans.settled(self)
-    return TypedStorage._over(self, self.dtype)
+    return typed_storage_of(self)
+
+
+def typed_storage_of(tensor):
+    """The memory itself, whether or not its conjugation is postponed."""
+    plans.settled(tensor)
+    return TypedStorage._over(tensor, tensor.dtype)
 
 
 @method()
