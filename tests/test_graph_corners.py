@@ -249,3 +249,17 @@ def test_nothing_is_saved_where_nothing_is_recorded():
         assert Saving.context.saved_tensors == () and not packed
         Saving.apply(tg.ones(2, requires_grad=True))
         assert len(Saving.context.saved_tensors) == 2 and len(packed) == 1
+
+
+@pytest.mark.parametrize("call", [lambda x: 2 * x, lambda x: x * 2, lambda x: 2 + x, lambda x: x + 2, lambda x: x / 2], ids="2x x2 2+x x+2 x/2".split())
+def test_a_number_is_the_second_edge(call):
+    """As in torch, which turns `2 * x` into `x * 2`; hooks of the node see the gradients in that order."""
+    x = tg.tensor([1.0, 3.0], requires_grad=True)
+    y = call(x)
+    (first, _), (second, _) = y.grad_fn.next_functions
+    assert type(first).__name__ == "AccumulateGrad" and second is None
+    seen = []
+    y.grad_fn.register_hook(lambda inputs, outputs: seen.append(inputs))
+    y.sum().backward()
+    ((first, second),) = seen
+    assert second is None and first.tolist() == x.grad.tolist()

@@ -66,10 +66,14 @@ def is_number(e: int, op: Elementwise, k: int) -> bool:
 
 
 def edges(e: int) -> list[int]:
-    """The operands of entry `e` that torch's graph has an edge for: tensors, but no masks, indices or numbers that are parameters."""
+    """The operands of entry `e` that torch's graph has an edge for, in its order: tensors, but no masks, indices or numbers that are parameters.
+
+    A number before a tensor comes behind it: torch turns `2 * x` into `x * 2`.
+    """
     op, count = BY_CODE[core.entry_field(e, core.ENTRY_OP)], core.entry_field(e, core.ENTRY_INPUTS)
     if isinstance(op, Elementwise):
-        return [k for k in range(count) if not (is_number(e, op, k) or op.mask and k == 0)]
+        found = [k for k in range(count) if not (is_number(e, op, k) or op.mask and k == 0)]
+        return found[::-1] if len(found) == count == 2 and core.get_field(core.operand_slot(e, 0), core.FLAGS) & layout.WRAPPED else found
     if getattr(attributes(e), "ctx", None) is not None:  # a custom Function may be given what it likes
         return list(range(count))
     return [k for k in range(count) if DTYPES[core.get_field(core.operand_slot(e, k), core.DTYPE)].category >= dtypes.FLOAT]
