@@ -358,11 +358,11 @@ def call_inplace(op: Elementwise, target, *others):
 
         return postponed.written(target, lambda work: call_inplace(op, work, *others))
     values = [target] + [operand(op.name + "_", v, k + 2, op.parameters[k + 1]) for k, v in enumerate(others)]
+    inplace.check_writable(target, values, op.name + "_.Tensor")
     if op.check:
         op.check(op, values)
     if op.complex_form and target.dtype.is_complex:
         raise RuntimeError(f"In-place {op.name} is not supported for complex tensors.")
-    inplace.check_writable(target, values, op.name + "_.Tensor")
     writing.refuse_overlap(target, values)
     shape = geometry.broadcast_shapes(*(tuple(v.shape) for v in values if not isinstance(v, NUMBERS)))
     if shape != tuple(target.shape):

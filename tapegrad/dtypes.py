@@ -52,6 +52,12 @@ class dtype:
         return self.legacy[: -len("Tensor")]
 
     @property
+    def type_name(self) -> str:
+        """The type of tensors as texts of C++ origin have it: few have an old name."""
+        old = self.legacy not in ("BoolTensor", "BFloat16Tensor") and not self.is_complex
+        return f"tapegrad.{self.legacy}" if old else f"CPU{self.scalar_name}Type"
+
+    @property
     def reduced(self) -> bool:
         """Whether it is computed in a wider dtype."""
         return self.compute != self.name

@@ -325,3 +325,63 @@ def test_dtypes_that_kernels_have_and_have_not():
         with pytest.raises(NotImplementedError, match=kernel):
             call()
     assert tg.zeros(0, dtype=tg.int8).median().item() == 0 and tg.zeros(0, dtype=tg.int64).median().item() == -(2**63)
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: x.index_put_((tg.tensor([0, 0]),), tg.ones(5)), lambda x: x.__setitem__(tg.ones(4) > 0, 1.0), lambda x: x.abs_() if x.is_complex() else x.sub_(x > 0),
+    lambda x: x.fill_(1j) if not x.is_complex() else x.abs_(), lambda x: x.masked_fill_(tg.ones(4) > 0, 1), lambda x: x.index_put_((tg.tensor([0]),) * 2, x),
+])  # fmt: skip
+def test_a_leaf_is_not_written_to_whatever_else_is_wrong(change):
+    for d in (tg.float32, tg.complex64):
+        with pytest.raises(RuntimeError, match="^a leaf Variable that requires grad"):
+            change(tg.ones(3, dtype=d, requires_grad=True))
+
+
+def test_writes_by_index_of_the_same_memory():
+    for write in (lambda x: x.__setitem__([0, 2], x), lambda x: x.__setitem__(tg.tensor([0, 1, 2]), x), lambda x: x.index_put_((tg.tensor([0, 1, 2]),), x)):
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="refer to a single memory location"):
+                write(tg.ones(3))
+    with pytest.raises(RuntimeError, match="Number of indices .2. should be equal to source.size"):
+        (x := tg.ones(3)).index_add_(0, tg.tensor([0, 1]), x)
+    for join in (tg.cat, tg.stack):
+        with pytest.raises(RuntimeError, match="functions with out=... arguments don't support automatic differentiation"):
+            join([tg.ones(2, requires_grad=True), tg.ones(2, 2)], out=tg.ones(3))
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: tg.ones(2, 3)[None, ..., 7], "index 7 is out of bounds for dimension 2 with size 3"), (lambda: tg.ones(0)[..., 0], "dimension 1 with size 0"),
+    (lambda: tg.ones(2, 3).masked_fill_(tg.ones(4) > 0, 1), r"size of tensor a \(3\) must match the size of tensor b \(4\)"),
+    (lambda: tg.ones(2, 0).argmin(-1), "argmin.*reduction dim 1 to"), (lambda: tg.ones(2, 0).aminmax(dim=-1), "aminmax: Expected reduction dim 1"),
+    (lambda: tg.ones(2, 3, dtype=tg.bfloat16).expand(3), r"expand\(CPUBFloat16Type\{\[2, 3\]\}, size"), (lambda: tg.ones(2, 3).expand(3), r"expand\(tapegrad.FloatTensor\{"),
+    (lambda: tg.ones(2, 3).bool().expand(3), "CPUBoolType"), (lambda: tg.polygamma(1, tg.ones(2, dtype=tg.complex64)), "\"trigamma\" not implemented"),
+])  # fmt: skip
+def test_words_of_refusals(call, words):
+    with pytest.raises((RuntimeError, IndexError), match=words):
+        call()
+
+
+def test_hooks_that_change_the_kind_of_a_gradient():
+    for change, words in ((lambda g: tg.ones(3).bfloat16(), "type of value .was tapegrad.FloatTensor got CPUBFloat16Type"), (lambda g: tg.ones(3), "the size of value")):
+        y = tg.ones(2, requires_grad=True) * 1
+        y.register_hook(change)
+        with pytest.raises(RuntimeError, match=words):
+            y.sum().backward()
+
+
+def test_floor_division_in_place_is_named_so():
+    x = tg.tensor([3.0, 5.0], requires_grad=True)
+    for change, name in ((lambda y: y.floor_divide_(2), "floor_divide_"), (lambda y: y // 2, "floor_divide")):
+        y = x * 1
+        assert change(y).tolist() == [1.0, 2.0]
+        with pytest.raises(RuntimeError, match=f"derivative for aten::{name} is not"):
+            tg.autograd.grad((change(y) * 2).sum(), x)
+
+
+def test_wide_powers_and_kinks():
+    z = tg.tensor([1 + 1j], dtype=tg.complex64)
+    assert z.float_power(2).dtype is tg.float_power(2, z).dtype is tg.complex128 and tg.ones(2).float_power(2).dtype is tg.float64
+    assert tg.cumulative_trapezoid(tg.ones(2, 0, dtype=tg.int64)).dtype is tg.float32
+    x = tg.tensor([0.5, 0.2], dtype=tg.float64, requires_grad=True)
+    (g,) = tg.autograd.grad(tg.nn.functional.huber_loss(x, tg.zeros(2, dtype=tg.float64), "sum", 0.5), x, create_graph=True)
+    assert g.tolist() == [0.5, 0.2] and tg.autograd.grad(g.sum(), x)[0].tolist() == [0.0, 1.0]

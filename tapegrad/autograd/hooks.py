@@ -135,12 +135,10 @@ def run(hooks: dict, g):
 
 def check_like(hook, changed, g) -> None:
     """A hook may not change what kind of gradient it was given."""
+    if changed.dtype != g.dtype:
+        raise RuntimeError(f"hook '{name_of(hook)}' has changed the type of value (was {g.dtype.type_name} got {changed.dtype.type_name})")
     if changed.shape != g.shape:
         raise RuntimeError(f"hook '{name_of(hook)}' has changed the size of value")
-    if changed.dtype != g.dtype:
-        raise RuntimeError(
-            f"hook '{name_of(hook)}' has changed the type of value (was tapegrad.{g.dtype.legacy} got tapegrad.{changed.dtype.legacy})"
-        )
 
 
 def run_on_node(hooks: dict, values, *more) -> list:

@@ -47,10 +47,7 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
         recorded = grad or (base is not None and base.requires_grad) or any(getattr(v, "requires_grad", False) for v in values)
         if flags & layout.RESTRICTED and recorded:
             raise RuntimeError(restricted_text(target, "is being"))
-        if base is not None and is_leaf(base) and (grad or flags_of(base) & layout.LEAF_GRAD):
-            raise RuntimeError(LEAF_VIEW)
-        if flags & layout.LEAF_GRAD:
-            raise RuntimeError(LEAF)
+        refuse_leaf(target)
     if not repeated and is_repeated(target):
         raise RuntimeError(OVERLAP)
     if word & modes.GRAD and recorded and flags & layout.HOOKED and base is not None and base.grad_fn is not None:
@@ -59,6 +56,16 @@ def check_writable(target, values=(), name="copy_", repeated: bool = False) -> N
         from tapegrad.autograd import watch
 
         watch.writing(target)
+
+
+def refuse_leaf(target) -> None:
+    """Where operations are recorded, a leaf that requires grad is not written to, nor a view of one."""
+    if modes.word() & modes.GRAD:
+        flags, base = flags_of(target), target._base
+        if base is not None and is_leaf(base) and (flags & layout.REQUIRES_GRAD or flags_of(base) & layout.LEAF_GRAD):
+            raise RuntimeError(LEAF_VIEW)
+        if flags & layout.LEAF_GRAD:
+            raise RuntimeError(LEAF)
 
 
 def settle_written(target) -> None:
@@ -276,6 +283,7 @@ def fill_(tensor, value, graph_name="FillBackward2"):
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
         graph_name = "FillBackward3"
     else:
+        refuse_leaf(tensor)
         value = dispatch.number_slot(dispatch.operand("fill_", value, 2, "value"), tensor.dtype)
     if copy_into(tensor, value, graph_name, repeated=True):
         plans.note_store(copy_op, tensor, core.get_field(tensor._slot, core.GEOMETRY), 0, value, given)
@@ -292,9 +300,12 @@ def by_function(function, apart: bool = False, looked: int | None = None):
         settle_written(self)
         tensors = [a for a in args if hasattr(a, "_slot")]
         check_writable(self, tensors)
-        writing.refuse_overlap(self, tensors[:looked], apart)
+        if not apart:
+            writing.refuse_overlap(self, tensors[:looked])
         source = self.clone() if is_recorded(self, tensors) else self
         result = function(source, *args, **kwargs)
+        if apart:  # what the function asks of its arguments comes first
+            writing.refuse_overlap(self, tensors[:looked], True)
         if result.shape != self.shape:
             raise RuntimeError(f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(result.shape)}")
         if result.dtype is not self.dtype:

@@ -47,7 +47,7 @@ def changed_error(slot: int, dtype, shape, producer: int, now: int, expected: in
         origin = f", which is output {number} of {name},"
     text = (
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[{f'CPU{dtype.scalar_name}Type' if dtype.is_complex else 'tapegrad.' + dtype.legacy} {list(shape)}]{origin} is at version {now}; expected version {expected} instead."
+        f"[{dtype.type_name} {list(shape)}]{origin} is at version {now}; expected version {expected} instead."
     )
     text += ANOMALY_HINT if anomaly_mode.is_anomaly_enabled() else HINT
     error = RuntimeError(text)

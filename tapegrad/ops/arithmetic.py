@@ -27,6 +27,8 @@ Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / 
 Elementwise("floor_divide", no_bools=True, inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu", unrounded=True)
+Elementwise("floor_divide_written", no_bools="div_floor_cpu", inputs=XY, forward="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), function=False, method=False,
+            inplace=False, domain=((-9, 9), (1, 4)), cost=20, kernel="div_floor_cpu")  # in place over what requires grad
 Elementwise("round_divide", public="div", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
             method=False, function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu")
@@ -41,7 +43,7 @@ Elementwise("pow", inputs=XY, forward="pow(x, y)", forward_int="integer_power(x,
             graph_name="PowBackward1", number_names={"x": "PowBackward2", "y": "PowBackward0"},
             grads=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (y >= 0), 0.0, out * log(x))"),
             operators=("__pow__", "__rpow__", "__ipow__"), domain=((0.2, 3), (-2, 2)), check=checks.powers,
-            grads_complex=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (re(y) >= 0), 0.0, out * log(x))"))
+            grads_complex=("where(y == 0, 0.0, g * (y * pow(x, y - 1)))", "g * where((x == 0) & (re(y) >= 0) & (im(y) == 0), 0.0, out * log(x))"))
 # Powers with a Python number for exponent that need no pow: dispatch chooses them, the graph shows Pow.
 for name, exponent, forward, grad in (
     ("pow_0", 0, "where(x == x, 1.0, 1.0)", "g * 0"),

@@ -215,7 +215,7 @@ def trapz(y, x=None, *, dx=1, dim=-1):
 def cumulative_trapezoid(y, x=None, *, dx=None, dim=-1):
     """The running integral of y along `dim` by the trapezoidal rule."""
     areas, dim = trapezoids("cumulative_trapezoid", y, x, dx, dim)
-    return creation.zeros(tuple(y.shape), dtype=y.dtype) if areas is None else areas.cumsum(dim)
+    return creation.zeros(tuple(y.shape), dtype=y.dtype if y.dtype.category >= dtypes.FLOAT else dtypes.default_dtype()) if areas is None else areas.cumsum(dim)
 
 
 @function()

@@ -172,7 +172,7 @@ def arg_extremum(name, pick, input, dim, keepdim):
     if input.numel() == 0 and (dim is None or input.shape[wrap_dim(dim, input.ndim)] == 0):
         raise IndexError(
             f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
-            if dim is None else f"{name}(): Expected reduction dim {dim} to have non-zero size."
+            if dim is None else f"{name}(): Expected reduction dim {wrap_dim(dim, input.ndim)} to have non-zero size."
         )
     dims = dims_of(dim, input.ndim)
     lie = rows.of(input, dims)

@@ -50,6 +50,8 @@ def __setitem__(self, index, value):
         return
     if hasattr(index, "_slot") and index.dtype is dtypes.bool_ and fill_where(self, index, value, given):
         return
+    if hasattr(index, "_slot"):
+        inplace.refuse_leaf(self)
     item, advanced, name = split_index(self, index)
     whole = is_whole(item, self)
     if not any(a is not None for a in advanced):
@@ -61,6 +63,7 @@ def __setitem__(self, index, value):
         return
     view = self if whole else basic(self, item, name)
     try:
+        refuse_overlap(view, [*(a for a in advanced if a is not None), value], same_too=True)
         refuse_values(view, advanced, without_leading_ones(value), given is not value or (value.numel() == 1 and is_one_mask(index)))
     except RuntimeError:
         inplace.check_writable(view, [value], repeated=True)
@@ -245,6 +248,7 @@ def put_elements(self, indices, values, accumulate):
     if hasattr(indices, "_slot"):
         raise TypeError("index_put_(): argument 'indices' (position 1) must be tuple of Tensors, not Tensor")
     indices = [None if i is None else as_index(i) for i in indices]
+    inplace.refuse_leaf(self)
     if len(indices) > self.ndim:
         raise IndexError(f"too many indices for tensor of dimension {self.ndim} (got {len(indices)})")
     one = not accumulate and values.numel() == 1 and is_one_mask(tuple(i for i in indices if i is not None))

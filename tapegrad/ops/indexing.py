@@ -139,7 +139,7 @@ def split_index(x, index):
     d = 0
     shape = x.shape
     seen = lambda: [n for n in map(size_of, item) if n is not None]  # noqa: E731 (the sizes that the parts so far leave)
-    for part in parts:
+    for at, part in enumerate(parts):
         if part is None:
             item.append(None)
             advanced.append(None)
@@ -166,7 +166,7 @@ def split_index(x, index):
             if number is not None:
                 size = shape[d]
                 if not -size <= number < size:
-                    raise IndexError(f"index {number} is out of bounds for dimension {d} with size {size}")
+                    raise IndexError(f"index {number} is out of bounds for dimension {at} with size {size}")
                 item.append(number % size if size else 0)
                 names.append("SelectBackward0")
                 d += 1

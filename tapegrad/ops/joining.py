@@ -42,6 +42,15 @@ def sequence(name, tensors):
     return tensors
 
 
+def refuse_gradients(name, tensors, out) -> None:
+    """What is stored in `out` is not recorded, which is said before anything else is looked at."""
+    if hasattr(out, "_slot"):
+        from tapegrad import modes, out_rules
+
+        if modes.is_grad_enabled():
+            out_rules.refuse_gradients(name, any(t.requires_grad for t in tensors), out.requires_grad)
+
+
 def promote(tensors):
     """The tensors in their common dtype."""
     from tapegrad import dispatch
@@ -58,6 +67,7 @@ def cat(tensors, dim=0, *, out=None, axis=None):
     tensors = sequence("cat", tensors)
     if not tensors:
         raise ValueError("tapegrad.cat(): expected a non-empty list of Tensors")
+    refuse_gradients("cat", tensors, out)
     for x in tensors:
         plans.settled(x)
     tensors = promote(tensors)
@@ -114,6 +124,7 @@ def stack(tensors, dim=0, *, out=None):
     tensors = sequence("stack", tensors)
     if not tensors:
         raise RuntimeError("stack expects a non-empty TensorList")
+    refuse_gradients("stack", tensors, out)
     for x in tensors:
         plans.settled(x)
     tensors = promote(tensors)

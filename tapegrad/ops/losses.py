@@ -137,7 +137,7 @@ smooth_l1_loss = PointwiseLoss(
     ((-3, 3), (-3, 3), (0.5, 1.5)), "(x - y)^2 / (2 beta) near 0, |x - y| - beta / 2 beyond.")
 huber_loss = PointwiseLoss(
     "huber_loss", "HuberLoss", "where(fabs(x - y) <= z, 0.5 * (x - y) * (x - y), z * (fabs(x - y) - 0.5 * z))",
-    ("g * where(fabs(x - y) > z, z * sign(x - y), x - y)", "g * where(fabs(x - y) > z, z * sign(y - x), y - x)"), 1, "huber_cpu",
+    ("g * where(fabs(x - y) >= z, z * sign(x - y), x - y)", "g * where(fabs(x - y) >= z, z * sign(y - x), y - x)"), 1, "huber_cpu",
     ((-3, 3), (-3, 3), (0.5, 1.5)), "(x - y)^2 / 2 near 0, delta (|x - y| - delta / 2) beyond.")
 binary_cross_entropy = PointwiseLoss(
     "binary_cross_entropy", "BinaryCrossEntropy",

@@ -98,7 +98,7 @@ def median_of(name, result, input, dim, keepdim, ignore_nan, out):
             return into(out, found[0], name)
     if dim is not None:
         dim = wrap_dim(dim, input.ndim)
-        nonempty(name, input, dim)
+        nonempty("median", input, dim)
         found = ranks.ranked(result, graph_name + "Backward1", input, dim, keepdim, -2 if ignore_nan else -1)
         if found is not None:
             return both(found, out)

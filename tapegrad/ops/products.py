@@ -219,8 +219,8 @@ def kron(input, other, *, out=None):
 # --- arithmetic made of other ops -----------------------------------------------------------------------------------
 @function(method=True)
 def float_power(input, exponent, *, out=None):
-    """input ** exponent in float64."""
-    lift = lambda v: v.to(dtypes.float64) if hasattr(v, "_slot") and not v.dtype.is_complex else v
+    """input ** exponent in float64, or complex128."""
+    lift = lambda v: v.to(dtypes.complex128 if v.dtype.is_complex else dtypes.float64) if hasattr(v, "_slot") else v
     if not hasattr(input, "_slot"):
         input = creation.tensor(input, dtype=dtypes.float64)
     result = lift(input) ** lift(exponent)

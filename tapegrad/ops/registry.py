@@ -28,6 +28,7 @@ UNRECORDED = "unrecorded"
 
 def unknown_derivative(name: str) -> RuntimeError:
     """The error for an op of torch's that has neither a derivative nor a node; its `forward` is what forward mode says."""
+    name = name.replace("_written", "_")  # in place, see `ops/arithmetic.py`
     error = RuntimeError(f"derivative for aten::{name} is not implemented")
     vars(error)["forward"] = f"Trying to use forward AD with aten::{name} that does not support it."
     return error

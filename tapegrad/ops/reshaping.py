@@ -300,13 +300,13 @@ def expand_op(node, g):
 @method()
 def expand(self, *sizes, implicit=False):
     """Dims of size 1 repeated, and new leading dims, without a copy; -1 keeps a size."""
-    sizes, kind = ints("expand", sizes), self.dtype.legacy  # `make` is kept: it must not hold the tensor
+    sizes, kind = ints("expand", sizes), self.dtype.type_name  # `make` is kept: it must not hold the tensor
 
     def make(shape, steps):
         lead = len(sizes) - len(shape)
         if lead < 0:
             raise RuntimeError(
-                f"expand(tapegrad.{kind}{{{list(shape)}}}, size={list(sizes)}): the number of sizes provided ({len(sizes)}) must be "
+                f"expand({kind}{{{list(shape)}}}, size={list(sizes)}): the number of sizes provided ({len(sizes)}) must be "
                 f"greater or equal to the number of dimensions in the tensor ({len(shape)})"
             )
         result, moves = [1] * len(sizes), [1] * len(sizes)

@@ -20,8 +20,7 @@ SHORTER = "The length of signal is shorter than the length parameter. Result is 
 
 def kind(tensor) -> str:
     """A tensor's type as torch's old names have it."""
-    name = tensor.dtype.scalar_name
-    return f"CPU{name}Type" if tensor.dtype.is_complex or name == "BFloat16" else f"torch.{name}Tensor"
+    return tensor.dtype.type_name.replace("tapegrad", "torch")
 
 
 def described(name: str, input, **facts) -> str:

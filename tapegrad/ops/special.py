@@ -207,6 +207,8 @@ def polygamma(n, input, *, out=None):
     """The n-th derivative of digamma."""
     if n < 0:
         raise RuntimeError("polygamma(n, x) does not support negative n.")
+    if n < 2 and getattr(getattr(input, "dtype", None), "is_complex", False):
+        raise no_kernel(("digamma", "trigamma")[n], input.dtype)
     return call(POLYGAMMA, input, number=n, out=out)
 
 

@@ -113,7 +113,7 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
     with modes.no_grad():
         x = input.detach()
         if dim is not None and input.ndim and input.shape[dims[0]] == 0:
-            raise IndexError(f"aminmax(): Expected reduction dim {dim} to have non-zero size.")
+            raise IndexError(f"aminmax: Expected reduction dim {dims[0]} to have non-zero size.")
         low = extremum("amin", x, dims, keepdim, "Amin")
         high = extremum("amax", x, dims, keepdim, "Amax")
     record(aminmax_op, [input], [low, high], plans.Parameters(aminmax_op, dims=dims, keepdim=keepdim, shape=tuple(input.shape)), saves=0b111)

@@ -121,6 +121,9 @@ def zero_(self):
 @method()
 def masked_fill_(self, mask, value):
     """`value` written where `mask` is True."""
+    if hasattr(mask, "_slot"):
+        inplace.refuse_leaf(self)
+        geometry.broadcast_shapes(tuple(self.shape), tuple(mask.shape))
     if inplace.is_repeated(self):
         inplace.warn_of_repeated("masked_fill_", "tensor[mask] = scalar")
         part, dims = inplace.once(self)

@@ -81,7 +81,7 @@ def check_kinds(input, weight, offsets, per_sample_weights) -> None:
             shown = f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got {numbers.type()} instead "
             raise RuntimeError(shown.replace("indices", name) + where)
     if not weight.dtype.is_floating_point:
-        shown = f"CPU{weight.dtype.scalar_name}Type" if weight.dtype.is_complex else weight.type()
+        shown = weight.dtype.type_name
         raise RuntimeError(
             "Expected tensor for argument #1 'weight' to have one of the following scalar types: Half, BFloat16, Float, Double; but got "
             f"{shown} instead {where}"
