@@ -385,3 +385,20 @@ def test_wide_powers_and_kinks():
     x = tg.tensor([0.5, 0.2], dtype=tg.float64, requires_grad=True)
     (g,) = tg.autograd.grad(tg.nn.functional.huber_loss(x, tg.zeros(2, dtype=tg.float64), "sum", 0.5), x, create_graph=True)
     assert g.tolist() == [0.5, 0.2] and tg.autograd.grad(g.sum(), x)[0].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("change, name", [
+    (lambda y: y.cumsum_(0), "CumsumBackward0"), (lambda y: y.lerp_(tg.ones(3), 0.5), "LerpBackward0"), (lambda y: y.index_add_(0, tg.tensor([0]), tg.ones(1)), "IndexAddBackward0"),
+    (lambda y: y.sin_(), "SinBackward0"), (lambda y: tg.nn.functional.silu(y, True), "SiluBackward0"), (lambda y: y.div_(2, rounding_mode="trunc"), "DivBackward2"),
+    (lambda y: y.scatter_(0, tg.tensor([0]), 2.0), "ScatterBackward1"), (lambda y: y.index_fill_(0, tg.tensor([0]), tg.tensor(2.0)), "IndexFillBackward1"),
+    (lambda y: y.index_put_((tg.tensor([0]),), tg.ones(1)), "IndexPutBackward0"),
+])  # fmt: skip
+def test_the_graph_of_a_change_in_place_leads_to_what_was_changed(change, name):
+    for _ in range(3):
+        x = tg.tensor([0.5, 1.0, 2.0], dtype=tg.float32, requires_grad=True)
+        y = x * 3
+        before = y.grad_fn
+        change(y)
+        assert y.grad_fn.name() == name and y.grad_fn.next_functions[0][0] is before
+        z = (x * 3).clone()
+        assert tg.allclose(tg.autograd.grad(y.sum(), x)[0], tg.autograd.grad(change(z).sum(), x)[0])

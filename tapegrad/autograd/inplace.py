@@ -14,7 +14,7 @@ from tapegrad.autograd.bases import flags_of, restricted_text, settle_target, ta
 from tapegrad.autograd.node import record
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
-from tapegrad.ops.registry import structural
+from tapegrad.ops.registry import BY_NAME, structural
 
 LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
 LEAF_VIEW = "a view of a leaf Variable that requires grad is being used in an in-place operation."
@@ -126,7 +126,7 @@ def run_elementwise(op, target, values, d):
         return target
     if any(op.inputs[0] in op.reads(k) for k, t in enumerate(tensors) if t.requires_grad):
         # The derivative reads the value that is about to be overwritten: it reads a copy (torch saves one too).
-        tensors[0] = tensors[0].clone()
+        tensors[0] = hidden_copy(tensors[0])
     result = dispatch.finish(op, tensors)
     if result.dtype is not target.dtype:
         result = dispatch.convert(result, target.dtype)
@@ -290,6 +290,11 @@ def fill_(tensor, value, graph_name="FillBackward2"):
     return tensor
 
 
+def hidden_copy(tensor):
+    """A copy that the graph does not show (`node.asked_for`)."""
+    return dispatch.call(BY_NAME["carried_out_op"], tensor)
+
+
 def by_function(function, apart: bool = False, looked: int | None = None):
     """The in-place form of an op that has no kernel of its own: compute, then replace.
 
@@ -302,7 +307,7 @@ def by_function(function, apart: bool = False, looked: int | None = None):
         check_writable(self, tensors)
         if not apart:
             writing.refuse_overlap(self, tensors[:looked])
-        source = self.clone() if is_recorded(self, tensors) else self
+        source = hidden_copy(self) if is_recorded(self, tensors) else self
         result = function(source, *args, **kwargs)
         if apart:  # what the function asks of its arguments comes first
             writing.refuse_overlap(self, tensors[:looked], True)

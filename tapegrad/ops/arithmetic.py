@@ -27,13 +27,13 @@ Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / 
 Elementwise("floor_divide", no_bools=True, inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu", unrounded=True)
-Elementwise("floor_divide_written", no_bools="div_floor_cpu", inputs=XY, forward="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), function=False, method=False,
+Elementwise("floor_divide_written", no_bools=True, inputs=XY, forward="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), function=False, method=False,
             inplace=False, domain=((-9, 9), (1, 4)), cost=20, kernel="div_floor_cpu")  # in place over what requires grad
 Elementwise("round_divide", public="div", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
-            method=False, function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
+            method=False, function=False, inplace=False, graph_name="DivBackward2", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_floor_cpu")
 Elementwise("trunc_divide", public="div", inputs=XY, forward="trunc(x / y)", forward_int="trunc_divide(x, y)", grads=("0", "0"), kinds="FI", method=False,
-            function=False, inplace=False, graph_name="Div", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
+            function=False, inplace=False, graph_name="DivBackward2", check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
             kernel="div_trunc_cpu")
 Elementwise("remainder", no_bools=True, inputs=XY, forward="remainder(x, y)", forward_int="remainder(x, y)", grads=("g", "-g * floor(x / y)"), kinds="FI",
             operators=("__mod__", "__rmod__", "__imod__"), graph_name="RemainderBackward1", number_names={"y": "RemainderBackward0"}, check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=60)

@@ -164,7 +164,7 @@ def scattered(name, op, input, dim, index, src, add):
         else:
             target[place] = values
     inputs = [input, index, part] if tensor else [input, index]
-    record(op, inputs, [result], plans.Parameters(op, dim=dim, source=tensor), saves=0 if add else 0b10, reads=(0, 0, 0b10))
+    record(op, inputs, [result], plans.Parameters(op, None if tensor else "ScatterBackward1", dim=dim, source=tensor), saves=0 if add else 0b10, reads=(0, 0, 0b10))
     return result
 
 

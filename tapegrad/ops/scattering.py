@@ -107,7 +107,7 @@ def index_fill(input, dim, index, value):
     operands = [input, dispatch.convert(value, input.dtype)] if tensor else [input]
     normal = creation.from_array(array % size if size else array, dtypes.int64)
     distinct = creation.from_array(np.unique(normal.numpy()), dtypes.int64)
-    record(index_fill_op, operands, [result], plans.Parameters(index_fill_op, dim=dim, index=normal, distinct=distinct, tensor=tensor))
+    record(index_fill_op, operands, [result], plans.Parameters(index_fill_op, f"IndexFillBackward{int(tensor)}", dim=dim, index=normal, distinct=distinct, tensor=tensor))
     return result
 
 
