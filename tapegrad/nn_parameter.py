@@ -54,7 +54,7 @@ class Parameter(Tensor, metaclass=_ParameterType):
 
 def _record_from_here(parameter) -> None:
     """`requires_grad_`, which functions under a transform may not call, for a parameter that they make."""
-    parameter._check_may_require_grad("only Tensors of floating point dtype can require gradients")
+    parameter._check_may_require_grad("Only Tensors of floating point and complex dtype can require gradients")
     parameter._require_grad()
 
 

@@ -402,3 +402,15 @@ def test_the_graph_of_a_change_in_place_leads_to_what_was_changed(change, name):
         assert y.grad_fn.name() == name and y.grad_fn.next_functions[0][0] is before
         z = (x * 3).clone()
         assert tg.allclose(tg.autograd.grad(y.sum(), x)[0], tg.autograd.grad(change(z).sum(), x)[0])
+
+
+def test_a_number_may_be_copied():
+    for _ in range(3):
+        assert tg.ones(2, dtype=tg.int64).copy_(2.5).tolist() == [2, 2] and tg.ones(2).copy_(True).tolist() == [1.0, 1.0]
+    x = tg.ones(2, requires_grad=True)
+    y = (x * 3).copy_(0.5)
+    assert y.tolist() == [0.5, 0.5] and tg.autograd.grad(y.sum(), x)[0].tolist() == [0.0, 0.0]
+    with pytest.raises(IndexError, match="Dimension specified as 0 but tensor has no dimensions"):
+        tg.zeros(3).index_add(0, tg.tensor([0, 0]), tg.ones(()))
+    with pytest.raises(RuntimeError, match="^Only Tensors of floating point and complex dtype can require"):
+        tg.nn.Parameter(tg.tensor([1, 2]))

@@ -237,7 +237,7 @@ def check_saved(e: int) -> None:
 
 def full_name(name: str) -> str:
     """A node's class name with the prefix of those that are not a function's derivative."""
-    return f"tapegrad::autograd::{name}" if name in ("CopySlices", "CopyBackwards", "NotImplemented") else name
+    return f"tapegrad::autograd::{name}" if name in ("CopySlices", "CopyBackwards", "NotImplemented", "Error") else name
 
 
 def node_class(name: str) -> type:

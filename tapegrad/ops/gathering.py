@@ -278,6 +278,8 @@ def index_add(input, dim, index, source, *, alpha=1):
         )
     refused = lambda: index_array("index_add_", input, dim, index)  # noqa: E731
     shape = tuple(input.shape)
+    if not source.ndim and index.numel() != 1:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
     if source.ndim and index.numel() != source.shape[dim]:
         raise RuntimeError(f"index_add_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({source.shape[dim]}), for dim: {dim}")
     if source.ndim and not shape or source.ndim and shape and (source.ndim != len(shape) or any(d != dim and shape[d] != source.shape[d] for d in range(len(shape)))):

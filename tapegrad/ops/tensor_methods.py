@@ -75,6 +75,8 @@ def contiguous(self, memory_format=None):
 def copy_(self, src, non_blocking=False):
     """Write `src`, converted and broadcast, over this tensor."""
     inplace.settle_written(self)
+    if isinstance(src, (int, float, complex)):
+        src = creation.tensor(src)
     if not hasattr(src, "_slot"):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
     plans.settled(src)
