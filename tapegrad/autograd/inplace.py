@@ -12,6 +12,7 @@ from tapegrad import core, dispatch, geometry, modes, writing
 from tapegrad.autograd import saved
 from tapegrad.autograd.bases import flags_of, restricted_text, settle_target, take_again
 from tapegrad.autograd.node import record
+from tapegrad.dtypes import PLAIN
 from tapegrad.engine import layout
 from tapegrad.ops import plan as plans
 from tapegrad.ops.registry import BY_NAME, structural
@@ -292,7 +293,9 @@ def fill_(tensor, value, graph_name="FillBackward2"):
 
 def hidden_copy(tensor):
     """A copy that the graph does not show (`node.asked_for`)."""
-    return dispatch.call(BY_NAME["carried_out_op"], tensor)
+    if tensor._level is not None or core.get_field(tensor._slot, core.DTYPE) > PLAIN:
+        return tensor.clone()
+    return dispatch.finish(BY_NAME["carried_out_op"], [tensor])
 
 
 def by_function(function, apart: bool = False, looked: int | None = None):
