@@ -26,7 +26,7 @@ Elementwise("div", inputs=XY, forward="x / y", grads=("g / y", "-g * ((x / y) / 
             number_names={"x": "MulBackward0"}, keywords=("rounding_mode",), unrounded=True)
 Elementwise("floor_divide", no_bools=True, inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), kinds="FI",
             operators=("__floordiv__", "__rfloordiv__", "__ifloordiv__"), check=checks.nonzero_divisor, domain=((-9, 9), (1, 4)), cost=20,
-            kernel="div_floor_cpu", unrounded=True)
+            kernel="div_floor_cpu", unrounded=True, written_by="floor_divide_written")
 Elementwise("floor_divide_written", no_bools=True, inputs=XY, forward="floor_divide(x, y)", grads=(UNKNOWN, UNKNOWN), function=False, method=False,
             inplace=False, domain=((-9, 9), (1, 4)), cost=20, kernel="div_floor_cpu")  # in place over what requires grad
 Elementwise("round_divide", public="div", inputs=XY, forward="floor_divide(x, y)", forward_int="floor_divide(x, y)", grads=("0", "0"), kinds="FI",
