@@ -225,8 +225,10 @@ def test_a_constant_that_another_function_has_made():
 
 def test_a_number_before_the_tensor_that_it_goes_with():
     """`where(mask, 1.0, x)`: the number takes the dtype of what comes behind it, and is found again whatever was called before."""
+    from tapegrad import planned
+
     mask, x = tg.tensor([True, False]), tg.tensor([1.0, 2.0], dtype=tg.float64)
-    for _ in range(2):
+    for _ in range(2 * planned.RETRY):  # other tests may have used up the patience with calls of `where`
         tg.where(mask, x, x), tg.where(mask, 1.0, x)
     frames = frames_of(lambda: [tg.where(mask, x, x), tg.where(mask, 1.0, x)])
     assert not frames
