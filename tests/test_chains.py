@@ -202,6 +202,14 @@ def test_order_of_short_rows():
     assert tg.tensor(3.0).sort().values.item() == 3.0 and tg.ones(3).topk(0).values.shape == (0,)
 
 
+def call_often(call) -> None:
+    """Until it is answered from memory: other tests may have used up the patience with calls of the same functions."""
+    from tapegrad import planned
+
+    for _ in range(2 * planned.RETRY):
+        call()
+
+
 def frames_of(call) -> list[str]:
     """The functions in Python that a call runs."""
     frames = []
@@ -218,18 +226,14 @@ def test_a_constant_that_another_function_has_made():
     """Constants are kept from call to call and shared by functions: who did not make one may be taught all the same."""
     x = tg.rand(3)
     functional.hardtanh(x, -1.25, 1.75)
-    for _ in range(2):
-        functional.softplus(x, 1.25, 1.75)
+    call_often(lambda: functional.softplus(x, 1.25, 1.75))
     assert not frames_of(lambda: functional.softplus(x, 1.25, 1.75))
 
 
 def test_a_number_before_the_tensor_that_it_goes_with():
     """`where(mask, 1.0, x)`: the number takes the dtype of what comes behind it, and is found again whatever was called before."""
-    from tapegrad import planned
-
     mask, x = tg.tensor([True, False]), tg.tensor([1.0, 2.0], dtype=tg.float64)
-    for _ in range(2 * planned.RETRY):  # other tests may have used up the patience with calls of `where`
-        tg.where(mask, x, x), tg.where(mask, 1.0, x)
+    call_often(lambda: [tg.where(mask, x, x), tg.where(mask, 1.0, x)])
     frames = frames_of(lambda: [tg.where(mask, x, x), tg.where(mask, 1.0, x)])
     assert not frames
     assert tg.where(mask, 2.5, x).tolist() == [2.5, 2.0] and tg.where(mask, 2.5, tg.tensor([1, 2])).tolist() == [2.5, 2.0]
