@@ -87,6 +87,7 @@ def test_data_sets_of_data_sets():
     assert [x.tolist() for x in DataLoader(Counting(3) + Counting(2), 2, drop_last=True)] == [[0, 1], [2, 0]]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine of one core
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_give_the_batches_of_torch(workers):
     tg.manual_seed(3)
