@@ -121,6 +121,14 @@ def _memory_limit() -> int:
         return 1 << 46
 
 
+def _last_cache() -> int:
+    """The bytes of the last cache before memory."""
+    try:
+        return int(Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().rstrip("K\n")) << 10
+    except (OSError, ValueError):
+        return 1 << 25
+
+
 def _prepare_state() -> None:
     put = lambda field, value: setattr(state_cell(field), "value", value)
     for name, struct in (("slot", layout.SLOT), ("buffer", layout.BUFFER), ("operand", layout.OPERAND)):
@@ -147,6 +155,7 @@ def _prepare_state() -> None:
     put("bytes_limit", _memory_limit())
     put("threads", 1)
     put("parallel_cost", 1 << 62)
+    put("streamed_bytes", _last_cache() // 2)
     put("mode", layout.GRAD | layout.SEEN)
     put("thread_modes", allocate(64 * 8))
     put("thread_room", 64)
@@ -320,7 +329,7 @@ class Engine:
         self.thunk = build.load(_object("methods-" + build.key(source), lambda: build.compile_ir(source)))
         for offset, function in ((TP_DEALLOC, "dealloc"), (TP_TRAVERSE, "traverse"), (TP_CLEAR, "clear")):
             ctypes.c_void_p.from_address(id(Handle) + offset).value = self.address("tg_" + function)
-        pool = allocate(2048)
+        pool = allocate(layout.POOL_BYTES)
         ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.address("tg_start_pool"))(pool)
         os.register_at_fork(after_in_child=lambda: state_cell("pool").__setattr__("value", 0))
 

@@ -183,6 +183,7 @@ HAS_SAVED = 8
 # How the elements of one operand are reached while the loop runs over 0 .. n-1 in the output's order.
 DIRECT, SCALAR, STRIDED = 0, 1, 2
 ADDED = 3  # an output that is added to, in the output's order; its walk is the address of the addition kernel
+STREAMED = 4  # a large output, in the output's order, that is written past the caches
 BROADCAST = Struct(
     "Broadcast",  # what the broadcast cache points at: the plan for one combination of operand geometries
     first="i32",
@@ -248,6 +249,7 @@ METHODS = 512  # room for methods that the cache serves
 FORMS = 4096  # room for forms of elementwise ops
 
 DEFERRED_BYTES = 8192  # the block of noted passes: native/tiles.py
+POOL_BYTES = 128 * (10 + 64)  # of the threads' pool; see native/threads.py
 BLOCK = 512  # elements that are gathered, computed and scattered at a time when an operand is not DIRECT
 STATE = Struct(
     "State",
@@ -308,6 +310,7 @@ STATE = Struct(
     allocations="i64",
     threads="i64",
     parallel_cost="i64",  # ns of work from which threads pay
+    streamed_bytes="i64",  # of an elementwise result, from which it is written past the caches
     pool="i64",
     leaves="i64",  # leaves (and captured slots) that have a cotangent, in the order in which it came
     leaves_count="i64",

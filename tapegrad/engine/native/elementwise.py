@@ -20,6 +20,7 @@ from tapegrad.engine.layout import (
     REQUIRES_GRAD,
     SAVED_INPUT,
     SCALAR,
+    STREAMED,
     STRIDED,
     WRAPPED,
 )
@@ -32,6 +33,7 @@ from tapegrad.engine.native.pointers import (
     broadcast_get,
     broadcast_row,
     copy_bytes,
+    fence,
     geometry_row,
     least,
     load_i32,
@@ -44,6 +46,7 @@ from tapegrad.engine.native.pointers import (
     store_i32,
     store_i64,
     store_u8,
+    stream_line,
     symbol_address,
     the_state,
 )
@@ -55,6 +58,8 @@ from tapegrad.engine.native.threads import launch
 MIXED = -1  # operand dtypes differ or need promotion: Python decides
 FAILED = -2  # a Python exception is set
 NO_MEMORY = -3
+WIDEST = 16  # bytes of an element
+STREAMED_BLOCK, STREAMED_COST = 128, 10  # elements of a block that is written past the caches, and the most that an op's element may cost for it
 
 walk_words = stack_words(64)
 scratch_words = stack_words(7 * BLOCK * 2)
@@ -221,6 +226,15 @@ def transfer(block, base, walk, start, count, size_scatter):
             d = d - 1
 
 
+@native("viii")
+def stream(target, source, nbytes):
+    """Copy from one 64-byte boundary to another without keeping the copy in the caches."""
+    whole = nbytes & ~63 if (target | source) & 63 == 0 else 0
+    for k in range(whole >> 6):
+        stream_line(target + k * 64, source + k * 64)
+    copy_bytes(target + whole, source + whole, nbytes - whole)
+
+
 # The arguments of `run_blocks`: kernel, number of operands, then (address, mode, walk, itemsize) each, the output first.
 @native("viii")
 def run_blocks(args, start, stop):
@@ -230,7 +244,7 @@ def run_blocks(args, start, stop):
     scratch = (scratch_words() + 63) & ~63
     inner = small_words()
     sums = call_words()
-    longest = least(BLOCK, stop - start)
+    longest = least(STREAMED_BLOCK if load_i64(args + 16 + 8) == STREAMED else BLOCK, stop - start)
     for k in range(count):
         operand = args + 16 + k * 32
         if load_i64(operand + 8) == SCALAR and load_i64(operand) != 0:
@@ -239,14 +253,14 @@ def run_blocks(args, start, stop):
             store_i64(inner + k * 8, place)
     i = start
     while i < stop:
-        m = least(BLOCK, stop - i)
+        m = least(longest, stop - i)
         for k in range(count):
             operand = args + 16 + k * 32
             mode = load_i64(operand + 8)
             size = load_i64(operand + 24)
             if mode == DIRECT:
                 store_i64(inner + k * 8, load_i64(operand) + i * size)
-            elif mode == STRIDED or mode == ADDED:
+            elif mode >= STRIDED:  # or ADDED or STREAMED
                 place = scratch + k * BLOCK * 16
                 store_i64(inner + k * 8, place)
                 if k > 0:
@@ -258,10 +272,14 @@ def run_blocks(args, start, stop):
             store_i64(sums + 8, target)
             store_i64(sums + 16, load_i64(inner))
             call_kernel(load_i64(args + 32), sums, 0, m)
+        size = load_i64(args + 16 + 24)
         if load_i64(args + 16 + 8) == STRIDED:
-            size = load_i64(args + 16 + 24)
             transfer(load_i64(inner), load_i64(args + 16), load_i64(args + 32), i, m, size | 256)
+        elif load_i64(args + 16 + 8) == STREAMED:
+            stream(load_i64(args + 16) + i * size, load_i64(inner), m * size)
         i = i + m
+    if load_i64(args + 16 + 8) == STREAMED:
+        fence()
 
 
 @native("viiiiii")
@@ -295,7 +313,7 @@ def run_kernel(kernel, args, n, cost, unused):
     """Run over 0 .. n, on threads when the work is worth it; `cost` is in ns per 16 elements."""
     st = the_state()
     if st.threads > 1 and n * cost >= st.parallel_cost * 16:
-        launch(kernel, args, n)
+        launch(kernel, args, n, n * cost >> 4)
     else:
         call_kernel(kernel, args, 0, n)
 
@@ -334,8 +352,11 @@ def compute_unchecked(op, out_dtype, plan, a, b, c):
         out = new_slot(first.geometry, out_dtype)
         if out == 0:
             return NO_MEMORY
-        words = small_words()
         n = geometry_row(st.geometries, slot_row(st.slots, a).geometry).numel
+        if n * WIDEST >= st.streamed_bytes and row.cost <= STREAMED_COST:
+            fill_blocks(kernel, out, 0, a, b, c, n, row.cost)
+            return out
+        words = small_words()
         store_i64(words, slot_row(st.slots, out).data)
         store_i64(words + 8, slot_row(st.slots, a).data)
         if b:
@@ -354,21 +375,25 @@ def compute_unchecked(op, out_dtype, plan, a, b, c):
 
 @native("viiiiiiii")
 def fill_blocks(kernel, out, plan, a, b, c, n, cost):
-    """Run `kernel` over the operands as the broadcast row `plan` walks them, into slot `out`."""
+    """Run `kernel` over the operands as the broadcast row `plan` walks them (0: all in order), into slot `out`."""
     st = the_state()
     words = block_words()
     count = 1
     store_i64(words, kernel)
     target = slot_row(st.slots, out)
     cast = broadcast_row(plan, 0)
-    mode = broadcast_get(cast, "mode", 3)
-    set_operand(words, 0, target.data, mode, broadcast_get(cast, "walk", 3), load_i64(st.itemsize + target.dtype * 8))
+    mode = broadcast_get(cast, "mode", 3) if plan else DIRECT
+    size = load_i64(st.itemsize + target.dtype * 8)
+    if mode == DIRECT and n * size >= st.streamed_bytes and cost <= STREAMED_COST and target.data & 63 == 0:
+        mode = STREAMED
+    set_operand(words, 0, target.data, mode, broadcast_get(cast, "walk", 3) if plan else 0, size)
     for k in range(3):
         s = a if k == 0 else (b if k == 1 else c)
         if s:
             slot = slot_row(st.slots, s)
             size = load_i64(st.itemsize + slot.dtype * 8)
-            set_operand(words, count, slot.data, broadcast_get(cast, "mode", k), broadcast_get(cast, "walk", k), size)
+            mode = broadcast_get(cast, "mode", k) if plan else DIRECT
+            set_operand(words, count, slot.data, mode, broadcast_get(cast, "walk", k) if plan else 0, size)
             count = count + 1
     store_i64(words + 8, count)
     run_kernel(address_of_run_blocks(), words, n, cost, 0)

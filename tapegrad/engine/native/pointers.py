@@ -156,6 +156,22 @@ load_i64, load_i32, load_u8, load_f64, load_f32 = map(_loader, ("i64", "i32", "u
 store_i64, store_i32, store_u8, store_f64, store_f32 = map(_storer, ("i64", "i32", "u8", "f64", "f32"))
 
 
+def _word(builder, address):
+    return builder.inttoptr(address, _i64.as_pointer())
+
+
+def _swap(builder, arguments):
+    word, expected, value = arguments
+    return builder.extract_value(builder.cmpxchg(_word(builder, word), expected, value, "seq_cst"), 1)
+
+
+# Words that several threads read and write; every access is ordered after those before it.
+atomic_load = Primitive("atomic_load", I64, (I64,), lambda b, a: b.load_atomic(_word(b, a[0]), "seq_cst", 8))
+atomic_store = Primitive("atomic_store", VOID, (I64, I64), lambda b, a: b.store_atomic(a[1], _word(b, a[0]), "seq_cst", 8))
+atomic_add = Primitive("atomic_add", I64, (I64, I64), lambda b, a: b.atomic_rmw("add", _word(b, a[0]), a[1], "seq_cst"))  # what was there
+atomic_swap = Primitive("atomic_swap", BOOL, (I64, I64, I64), _swap)  # (word, expected, value): whether the value took its place
+
+
 def symbol_address(name: str, result: Type, *arguments: Type) -> Primitive:
     """The address of a C function."""
     kind = ir.FunctionType(result.llvm, [a.llvm for a in arguments])
@@ -201,7 +217,18 @@ def _memory(name: str, *pointers: int):
 
 _no = ir.Constant(ir.IntType(1), 0)
 least = Primitive("least", I64, (I64, I64), lambda b, a: b.select(b.icmp_signed("<", *a), *a))  # the smaller one
+most = Primitive("most", I64, (I64, I64), lambda b, a: b.select(b.icmp_signed(">", *a), *a))  # the larger one
 leading_zeros = Primitive("leading_zeros", I64, (I64,), lambda b, a: b.ctlz(a[0], _no))
 trailing_zeros = Primitive("trailing_zeros", I64, (I64,), lambda b, a: b.cttz(a[0], _no))
+def _stream_line(builder, arguments):
+    """64 bytes from an aligned address to another, past the caches: what is not read again soon need not displace what is."""
+    line = ir.VectorType(_i64, 8).as_pointer()
+    target, source = (builder.inttoptr(a, line) for a in arguments)
+    store = builder.store(builder.load(source, align=64), target, align=64)
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+
+stream_line = Primitive("stream_line", VOID, (I64, I64), _stream_line)  # target, source
+fence = Primitive("fence", VOID, (), lambda b, a: b.fence("seq_cst"))  # what was streamed is seen by other threads
 copy_bytes = Primitive("copy_bytes", VOID, (I64, I64, I64), _memory("llvm.memcpy", 0, 1))  # target, source, count
 zero_bytes = Primitive("zero_bytes", VOID, (I64, I64), _memory("llvm.memset", 0))
