@@ -88,6 +88,7 @@ def fill_rows() -> None:
         row["kinds"] = 0 if retypes else sum(1 << d.code for d in dtypes.BY_CODE if d.kind in op.kinds)
         row["cost"] = op.cost
         row["scalars"] = sum(1 << k for k, name in enumerate("xy") if name in op.scalars)
+        row["renamed"] = bool(op.written_by)
         row["checked"] = op.check is checks.nonzero_divisor
         reads, rules = [0] * 4, [0] * 4
         names = [*op.inputs, "out"]

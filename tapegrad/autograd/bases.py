@@ -89,16 +89,19 @@ def laid_out(t, model: int):
     return empty_of((span,), t.dtype).as_strided(shape, steps).copy_(t)
 
 
-def settle_target(target, holder) -> None:
-    """Point `target` at its new slot; a view takes its base along."""
+def settle_target(target, holder, value=None) -> None:
+    """Point `target` at its new slot; a view takes its base along.  `value`: what a view has been overwritten with, if that is all there is to say."""
     flags = flags_of(holder)
     base = target._base
     if base is None:
         hooks.move(target, holder._slot)
         return
     view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | layout.RESTRICTED)
+    recorder = write_recorder(base, target)
+    if recorder:
+        plans.remember(recorder, lambda: core.remember_recorder(base._slot, target._slot, recorder.address))
     new_base = core.wrap(core.share_slot(base))
-    record(copy_slices, [base, holder], [new_base], plans.Parameters(copy_slices, graph_name="CopySlices", chain=view_chain(target)))
+    record(copy_slices, [base, holder if value is None else value], [new_base], plans.Parameters(copy_slices, graph_name="CopySlices", steps=view_chain(target)))
     hooks.move(base, new_base._slot)
     core.set_field(holder._slot, core.FLAGS, flags | view_flags)
     hooks.move(target, holder._slot, refreshed_later=True)
@@ -126,11 +129,30 @@ def copy_slices(node, g):
     a = node.attributes
     base, view = node.inputs
     g = laid_out(g, core.get_field(base._slot, core.GEOMETRY))
-    part = through(a.chain, g)
+    part = through(a.steps, g)
     rest = None
     if base.requires_grad:
-        rest = without_part(g, a.chain)
+        rest = without_part(g, a.steps)
     return rest, part.clone() if view.requires_grad else None
+
+
+def write_recorder(base, view):
+    """The plan by which compiled code records a write to `view` of the tensor `base`, which is no view; None if it must be left to Python.
+
+    Its own recorder is the plan by which the view is then looked up in the base again.
+    """
+    g, d = (core.get_field(base._slot, field) for field in (core.GEOMETRY, core.DTYPE))
+    region = core.get_field(view._slot, core.GEOMETRY)
+    if view._base is not base or core.get_field(view._slot, core.DTYPE) != d or d not in layout.SUMMED or not geometry.is_contiguous(g) or geometry.flags_of(region) & layout.OVERLAPS:
+        return None
+    offset = core.data_of(view._slot) - core.data_of(base._slot)
+    place = (copy_slices.code, g, d, region, offset)
+    if (plan := plans.kept(place)) is None:
+        steps, rule = view_chain(view), (layout.SWEEP_REPLACED, region, offset)
+        again = plans.Plan(as_strided_view, [(region, d)], rules=[(layout.SWEEP_EMBED, region, offset)], graph_name="AsStridedBackward0", steps=steps)
+        plan = plans.Plan(copy_slices, [(g, d)], rules=[rule, rule], recorder=again, graph_name="CopySlices", steps=steps)
+        plan = plans.keep(place, plan, ((g, d),))
+    return plan
 
 
 @structural("without_part", "CopySlices")
@@ -177,7 +199,7 @@ def take_again(view) -> None:
             record(chain[0][0], [base], [fresh], plans.Parameters(chain[0][0], **chain[0][2](tuple(base.shape), base.stride())[3]))
         else:
             fresh = core.wrap(core.share_slot(view))
-            record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, chain=chain, graph_name="AsStridedBackward0"))
+            record(as_strided_view, [base], [fresh], plans.Parameters(as_strided_view, steps=chain, graph_name="AsStridedBackward0"))
     core.set_field(fresh._slot, core.FLAGS, flags_of(fresh) | flags)
     hooks.move(view, fresh._slot)
     core.set_field(view._slot, core.VERSION, version)
@@ -189,8 +211,8 @@ def as_strided_view(node, g):
     a = node.attributes
     base = node.inputs[0]
     if geometry.flags_of(core.get_field(node.outputs[0]._slot, core.GEOMETRY)) & layout.OVERLAPS:
-        return sum_through(a.chain, base, g)
-    return put_part(g, core.get_field(base._slot, core.GEOMETRY), base.dtype, a.chain)
+        return sum_through(a.steps, base, g)
+    return put_part(g, core.get_field(base._slot, core.GEOMETRY), base.dtype, a.steps)
 
 
 def sum_through(chain, base, g):

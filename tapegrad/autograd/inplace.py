@@ -192,6 +192,8 @@ def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
     if target._base is None:
         record(overwrite_op, [target, *sources], [holder], plans.Parameters(overwrite_op, graph_name=graph_name))
     elif source is not None and source.requires_grad:
+        if source.dtype is target.dtype and source.shape == target.shape:
+            return settle_target(target, holder, source)
         record(copy_op, sources, [holder], plans.Parameters(copy_op, graph_name=graph_name))
     settle_target(target, holder)
 

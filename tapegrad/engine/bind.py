@@ -249,6 +249,7 @@ EXPORTS = {
     "wants": "ii:i",
     "thread_id": ":i",
     "remember_call": "iooi:i",
+    "remember_recorder": "iii:i",
     "unlink": "iiii:v",
     "settle": ":v",
 }

@@ -146,6 +146,7 @@ OP = Struct(
     result="i32",  # dtype code of the result, -1: the compute dtype
     mask="i32",  # the first operand is a bool mask; the second one's dtype decides
     kinds="i32",  # bit per dtype code: computed as it is (others are promoted in Python)
+    renamed="i32",  # in place and recorded it is another op's, which Python knows
     checked="i32",  # operands of integer dtypes are looked at in Python first (division by zero)
     scalars="i32",  # bit 0: the first operand may be a Python number, bit 1: the second (else that is Python's business, or an error)
     cost="i32",  # ns per 16 elements, rough: decides when threads pay
@@ -219,6 +220,7 @@ PLAN = Struct(
     scale="f64",
     chain="i64",  # address of the words of a plan that runs others one after the other (`run_chain` in native/calls.py)
     parts="i64",  # several plans applied to one input (split, unbind): address of their count and addresses
+    recorder="i64",  # of a plan that writes to a part of its first input: the plan of the entry that records it, 0 if Python must
     result_type="i64",  # the tuple type of several outputs, 0 for tuple itself
 )
 RESULT_WORDS = 3
@@ -230,6 +232,7 @@ SWEEP_EMBED = 2  # g added into the region `target` at the byte offset of the in
 SWEEP_APPLY = 3  # the plan `target` applied to its operands
 SWEEP_REDUCE = 4  # g summed over what was repeated; `target` is the address of the walk from g's elements to the input's, 0 for one
 SWEEP_UNARY = 5  # the elementwise op `target` of g
+SWEEP_REPLACED = 6  # g with zeros in the region `target` at the byte offset; the second input gets that region of g
 # The geometry in which a kernel reads an input: AS_IS, or one of the same memory (dims in another order), of which a contiguous copy is made
 # if it is not contiguous.
 AS_IS = 0

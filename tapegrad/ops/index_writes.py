@@ -31,6 +31,7 @@ def __setitem__(self, index, value):
     """x[index] = value, recorded: the gradient flows to the value, and no longer to what was overwritten."""
     from tapegrad import creation, dispatch
     from tapegrad.autograd import inplace
+    from tapegrad.autograd.bases import write_recorder
 
     plans.settled(self)
     given = value
@@ -57,9 +58,11 @@ def __setitem__(self, index, value):
     if not any(a is not None for a in advanced):
         view = self if whole else basic(self, item, name)
         graph_name = "CopyBackwards" if given is value else "FillBackward3"
-        if inplace.copy_into(view, value, graph_name, assigned=True) and not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
+        recorder = None if whole else write_recorder(self, view)
+        recorded = not inplace.copy_into(view, value, graph_name, assigned=True)
+        if recorder if recorded else not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
             offset = (core.data_of(view._slot) - core.data_of(self._slot)) // self.dtype.itemsize
-            plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given)
+            plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given, recorder)
         return
     view = self if whole else basic(self, item, name)
     try:

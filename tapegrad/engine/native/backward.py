@@ -6,6 +6,7 @@ hooks use), and the tests hold the two against each other.
 
 from tapegrad.engine.layout import (
     CAPTURED,
+    CONTIGUOUS,
     FLOAT32,
     FLOAT64,
     FUNCTION,
@@ -17,6 +18,7 @@ from tapegrad.engine.layout import (
     SWEEP_EMBED,
     SWEEP_PYTHON,
     SWEEP_REDUCE,
+    SWEEP_REPLACED,
     SWEEP_UNARY,
     SWEEP_VIEW,
 )
@@ -41,6 +43,7 @@ from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, sl
 from tapegrad.engine.native.planned import SOURCE_SIZE, py_tuple_set, run_plan
 from tapegrad.engine.native.pointers import (
     Plan,
+    buffer_row,
     entry_row,
     geometry_row,
     load_i64,
@@ -151,6 +154,72 @@ def sweep_parts(e, parts):
     return DONE
 
 
+@native("iiiii")
+def sweep_replaced(e, g, region, byte_offset):
+    """The cotangents of a tensor and of what has replaced its `region`: `g` with zeros there, and that part of g.  A status.
+
+    Where nobody else holds g its memory serves the tensor, so that a loop of writes costs what is written, not the tensor each time.
+    """
+    st = the_state()
+    entry = entry_row(st.entries, e)
+    first = entry.operand
+    s = operand_row(st.operands, first).slot
+    v = operand_row(st.operands, first + 1).slot
+    out = slot_row(st.slots, operand_row(st.operands, first + 2).slot)
+    whole = wants_cotangent(st, slot_row(st.slots, s))
+    dtype = slot_row(st.slots, g).dtype
+    part = view_slot(g, region, byte_offset)
+    slot_row(st.slots, part).handles = 1
+    if wants_cotangent(st, slot_row(st.slots, v)):
+        taken = part
+        if whole:
+            taken = new_slot(geometry_row(st.geometries, region).contiguous, dtype)
+            if taken == 0:
+                return refused(part, OUT_OF_MEMORY)
+            slot_row(st.slots, taken).handles = 1
+            if assign(taken, part) <= 0:
+                drop(taken)
+                return refused(part, PYTHON_ERROR)
+        else:
+            slot_row(st.slots, part).handles = 2
+        status = accumulate(v, taken)
+        if status != DONE:
+            return refused(part, status)
+    drop(part)
+    if whole == 0:
+        return DONE
+    rest = g
+    held = 2 if out.cotangent == g else 1
+    slot = slot_row(st.slots, g)
+    if slot.handles != held or out.flags & CAPTURED or buffer_row(st.buffers, slot.buffer).references != 1:
+        rest = new_slot(slot.geometry, dtype)
+        if rest == 0:
+            return OUT_OF_MEMORY
+        slot_row(st.slots, rest).handles = 1
+        if assign(rest, g) <= 0:
+            return refused(rest, PYTHON_ERROR)
+    else:
+        slot.handles = slot.handles + 1
+    shape = geometry_row(st.geometries, region)
+    size = load_i64(st.itemsize + dtype * 8)
+    if shape.flags & CONTIGUOUS:
+        zero_bytes(slot_row(st.slots, rest).data + byte_offset, shape.numel * size)
+    else:
+        zero = new_slot(st.scalar_geometry, dtype)
+        if zero == 0:
+            return refused(rest, OUT_OF_MEMORY)
+        zero_bytes(slot_row(st.slots, zero).data, size)
+        slot_row(st.slots, zero).handles = 1
+        part = view_slot(rest, region, byte_offset)
+        slot_row(st.slots, part).handles = 1
+        done = assign(part, zero)
+        drop(part)
+        drop(zero)
+        if done <= 0:
+            return refused(rest, PYTHON_ERROR)
+    return accumulate(s, rest)
+
+
 @native("ii")
 def sweep_planned(e):
     """Send the cotangent of structural entry `e` to its inputs as its plan says.  A status; NEEDS_PYTHON if it says nothing."""
@@ -175,6 +244,12 @@ def sweep_planned(e):
     g = ordered(out.cotangent, geometry_row(st.geometries, out.geometry).contiguous)
     if g == 0:
         return PYTHON_ERROR
+    if load_i64(sources) == SWEEP_REPLACED:
+        status = sweep_replaced(e, g, load_i64(sources + 8), load_i64(sources + 16))
+        if status != DONE:
+            return refused(g, status)
+        drop(g)
+        return DONE
     for k in range(inputs):
         entry = entry_row(st.entries, e)
         s = operand_row(st.operands, entry.operand + k).slot

@@ -17,8 +17,9 @@ from tapegrad.engine.native.capi import (
     raw_free,
     raw_malloc,
 )
+from tapegrad.engine.native.elementwise import assign
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, scalar_slot, slot_of
+from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, moved, scalar_slot, slot_of
 from tapegrad.engine.native.planned import REFUSED, produce, py_tuple_set, record_plan
 from tapegrad.engine.native.pointers import (
     Call,
@@ -26,6 +27,7 @@ from tapegrad.engine.native.pointers import (
     buffer_row,
     call_at,
     copy_bytes,
+    geometry_row,
     load_f64,
     load_i64,
     slot_row,
@@ -33,7 +35,7 @@ from tapegrad.engine.native.pointers import (
     store_i64,
     the_state,
 )
-from tapegrad.engine.native.tables import drop
+from tapegrad.engine.native.tables import drop, view_slot, written_slot
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 
 CALL_SIZE = layout.CALL.size
@@ -42,6 +44,7 @@ key_words = stack_words(100)
 operand_words = stack_words(72)
 chain_words = stack_words(32)
 input_words = stack_words(32)
+result_words = stack_words(1)
 
 # A key is: how many words, their hash, the words.  Operands are: how many slots, which of them are temporary (a bit each), the object of the
 # first tensor, the dtype that numbers take, the slots, and as many words further the objects of the tensors.
@@ -51,6 +54,7 @@ FIRST_SLOT = 32  # byte offset of the slots
 OBJECTS = FIRST_SLOT + (SLOT_ROOM - 1) * 8  # where the objects lie, counted from 1
 # What a word begins with; an object that is its own word has 0 in its lowest bits.
 A_TENSOR, AN_INT, A_FLOAT, A_NUMBER, A_SLICE, A_TUPLE, A_LIST = 1, 2, 3, 4, 5, 6, 7
+A_WRITE = 8  # a first word that no call has: those with a second one say how many arguments were given
 AN_OPERAND, A_CONSTANT, WHOLE = 0, 1, 255  # references of a chain (`ops/chains.py`)
 TUPLE_ITEMS, LIST_ITEMS, SIZE_OF, FLOAT_VALUE, SLICE_PARTS = 24, 24, 16, 16, 16  # byte offsets in CPython's objects
 
@@ -220,6 +224,36 @@ def find_plan(key):
     return row.plan
 
 
+@native("viii")
+def encode_write(key, base, view):
+    """The words that stand for a write to the view slot `view` of slot `base`."""
+    st = the_state()
+    origin = slot_row(st.slots, base)
+    part = slot_row(st.slots, view)
+    store_i64(key, 0)
+    store_i64(key + 8, 0)
+    append(key, A_WRITE)
+    append(key, origin.geometry << 32 | origin.dtype)
+    append(key, part.geometry << 32 | part.dtype)
+    append(key, part.data - origin.data)
+
+
+@native("iii")
+def recorder_of(base, view):
+    """The plan by which a write to the view slot `view` of slot `base` is recorded, 0 if it is not known."""
+    key = key_words()
+    encode_write(key, base, view)
+    return find_plan(key)
+
+
+@native("iiii")
+def remember_recorder(base, view, plan):
+    """Let `recorder_of` know `plan`."""
+    key = key_words()
+    encode_write(key, base, view)
+    return remember_words(key, plan)
+
+
 @native("vi")
 def release_numbers(operands):
     """Let go of the operands that were made for numbers."""
@@ -257,6 +291,43 @@ def may_write(address, operands):
             if s <= 0 or slot_row(st.slots, s).flags & REQUIRES_GRAD:
                 return 0
     return 1
+
+
+@native("iii")
+def store_recorded(address, operands):
+    """Write the second operand over a region of the first, which is no view, and put that on the tape.  The first operand, 0 or REFUSED."""
+    st = the_state()
+    tensor = load_i64(operands + 16)
+    plan = Plan(address)
+    slots = operands + FIRST_SLOT
+    s = load_i64(slots)
+    v = load_i64(slots + 8)
+    target = slot_row(st.slots, s)
+    value = slot_row(st.slots, v)
+    if st.mode & (GRAD | FUNCTION) != GRAD or st.check != 0 or target.flags & ~REQUIRES_GRAD or target.grad != 0 or target.dtype != value.dtype:
+        return REFUSED
+    region = load_i64(plan.results)
+    there = value.buffer == target.buffer  # x[i] += y ends with the view being written over itself
+    if there and (value.geometry != region or value.data != target.data + load_i64(plan.results + 16)):
+        return REFUSED
+    if value.flags & REQUIRES_GRAD:
+        shape = geometry_row(st.geometries, region).contiguous
+        if shape == 0 or geometry_row(st.geometries, value.geometry).contiguous != shape:
+            return REFUSED  # what is broadcast has an entry of its own
+    made = result_words()
+    new = written_slot(s)
+    if new == 0:
+        return REFUSED
+    store_i64(made, new)
+    done = 1
+    if there == 0:
+        part = view_slot(new, region, load_i64(plan.results + 16))
+        slot_row(st.slots, part).handles = 1
+        done = assign(part, v)
+        drop(part)
+    if done > 0:
+        record_plan(plan.recorder, slots, 2, made)
+    return moved(tensor, new) if done > 0 else 0
 
 
 @native("iiii")
@@ -354,7 +425,12 @@ def planned(code, self, args, count, names):
     result = REFUSED
     if encode(code, self, args, count, names, key, operands):
         plan = find_plan(key)
-        if plan != 0 and (code & INPLACE == 0 or may_write(plan, operands) != 0):
+        if plan == 0:
+            result = REFUSED
+        elif code & INPLACE != 0 and may_write(plan, operands) == 0:
+            if Plan(plan).recorder:
+                result = store_recorded(plan, operands)
+        else:
             if Plan(plan).chain:
                 result = run_chain(plan, operands)
             else:
@@ -380,8 +456,13 @@ def remember_call(code, args, names, plan):
     operands = operand_words()
     usable = encode(code, 0, args + TUPLE_ITEMS, load_i64(args + SIZE_OF) - extra, names if extra else 0, key, operands)
     release_numbers(operands)
-    if usable == 0:
-        return -1
+    return remember_words(key, plan) if usable else -1
+
+
+@native("iii")
+def remember_words(key, plan):
+    """Let the cache answer the words of a key with `plan`.  The number of its row, -1 if that cannot be."""
+    st = the_state()
     row = Call(call_row(key))
     size = (load_i64(key) + 1) * 8
     words = raw_malloc(size)

@@ -5,29 +5,16 @@ A call that is not the plain case (other types, mixed dtypes, keywords, an activ
 op's Python callable, which knows every rule and raises every error.
 """
 
-from tapegrad.engine.layout import DENSE, FLOAT64, FUNCTION, GRAD, REQUIRES_GRAD, VIEW
+from tapegrad.engine.layout import FLOAT64
 from tapegrad.engine.native.capi import py_error_clear, py_error_occurred, py_float_as_f64, py_incref
-from tapegrad.engine.native.checking import verify, watch
-from tapegrad.engine.native.elementwise import FAILED, MIXED, elementwise, fill_blocks, find_broadcast, kernel_of, run_kernel
+from tapegrad.engine.native.elementwise import FAILED, MIXED, elementwise
+from tapegrad.engine.native.inplace import inplace
 from tapegrad.engine.native.native import native
 from tapegrad.engine.native.objects import go_slow, modes_ready, scalar_slot, slot_of, wrap
-from tapegrad.engine.native.pointers import (
-    broadcast_row,
-    buffer_row,
-    geometry_row,
-    load_i64,
-    op_row,
-    slot_row,
-    stack_words,
-    store_i64,
-    the_state,
-)
+from tapegrad.engine.native.pointers import load_i64, op_row, slot_row, the_state
 from tapegrad.engine.native.postponed import elementwise_of_values
 from tapegrad.engine.native.tables import drop
 from tapegrad.engine.native_codes import FORM, INPLACE, REFLECTED
-
-pair_words = stack_words(4)
-check_words = stack_words(40)
 
 
 @native("ii")
@@ -100,7 +87,7 @@ def binary(code, self, args, count, names):
             drop(scalar)
         return go_slow(slow, code, self, args, count, names)
     if code & INPLACE:
-        status = inplace(op, a, b)
+        status = inplace(op, a, b, x)
         if scalar:
             drop(scalar)
         if status == 1:
@@ -121,69 +108,6 @@ def binary(code, self, args, count, names):
     return go_slow(slow, code, self, args, count, names)
 
 
-@native("iiii")
-def inplace(op, a, b):
-    """Write op's value over slot `a` when that needs no recording; 1 if it was done, 0 if Python must see to it."""
-    if the_state().check == 0:
-        return inplace_unchecked(op, a, b)
-    words = check_words()
-    operands = words + 34 * 8
-    store_i64(operands, a)
-    store_i64(operands + 8, b)
-    watch(words, operands, 2)
-    status = inplace_unchecked(op, a, b)
-    if status == 1 and verify(words, operands, 2, operands, 1) == 0:
-        return FAILED
-    return status
-
-
-@native("iiii")
-def inplace_unchecked(op, a, b):
-    st = the_state()
-    target = slot_row(st.slots, a)
-    flags = target.flags
-    row = op_row(st.ops, op)
-    dtype = target.dtype
-    g = 0
-    if b:
-        other = slot_row(st.slots, b)
-        flags = flags | other.flags
-        if other.dtype != dtype or (other.buffer == target.buffer and (other.geometry != target.geometry or other.data != target.data)):
-            return 0
-        g = other.geometry
-    if st.mode & FUNCTION or ((flags & REQUIRES_GRAD) != 0 and (st.mode & GRAD) != 0):
-        return 0
-    if row.result >= 0 or (row.kinds >> dtype) & 1 == 0:
-        return 0
-    if target.flags & VIEW and (st.mode & GRAD) != 0:
-        return 0
-    kernel = kernel_of(op, 0, dtype)
-    if kernel == 0:
-        return FAILED
-    target = slot_row(st.slots, a)
-    shape = geometry_row(st.geometries, target.geometry)
-    if shape.flags & DENSE == 0:
-        return 0
-    if b == 0 or g == target.geometry:
-        words = pair_words()
-        store_i64(words, target.data)
-        store_i64(words + 8, target.data)
-        if b:
-            store_i64(words + 16, slot_row(st.slots, b).data)
-        run_kernel(kernel, words, shape.numel, row.cost, 0)
-    else:
-        plan = find_broadcast(target.geometry, g, 0)
-        if plan == 0:
-            return FAILED
-        target = slot_row(st.slots, a)
-        if broadcast_row(plan, 0).output != target.geometry:
-            return 0
-        fill_blocks(kernel, a, plan, a, b, 0, shape.numel, row.cost)
-    buffer = buffer_row(st.buffers, target.buffer)
-    buffer.version = buffer.version + 1
-    return 1
-
-
 @native("iiiiii")
 def unary(code, self, args, count, names):
     """A call of a one-operand elementwise op."""
@@ -201,7 +125,7 @@ def unary(code, self, args, count, names):
     if a == 0:
         return go_slow(slow, code, self, args, count, names)
     if code & INPLACE:
-        status = inplace(op, a, 0)
+        status = inplace(op, a, 0, x)
         if status == 1:
             py_incref(x)
             return x

@@ -8,6 +8,7 @@ from tapegrad.engine.native.capi import (
     py_error_occurred,
     py_error_restore,
     py_float_as_f64,
+    py_incref,
     py_long_as_i64,
     py_type_alloc,
     py_vectorcall,
@@ -146,6 +147,16 @@ def slot_of(st, tensor):
         if slot.version != buffer_row(st.buffers, slot.buffer).version:
             return 0
     return s
+
+
+@native("iii")
+def moved(tensor, s):
+    """A new reference to `tensor`, which holds slot `s`, of which it takes over a handle, in place of its own."""
+    old = load_i64(tensor + HANDLE_SLOT)
+    store_i64(tensor + HANDLE_SLOT, s)
+    drop(old)
+    py_incref(tensor)
+    return tensor
 
 
 @native("iii")

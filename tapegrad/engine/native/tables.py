@@ -244,6 +244,19 @@ def drop(s):
         settle()
 
 
+@native("ii")
+def written_slot(s):
+    """A slot with a handle for what the memory of slot `s` will hold once it has been written to, which is a new version; 0 without memory."""
+    st = the_state()
+    new = view_slot(s, slot_row(st.slots, s).geometry, 0)
+    if new:
+        slot = slot_row(st.slots, new)
+        slot.handles = 1
+        buffer = buffer_row(st.buffers, slot.buffer)
+        buffer.version = buffer.version + 1
+    return new
+
+
 @native("v")
 def compact_tape():
     """Close the holes: move live entries down, keeping their order, and their operands with them."""
