@@ -97,7 +97,7 @@ def settle_target(target, holder, value=None) -> None:
         hooks.move(target, holder._slot)
         return
     view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | layout.RESTRICTED)
-    recorder = write_recorder(base, target)
+    recorder = write_recorder(base, target, make=True)
     if recorder:
         plans.remember(recorder, lambda: core.remember_recorder(base._slot, target._slot, recorder.address))
     new_base = core.wrap(core.share_slot(base))
@@ -136,10 +136,14 @@ def copy_slices(node, g):
     return rest, part.clone() if view.requires_grad else None
 
 
-def write_recorder(base, view):
+_written: set[tuple] = set()  # the regions that have been written to, each with what it is a part of
+
+
+def write_recorder(base, view, make: bool = False):
     """The plan by which compiled code records a write to `view` of the tensor `base`, which is no view; None if it must be left to Python.
 
-    Its own recorder is the plan by which the view is then looked up in the base again.
+    To `make` it is for who records one now: it is made at the second time.  Its own recorder is the plan by which the view is then looked up
+    in the base again.
     """
     g, d = (core.get_field(base._slot, field) for field in (core.GEOMETRY, core.DTYPE))
     region = core.get_field(view._slot, core.GEOMETRY)
@@ -147,7 +151,12 @@ def write_recorder(base, view):
         return None
     offset = core.data_of(view._slot) - core.data_of(base._slot)
     place = (copy_slices.code, g, d, region, offset)
-    if (plan := plans.kept(place)) is None:
+    if (plan := plans.kept(place)) is None and make:
+        if place not in _written:  # many are written once: a plan is for the second time
+            if len(_written) >= plans.LIMIT:
+                _written.clear()
+            _written.add(place)
+            return None
         steps, rule = view_chain(view), (layout.SWEEP_REPLACED, region, offset)
         again = plans.Plan(as_strided_view, [(region, d)], rules=[(layout.SWEEP_EMBED, region, offset)], graph_name="AsStridedBackward0", steps=steps)
         plan = plans.Plan(copy_slices, [(g, d)], rules=[rule, rule], recorder=again, graph_name="CopySlices", steps=steps)

@@ -240,7 +240,7 @@ AS_IS = 0
 # How a step of a chain runs: as it is, with recording off, or not at all: it puts what others have computed on the tape.
 UNRECORDED_STEP, RECORDING_STEP = 1, 2
 
-# The cache from a call to its plan, direct-mapped by the hash of the words that stand for the arguments; see native/calls.py
+# The cache from a call to its plan, in one of two rows by the hash of the words that stand for the arguments; see native/calls.py
 CALL = Struct(
     "Call",
     hash="i64",

@@ -269,7 +269,9 @@ def note_store(op, target, region, offset: int, value, given, recorder=None) -> 
     place = (op.code, g, d, other, region, offset)
     plan = _cache.get(place)
     if plan is None:
-        plan = keep(place, Plan(op, [(region, d)], byte_offset=offset * OF_SLOT[d].itemsize, writes=True, recorder=recorder), ((g, d), other))
+        plan = keep(place, Plan(op, [(region, d)], byte_offset=offset * OF_SLOT[d].itemsize, writes=True), ((g, d), other))
+    if recorder and not plan.recorder:
+        plan.recorder, plan._row.recorder = recorder, recorder.address
     note(plan, (target, given), target)
 
 

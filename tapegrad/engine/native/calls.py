@@ -201,17 +201,24 @@ def encode(code, self, args, count, names, key, operands):
     return 1
 
 
-@native("ii")
-def call_row(key):
-    """The address of the cache row for a key."""
+@native("iii")
+def call_row(key, other):
+    """The address of the cache row for a key, or of the `other` one."""
     h = load_i64(key + 8)
-    return call_at(the_state().calls, (h ^ (h >> 17)) & (CALL_ROWS - 1)).pointer
+    return call_at(the_state().calls, ((h ^ (h >> 17)) & (CALL_ROWS - 1)) ^ other).pointer
 
 
 @native("ii")
 def find_plan(key):
     """The address of the plan of a call, 0 if it is not known."""
-    row = Call(call_row(key))
+    plan = plan_in(key, call_row(key, 0))
+    return plan if plan else plan_in(key, call_row(key, 1))
+
+
+@native("iii")
+def plan_in(key, address):
+    """The plan in the cache row at `address`, 0 if that is another key's."""
+    row = Call(address)
     if row.plan == 0 or row.hash != load_i64(key + 8):
         return 0
     count = load_i64(key)
@@ -450,7 +457,6 @@ def planned(code, self, args, count, names):
 @native("iiiii")
 def remember_call(code, args, names, plan):
     """Let the cache answer the call (tuple of arguments, tuple of the last ones' names) with `plan`.  The number of its row, -1 if that cannot be."""
-    st = the_state()
     extra = load_i64(names + SIZE_OF)
     key = key_words()
     operands = operand_words()
@@ -463,7 +469,9 @@ def remember_call(code, args, names, plan):
 def remember_words(key, plan):
     """Let the cache answer the words of a key with `plan`.  The number of its row, -1 if that cannot be."""
     st = the_state()
-    row = Call(call_row(key))
+    row = Call(call_row(key, 0))
+    if row.plan != 0 and row.hash != load_i64(key + 8):
+        row = Call(call_row(key, 1))
     size = (load_i64(key) + 1) * 8
     words = raw_malloc(size)
     if words == 0:
