@@ -22,9 +22,6 @@ def set_num_threads(count: int) -> None:
     core.start()
     _threads.value = count
     state_cell("parallel_cost").value = PARALLEL_COST if count > 1 else 1 << 62
-    from tapegrad.ops.plan import forget
-
-    forget()  # how a large reduction is cut up depends on the threads
     limit_blas()
 
 

@@ -175,8 +175,8 @@ def arg_extremum(name, pick, input, dim, keepdim):
             if dim is None else f"{name}(): Expected reduction dim {wrap_dim(dim, input.ndim)} to have non-zero size."
         )
     dims = dims_of(dim, input.ndim)
-    lie = rows.of(input, dims)
-    if rows.usable(input, lie) and (dim is not None or input.is_contiguous()):
+    lie = rows.of(input, dims, same_shape=dim is None)
+    if rows.usable(input, lie):
         make = lambda: rows.plan(arg_op, input, lie, name, [(lie.reduced(keepdim), dtypes.int64.code)], differentiable=0)  # noqa: E731
         return plans.run(arg_op, [input], (name, dims, keepdim), make)
     array = input._values()

@@ -47,25 +47,30 @@ def kernel(args, start, stop):
 
 # name: (start value, step, finish, reassociate)
 REDUCTIONS = {
-    "sum": ("zero", "total + x", "total", True),
-    "mean": ("zero", "total + x", "total / count", True),
-    "complex_mean": ("zero", "total + x", "complex(total.real / count, total.imag / count)", True),
-    "prod": ("one", "total * x", "total", False),
+    "sum": ("wide(0)", "total + x", "total", True),
+    "mean": ("wide(0)", "total + x", "total / count", True),
+    "complex_mean": ("wide(0)", "total + x", "complex(total.real / count, total.imag / count)", True),
+    "prod": ("wide(1)", "total * x", "total", False),
     "amax": ("lowest", "where(x > total, x, where(x != x, x, total))", "total", False),
     "amin": ("highest", "where(x < total, x, where(x != x, x, total))", "total", False),
 }
+
+
+def start_value(d, start: str) -> str:
+    """The text that a running value over elements of `d` starts with: `start`, or the lowest or highest number that there is."""
+    if start not in ("lowest", "highest"):
+        return start
+    if d.is_floating_point:
+        return "-inf" if start == "lowest" else "inf"
+    bits, signed = (1 if d.name == "bool" else 8 * d.itemsize), d.name not in ("bool", "uint8")
+    return str(-(2 ** (bits - 1)) * signed if start == "lowest" else 2 ** (bits - signed) - 1)
 
 
 @functools.cache
 def reduction(name: str, dtype, result) -> int:
     """The address of a reduction kernel: (outer, count, inner) elements of `dtype` to (outer, inner) of `result`."""
     start, step, finish, reassociate = REDUCTIONS[name]
-    limits = {
-        "zero": "wide(0)", "one": "wide(1)",
-        "lowest": "-inf" if dtype.is_floating_point else str(0 if dtype.name in ("uint8", "bool") else -(2 ** (8 * dtype.itemsize - 1))),
-        "highest": "inf" if dtype.is_floating_point else str(1 if dtype.name == "bool" else 255 if dtype.name == "uint8" else 2 ** (8 * dtype.itemsize - 1) - 1),
-    }
-    text = REDUCE.format(start_value=limits.get(start, start), step=step, finish=finish, dtype=dtype.name, result=result.name)
+    text = REDUCE.format(start_value=start_value(dtype, start), step=step, finish=finish, dtype=dtype.name, result=result.name)
     return compiled(text, dtype, result, reassociate)
 
 

@@ -38,7 +38,7 @@ def logsumexp_over(input, dims, keepdim):
     if rows.usable(input, lie):
         make = lambda: rows.plan(  # noqa: E731
             logsumexp_op, input, lie, "logsumexp", [(lie.reduced(keepdim), input.dtype.code)], back="logsumexp_back", reads=("source", "out"),
-            saves=0b11, cost=4, shape=lie.shape, dims=dims, keepdim=keepdim,
+            saves=0b11, shape=lie.shape, dims=dims, keepdim=keepdim,
         )
         return plans.run(logsumexp_op, [input], (dims, keepdim), make)
     with modes.no_grad():

@@ -35,7 +35,7 @@ def words(values):
 class Plan:
     """A filled `layout.PLAN` row and the Python-side parameters of the op."""
 
-    def __init__(self, op, outputs, *, kernel=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0, reads=None,
+    def __init__(self, op, outputs, *, kernel=0, finish=0, scratch=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0, reads=None,
                  graph_name=None, view_flags=VIEW, rules=(), packs=(), scale=1.0, operands=(), elementwise=False, writes=False, parts=(),
                  recorder=None, chain=(), result_type=None, **parameters):
         """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan[, byte offset]) for the compiled
@@ -61,7 +61,7 @@ class Plan:
             lists["chain"] = chain
         self._words = words([word for found in lists.values() for word in found])
         self._row = row = layout.PLAN.row(
-            kernel=kernel, op=op.code if op else 0, outputs=len(outputs), shares=view, n=n, cost=cost, elementwise=elementwise, writes=writes,
+            kernel=kernel, finish=finish, scratch=scratch, op=op.code if op else 0, outputs=len(outputs), shares=view, n=n, cost=cost, elementwise=elementwise, writes=writes,
             differentiable=differentiable, saves=saves, view_flags=view_flags, payload=id(self), scale=scale,
             operands=sum(which << 8 * k for k, which in enumerate(operands)), reads=(*reads, *READS[len(reads) :]) if reads else READS,
             recorder=recorder.address if recorder else 0, result_type=0 if result_type is None else id(result_type),

@@ -11,7 +11,6 @@ import builtins
 import numpy as np
 
 from tapegrad import core, dtypes, geometry
-from tapegrad.autograd.node import record
 from tapegrad.engine.layout import SUMMED, SWEEP_VIEW
 from tapegrad.ops import loops, rows
 from tapegrad.ops import plan as plans
@@ -58,15 +57,12 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, b
     d = x.dtype
     if d.is_complex and kernel_name == "mean":
         kernel_name = "complex_mean"
-    if len(dims) == len(shape) and geometry.numels[g] >= PARALLEL and core.threads.value > 1 and geometry.is_contiguous(g) and not d.reduced:
-        chunks = next((c for c in (64, 50, 40, 32, 20, 16, 10, 8, 5, 4, 2) if geometry.numels[g] % c == 0), 1)
-        if chunks > 1:
-            return reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks, graph_name)
 
     def make():
         # Running sums of several rows at a time would be kept, and rounded, in the result.
-        lie = rows.of(x, dims, whole_rows=result_dtype.reduced)
-        kernel = loops.reduction(kernel_name, x.dtype, result_dtype)
+        lie, work = rows.folded(x, dims, kernel_name, [result_dtype], whole_rows=result_dtype.reduced)
+        if work is None:
+            work = {"kernel": loops.reduction(kernel_name, d, result_dtype), "n": lie.outer, "args": (lie.count, lie.inner), "cost": lie.numel >> 2}
         rules, scale = (), 1.0
         if op in (sum_op, mean_op) and lie.count and d is result_dtype and (op is sum_op or d.code in SUMMED):
             kept = geometry.contiguous_strides(lie.kept)
@@ -74,28 +70,11 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, b
             spread = tuple(0 if k in dims else next(steps) for k in range(len(shape)))
             rules, scale = [(SWEEP_VIEW, geometry.geometry(shape, spread))], 1.0 / lie.count if op is mean_op else 1.0
         elif back and d is result_dtype and d.code in SUMMED:
-            rules = rows.derivative(op, d, lie, back, ("source", "out"))
-        return plans.Plan(op, [(lie.reduced(keepdim), result_dtype.code)], kernel=kernel, n=lie.outer, cost=lie.numel // 2,
-                          args=(lie.count, lie.inner), saves=saves, rules=rules, packs=(lie.pack,), scale=scale, shape=shape, dims=dims,
+            rules = rows.derivative(op, d, rows.of(x, dims), back, ("source", "out"))
+        return plans.Plan(op, [(lie.reduced(keepdim), result_dtype.code)], **work, saves=saves, rules=rules, packs=(lie.pack,), scale=scale, shape=shape, dims=dims,
                           keepdim=keepdim, count=lie.count, tag=tag, graph_name=graph_name, differentiable=-1 if result_dtype.differentiable else 0)
 
     return plans.run(op, [x], (dims, keepdim, kernel_name, result_dtype.code, graph_name), make)
-
-
-PARALLEL = 1 << 21  # elements from which a reduction to one value is worth sharing among threads
-
-
-def reduce_in_chunks(op, x, dims, keepdim, kernel_name, result_dtype, saves, tag, chunks, graph_name):
-    """A large reduction to one value: equal chunks on the threads, then their results; recorded as one op."""
-    from tapegrad import modes
-
-    with modes.no_grad():
-        parts = reduce(op, x.detach().view(chunks, -1), (1,), False, kernel_name, result_dtype)
-        out = reduce(op, parts, (0,), False, kernel_name, result_dtype).detach()
-        out = out.reshape((1,) * x.ndim).detach() if keepdim else out
-    plan = plans.Parameters(op, graph_name, shape=tuple(x.shape), dims=dims, keepdim=keepdim, count=x.numel(), tag=tag)
-    record(op, [x], [out], plan, saves, -1 if result_dtype.differentiable else 0)
-    return out
 
 
 def sum_dtype(x, dtype):

@@ -2,7 +2,7 @@
 
 A row is `count` elements, `inner` apart.  `Rows` finds how the elements of a tensor lie as rows, without a copy where that can be;
 `KERNELS` holds the loops over one row, forward and derivative.  The plans made here know their derivative, so a small call and its
-backward run in compiled code alone.  Large single rows and dtypes without kernels are composed of other ops where the op is.
+backward run in compiled code alone.  Large reductions are folds (`ops/folds.py`); dtypes without kernels are composed of other ops where the op is.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from tapegrad import core, geometry
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine.layout import AS_IS, CONTIGUOUS, DENSE, SWEEP_APPLY
-from tapegrad.ops import loops
+from tapegrad.ops import folds, loops
 from tapegrad.ops import plan as plans
 
-LARGE = 1 << 15  # elements from which a strided row costs more than turning it, and a single row is better shared among threads
+LARGE = 1 << 15  # elements from which a strided row costs more than turning it
 
 
 class Rows:
@@ -27,16 +27,18 @@ class Rows:
     whose memory is in that order; kept: the sizes of the other dims.
     """
 
-    def __init__(self, g: int, dims: tuple, same_shape: bool = False, whole_rows: bool = False):
-        """`same_shape`: for a row-major result of the same shape, which takes the dims as they are.  `whole_rows`: inner must be 1."""
+    def __init__(self, g: int, dims: tuple, same_shape: bool = False, whole_rows: bool = False, columns: bool = False):
+        """`same_shape`: for a row-major result of the same shape, which takes the dims as they are.  `whole_rows`: inner must be 1.  `columns`:
+        it may be more, however many elements there are.
+        """
         shape, steps, flags = tuple(geometry.shapes[g]), geometry.strides[g], geometry.flags_of(g)
-        self.shape, self.dims, self.numel = shape, dims, geometry.numels[g]
+        self.shape, self.dims, self.numel, self.same_shape = shape, dims, geometry.numels[g], same_shape
         straight = list(range(len(shape)))
         order = straight
         if not same_shape:
             if not flags & CONTIGUOUS and flags & DENSE:
                 order = sorted(straight, key=lambda k: (-steps[k], k))
-            if not self.adjacent(order, flags) or (whole_rows and order[len(order) - len(dims) :] != [*dims]):
+            if not self.adjacent(order, flags, columns) or (whole_rows and order[len(order) - len(dims) :] != [*dims]):
                 order = [*(k for k in straight if k not in dims), *dims]
         self.kept = tuple(s for k, s in enumerate(shape) if k not in dims)
         self.count = self.inner = self.outer = 1
@@ -58,7 +60,7 @@ class Rows:
             back[d] = step
         self.whole = geometry.geometry(shape, tuple(back))
 
-    def adjacent(self, order, flags) -> bool:
+    def adjacent(self, order, flags, columns) -> bool:
         """Whether the dims lie side by side in this order of memory, and rows in the order of the other dims."""
         places = [k for k, d in enumerate(order) if d in self.dims]
         kept = [d for d in order if d not in self.dims]
@@ -66,21 +68,16 @@ class Rows:
         for d in order[places[-1] + 1 :] if places else ():
             inside *= self.shape[d]
         side_by_side = not places or places == list(range(places[0], places[-1] + 1))
-        return bool(flags & DENSE) and side_by_side and kept == sorted(kept) and (inside == 1 or self.numel < LARGE)
+        return bool(flags & DENSE) and side_by_side and kept == sorted(kept) and (inside == 1 or columns or self.numel < LARGE)
 
     def reduced(self, keepdim: bool) -> int:
         """The geometry of a result with one element per row."""
         return geometry.geometry(tuple(1 if k in self.dims else s for k, s in enumerate(self.shape)) if keepdim else self.kept)
 
-    @property
-    def long(self) -> bool:
-        """Whether one row holds so much that its elements should be shared among threads."""
-        return self.count >= 4 * LARGE and core.threads.value > 1
 
-
-def of(x, dims: tuple, same_shape: bool = False, whole_rows: bool = False) -> Rows:
+def of(x, dims: tuple, **how) -> Rows:
     """The rows of tensor `x` along `dims`."""
-    return Rows(core.get_field(plans.settled(x), core.GEOMETRY), dims, same_shape, whole_rows)
+    return Rows(core.get_field(plans.settled(x), core.GEOMETRY), dims, **how)
 
 
 HEAD = """
@@ -315,7 +312,7 @@ def kernel(name: str, dtype, result) -> int:
 
 def usable(x, lie: Rows) -> bool:
     """Whether a row kernel is there for `x`, and not worse than the op composed of others."""
-    return loops.serves(x.dtype) and lie.numel > 0 and not lie.long and (lie.inner == 1 or lie.numel < LARGE)
+    return loops.serves(x.dtype) and lie.numel > 0 and (lie.inner == 1 or lie.numel < LARGE)
 
 
 def bits(number: float) -> int:
@@ -323,18 +320,37 @@ def bits(number: float) -> int:
     return int(np.float64(number).view(np.int64))
 
 
-def plan(op, x, lie: Rows, name: str, outputs, *, back: str = "", reads: tuple = (), saves=0, args=(), cost=2, **others):
+# ns per element of the plain kernels that are far from 1
+COSTS = {"softmax": 2.5, "log_softmax": 2.5, "logsumexp": 2.5, "log_softmax_back": 2.5, "logsumexp_back": 2.5, "norm_1": 0.1, "norm_2": 0.1,
+         "norm_1_back": 0.3, "norm_2_back": 0.3, "var": 0.25, "std": 0.25, "var_back": 0.5, "std_back": 0.5, "any": 0.2, "all": 0.2}
+
+
+def plan(op, x, lie: Rows, name: str, outputs, *, back: str = "", reads: tuple = (), saves=0, args=(), cost=None, **others):
     """The plan of a row kernel on `x`, with the kernel `back` for its derivative, which reads g and `reads` ("source", "out", "index")."""
-    d, result = x.dtype, BY_CODE[outputs[0][1]]
-    rules = derivative(op, d, lie, back, reads, args, cost) if back and d is result else ()
-    return plans.Plan(op, outputs, kernel=kernel(name, d, result), n=lie.n, args=(lie.count, lie.inner, *args), cost=cost * lie.numel, saves=saves,
-                      rules=rules, packs=(lie.pack,), **others)
+    d, results = x.dtype, [BY_CODE[code] for _, code in outputs]
+    rules = derivative(op, d, lie, back, reads, args, cost) if back and d is results[0] else ()
+    seen, work = folded(x, lie.dims, name, results, args, lie.same_shape) if name in folds.FOLDS else (lie, None)
+    if work is None:
+        work = {"kernel": kernel(name, d, results[0]), "n": lie.n, "args": (lie.count, lie.inner, *args), "cost": total_cost(name, cost, lie)}
+    return plans.Plan(op, outputs, **work, saves=saves, rules=rules, packs=(seen.pack,), **others)
 
 
-def derivative(op, d, lie: Rows, name: str, reads: tuple, args=(), cost=2) -> list:
+def total_cost(name: str, each, lie: Rows) -> int:
+    return int((COSTS.get(name, 1) if each is None else each) * lie.numel)
+
+
+def folded(x, dims: tuple, name: str, results: list, args=(), same_shape=False, **how) -> tuple:
+    """How `x` lies for the fold `name` over `dims`, and what its plan needs besides; where the plain kernels are better, how it lies for these."""
+    lie = of(x, dims, same_shape=same_shape, columns=True)
+    if folds.pays(name, lie):
+        return lie, folds.work(name, x.dtype, results, lie, args)
+    return of(x, dims, same_shape=same_shape, **how), None
+
+
+def derivative(op, d, lie: Rows, name: str, reads: tuple, args=(), cost=None) -> list:
     """The rule that gives an input's gradient by the row kernel `name` of g and `reads`."""
     places = {"source": 2, "out": 3, "index": 4}
     packs = (AS_IS, *(lie.pack if read == "source" else AS_IS for read in reads))
     turned = plans.Plan(op, [(lie.whole, d.code)], kernel=kernel(name, d, d), n=lie.n if lie.numel else 0, args=(lie.count, lie.inner, *args),
-                        cost=cost * lie.numel, packs=packs, operands=(1, *(places[read] for read in reads)))
+                        cost=total_cost(name, cost, lie), packs=packs, operands=(1, *(places[read] for read in reads)))
     return [(SWEEP_APPLY, turned)]

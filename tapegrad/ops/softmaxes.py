@@ -28,7 +28,7 @@ def by_rows(op, x, dim, name):
     kept = name == "softmax" and x.dtype.reduced  # the kernel keeps unfinished values, rounded, in the result
     if not x.dtype.is_floating_point or kept or not rows.usable(x, lie):
         return None
-    make = lambda: rows.plan(op, x, lie, name, [(lie.whole, x.dtype.code)], back=name + "_back", reads=("out",), saves=0b10, cost=4, dim=dim)  # noqa: E731
+    make = lambda: rows.plan(op, x, lie, name, [(lie.whole, x.dtype.code)], back=name + "_back", reads=("out",), saves=0b10, dim=dim)  # noqa: E731
     return plans.run(op, [x], dim, make)
 
 

@@ -44,6 +44,19 @@ def copy_bytes(typingctx, target, source, count):
     return VOID(I64, I64, I64), generate
 
 
+@intrinsic
+def stack_lanes(typingctx):
+    """The address of 24 KiB on the stack."""
+
+    def generate(context, builder, sig, args):
+        with builder.goto_entry_block():
+            place = builder.alloca(ir.ArrayType(_i64, 3072))
+            place.align = 64
+            return builder.ptrtoint(place, _i64)
+
+    return I64(), generate
+
+
 # name: (the type that kernels compute with, the type in memory)
 TYPES = {
     "float32": (types.float32, _float),
@@ -267,7 +280,7 @@ def _blas(prefix, real):
 
 def namespace(dtype: str, result: str, extra=()) -> dict:
     """Globals for a kernel that reads `dtype` and writes `result`."""
-    space = {"load_i64": load_i64, "store_i64": store_i64, "copy_bytes": copy_bytes, "where": where, "inf": np.inf}
+    space = {"load_i64": load_i64, "store_i64": store_i64, "copy_bytes": copy_bytes, "stack_lanes": stack_lanes, "where": where, "inf": np.inf}
     for name in {dtype, result, *extra, "bool", "float64", "float32", "int64"}:
         space[f"get_{name}"], space[f"put_{name}"] = _element(name)
     kind = TYPES[dtype][0]

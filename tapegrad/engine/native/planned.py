@@ -144,17 +144,30 @@ def run_plan_unchecked(address, slots, inputs, made):
                 s = load_i64(copies + k * 8)
             store_i64(words + (outputs + k) * 8, slot_row(st.slots, s).data)
         store_i64(words + (inputs + outputs) * 8, plan.args)
-        if st.threads > 1 and plan.cost >= st.parallel_cost:
+        scratch = 0
+        if plan.finish:
+            scratch = raw_malloc(plan.scratch + 64)
+            if scratch == 0:
+                no_memory()
+                status = 0
+            store_i64(words + (inputs + outputs + 1) * 8, (scratch + 63) & ~63)
+        if status == 0:
+            pass
+        elif st.threads > 1 and plan.cost >= st.parallel_cost:
             run_kernel(plan.kernel, words, plan.n, 1 + plan.cost * 16 // plan.n, 0)
         else:
             call_kernel(plan.kernel, words, 0, plan.n)
+        if scratch:
+            call_kernel(plan.finish, words, 0, 1)
+            raw_free(scratch)
         if heap:
             raw_free(heap)
         if load_i64(plan.args - 8):
             store_i64(plan.args - 8, 0)
+            status = -1
+        if status != 1:
             for k in range(outputs):
                 drop_unheld(load_i64(made + k * 8))
-            status = -1
     if copied:
         drop_copies(copies, copied)
     return status
