@@ -126,3 +126,45 @@ def test_of_everything_in_another_order(rng):
     assert x.argmax().item() == a.T.reshape(-1).argmax() and x.argmin().item() == a.T.reshape(-1).argmin()
     assert x.max().item() == a.max() and x.sum().item() == pytest.approx(a.sum())
     assert x.amax((0, 1), True).shape == (1, 1)
+
+
+SAME_SHAPE = {
+    "softmax": (lambda x: x.softmax(1), lambda a: np.exp(a) / np.exp(a).sum(1, keepdims=True)),
+    "log_softmax": (lambda x: x.log_softmax(1), lambda a: a - np.log(np.exp(a).sum(1, keepdims=True))),
+    "cumsum": (lambda x: x.cumsum(1), lambda a: a.cumsum(1)),
+    "cumprod": (lambda x: (x / 50 + 1).cumprod(1), lambda a: (a / 50 + 1).cumprod(1)),
+}
+
+
+@pytest.mark.parametrize("op", SAME_SHAPE)
+def test_columns_of_scans_and_normalisations(op, threads, rng):
+    ours, theirs = SAME_SHAPE[op]
+    for shape in [(3, 701, 1), (2, 9, 1030), (1, 700, 70), (40, 30, 37), (3, 5, 1000)]:
+        a = rng.standard_normal(shape)
+        x = tg.tensor(a)
+        turned = tg.tensor(np.ascontiguousarray(a.transpose(1, 2, 0))).permute(2, 0, 1)
+        for t in (x, turned):
+            np.testing.assert_allclose(ours(t).numpy(), theirs(a), rtol=1e-9, atol=1e-12, err_msg=str(shape))
+        w = tg.tensor(rng.standard_normal(shape))
+        x.requires_grad_()
+        (swept,) = tg.autograd.grad((ours(x) * w).sum(), x)
+        (formula,) = tg.autograd.grad((ours(x) * w).sum(), x, create_graph=True)
+        np.testing.assert_allclose(swept.numpy(), formula.detach().numpy(), rtol=1e-8, atol=1e-10)
+
+
+def test_log_softmax_of_columns_with_an_infinity():
+    """As of rows: infinity less itself, and all else with it, is nan."""
+    x = tg.zeros(300, 200, dtype=tg.float64)
+    x[3, 5] = float("inf")
+    for found in (x.log_softmax(0), x.t().contiguous().log_softmax(1).t()):
+        assert found[:, 5].isnan().all() and found[:, :5].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["amax", "max", "norm", "logsumexp"])
+def test_gradients_of_ties_in_columns(name, rng):
+    x = tg.tensor(rng.integers(0, 3, (700, 60)).astype(float), requires_grad=True)
+    f = {"amax": lambda: x.amax(0), "max": lambda: x.max(0).values, "norm": lambda: tg.linalg.vector_norm(x, 1, 0), "logsumexp": lambda: x.logsumexp(0)}[name]
+    w = tg.tensor(rng.standard_normal(60))
+    (swept,) = tg.autograd.grad((f() * w).sum(), x)
+    (formula,) = tg.autograd.grad((f() * w).sum(), x, create_graph=True)
+    np.testing.assert_allclose(swept.numpy(), formula.detach().numpy(), rtol=1e-10, atol=1e-14)

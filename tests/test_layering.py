@@ -17,7 +17,7 @@ LAYERS = [
     "engine limits out_rules random.stream ops.transformable",
     "assertions geometry kernels settings ops.checks ops.public",
     "core formats ops.formulas ops.loops",
-    "memory modes ops.folds serialization",
+    "memory modes ops.columns ops.folds serialization",
     "ops.chains",
     "creation ops.plan tensor",
     "copying cuda storage legacy nn_parameter ops.chain_plans ops.rows random.draws writing",

@@ -33,7 +33,7 @@ def centred(scale: str) -> tuple:
 # name: (states, passes); the operands are those of the kernel of this name in `rows.KERNELS`.
 KERNELS: dict[str, tuple] = {
     "softmax": ((A, C), (TOP, ("down", "e = exp(get_{T}(source, i) - a)\nput_{T}(result, i, e)\nc = c + e"),
-                         ("down", "put_{T}(result, i, get_{T}(result, i) / c)"))),
+                         ("down", "put_{T}(result, i, get_{T}(result, i) / real(c))"))),
     "softmax_back": ((C,), (("down", "c = c + wide(get_{T}(g, i)) * get_{T}(out, i)"),
                             ("down", "put_{T}(result, i, get_{T}(out, i) * (get_{T}(g, i) - real(c)))"))),
     "log_softmax": ((A, C), (TOP, ("down", "c = c + exp(get_{T}(source, i) - a)"), ("once", "c = log(real(c))"),

@@ -218,11 +218,11 @@ def kernel(name: str, d, *results, split: bool = False, finish: bool = False) ->
     merge, place = fold.merge.splitlines(), ["c = c // inner + first"] if "int64" in [kind for _, kind, _ in fold.states] else []
     if finish:
         first, other = ([f"{state}{s} = get_{kind}(partial + {k} * total * 16, at)" for k, (state, kind, _) in enumerate(every)] for s in ("", "2"))
-        text = filled(FINISH, heads=heads, first=first, other=other, merge=merge, put=written("i"))
+        text = loops.filled(FINISH, heads=heads, first=first, other=other, merge=merge, put=written("i"))
     else:
         to = "(o * parts + part) * inner + left + j" if split else "o * inner + left + j"
         put = [f"put_{kind}(partial + {k} * total * 16, {to}, {state})" for k, (state, kind, _) in enumerate(every)] if split else written(to)
-        text = filled(
+        text = loops.filled(
             KERNEL, heads=heads, begin=[f"put_{kind}(lanes, {at} + j, {loops.start_value(d, value)})" for (_, kind, at), (_, _, value) in zip(every, fold.states, strict=True)],
             portions=[f"portion{k} = 1.0 / (group * 4 + {k + 1})" for k in range(4)] if weighted else [], portion=["portion = 1.0 / (k + 1)"] if weighted else [],
             load=load(kept), store=store(kept), load_all=load(every), store_all=store(every), load_other=load(every, "2", "half * columns + j"),
@@ -230,12 +230,3 @@ def kernel(name: str, d, *results, split: bool = False, finish: bool = False) ->
             count_lanes=["for j in range(wide_columns):", "    put_float64(lanes, 2048 + j, lines + where(j < rest, 1, 0))"] if weighted else [],
         )  # fmt: skip
     return loops.compiled(text, d, results[0], extra=(*kinds, *(r.name for r in results)))
-
-
-def filled(template: str, **parts) -> str:
-    """The template, with the lines that are given for a name in braces in its place."""
-    found = []
-    for line in template.splitlines():
-        name = line.strip()
-        found += [line.replace(name, each) for each in parts[name[1:-1]]] if name.startswith("{") else [line]
-    return "\n".join(found) + "\n"

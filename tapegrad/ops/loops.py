@@ -74,6 +74,15 @@ def reduction(name: str, dtype, result) -> int:
     return compiled(text, dtype, result, reassociate)
 
 
+def filled(template: str, **parts) -> str:
+    """The template, with the lines that are given for a name in braces in its place."""
+    found = []
+    for line in template.splitlines():
+        name = line.strip()
+        found += [line.replace(name, each) for each in parts[name[1:-1]]] if name.startswith("{") else [line]
+    return "\n".join(found) + "\n"
+
+
 def compiled(text: str, dtype, result, reassociate=False, extra=()) -> int:
     """The address of the kernel of `text`, which reads `dtype`, writes `result` and may name elements of the dtypes `extra` too."""
     name = "kernel-" + build.key(text, dtype.name, result.name, str(reassociate), kernels.support_digest())

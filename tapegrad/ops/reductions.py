@@ -12,7 +12,7 @@ import numpy as np
 
 from tapegrad import core, dtypes, geometry
 from tapegrad.engine.layout import SUMMED, SWEEP_VIEW
-from tapegrad.ops import loops, rows
+from tapegrad.ops import columns, loops, rows
 from tapegrad.ops import plan as plans
 from tapegrad.ops.outputs import dtype_with, into
 from tapegrad.ops.public import function, method
@@ -70,7 +70,7 @@ def reduce(op, x, dims, keepdim, kernel_name, result_dtype, saves=0, tag=None, b
             spread = tuple(0 if k in dims else next(steps) for k in range(len(shape)))
             rules, scale = [(SWEEP_VIEW, geometry.geometry(shape, spread))], 1.0 / lie.count if op is mean_op else 1.0
         elif back and d is result_dtype and d.code in SUMMED:
-            rules = rows.derivative(op, d, rows.of(x, dims), back, ("source", "out"))
+            rules = rows.derivative(op, d, lie if back in columns.KERNELS else rows.of(x, dims), back, ("source", "out"))
         return plans.Plan(op, [(lie.reduced(keepdim), result_dtype.code)], **work, saves=saves, rules=rules, packs=(lie.pack,), scale=scale, shape=shape, dims=dims,
                           keepdim=keepdim, count=lie.count, tag=tag, graph_name=graph_name, differentiable=-1 if result_dtype.differentiable else 0)
 

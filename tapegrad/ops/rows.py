@@ -14,7 +14,7 @@ import numpy as np
 from tapegrad import core, geometry
 from tapegrad.dtypes import BY_CODE
 from tapegrad.engine.layout import AS_IS, CONTIGUOUS, DENSE, SWEEP_APPLY
-from tapegrad.ops import folds, loops
+from tapegrad.ops import columns, folds, loops
 from tapegrad.ops import plan as plans
 
 LARGE = 1 << 15  # elements from which a strided row costs more than turning it
@@ -107,6 +107,24 @@ for k in range(1, count):
     best = where(better, k, best)
     top = where(better, x, top)
 """
+# TOP of a long row that lies in one piece: 64 elements at a time.
+LONG_TOP = """
+lanes = stack_lanes()
+for j in range(64):
+    put_{T}(lanes, j, get_{T}(source, at + j))
+for k in range(64, count - 63, 64):
+    for j in range(64):
+        x = get_{T}(source, at + k + j)
+        top = get_{T}(lanes, j)
+        put_{T}(lanes, j, where(x != x, x, where(x > top, x, top)))
+top = get_{T}(lanes, 0)
+for j in range(1, 64):
+    x = get_{T}(lanes, j)
+    top = where(x > top, x, where(x != x, x, top))
+for k in range(count // 64 * 64, count):
+    x = get_{T}(source, at + k)
+    top = where(x > top, x, where(x != x, x, top))
+"""
 COUNT_ZEROS = """
 zeros = 0
 for k in range(count):
@@ -120,7 +138,7 @@ for k in range(count):
     put_{T}(result, at + k * inner, e)
     total = total + e
 for k in range(count):
-    put_{T}(result, at + k * inner, get_{T}(result, at + k * inner) / total)
+    put_{T}(result, at + k * inner, get_{T}(result, at + k * inner) / real(total))
 """),
     "softmax_back": (("g", "out"), """
 total = wide(0)
@@ -291,13 +309,15 @@ for k in range(count):
     found = found {_join} (get_{{T}}(source, at + k * inner) != 0)
 put_{{R}}(result, r, found)
 """
+TOPPED = {name for name, (_, body) in KERNELS.items() if body.startswith(TOP)}
 REASSOCIATE = {"norm_1", "norm_2", "var", "std", "softmax", "log_softmax", "logsumexp", "softmax_back", "log_softmax_back", "var_back", "std_back"}
 
 
 @functools.cache
-def kernel(name: str, dtype, result) -> int:
-    """The address of a row kernel."""
+def kernel(name: str, dtype, result, long: bool = False) -> int:
+    """The address of a row kernel; `long`: that of one for long rows in one piece only."""
     operands, body = KERNELS[name]
+    body = body.replace(TOP, LONG_TOP) if long else body
     places = "\n".join(f"    {operand} = load_i64(args + {8 * k})" for k, operand in enumerate((*operands, "p"), 1))
     body = body.format(T=dtype.name, R=result.name)
     # Rows that lie in one piece have a loop of their own, which can be vectorised.
@@ -306,13 +326,15 @@ def kernel(name: str, dtype, result) -> int:
     one = HEAD.format(operands=places, body=indented.replace(" * inner", "")).replace("(r // inner) * count + r % inner", "r * count")
     head, loop = text[: text.index("    for r in")], text[text.index("    for r in") :]
     one = one[one.index("    for r in") :]
+    if long:
+        return loops.compiled(head + one, dtype, result, name in REASSOCIATE)
     shift = lambda part: "\n".join("    " + line for line in part.splitlines())  # noqa: E731
     return loops.compiled(f"{head}    if inner == 1:\n{shift(one)}\n    else:\n{shift(loop)}\n", dtype, result, name in REASSOCIATE)
 
 
-def usable(x, lie: Rows) -> bool:
+def usable(x, lie: Rows, name: str = "") -> bool:
     """Whether a row kernel is there for `x`, and not worse than the op composed of others."""
-    return loops.serves(x.dtype) and lie.numel > 0 and (lie.inner == 1 or lie.numel < LARGE)
+    return loops.serves(x.dtype) and lie.numel > 0 and (lie.inner == 1 or lie.numel < LARGE or name in columns.KERNELS)
 
 
 def bits(number: float) -> int:
@@ -328,15 +350,18 @@ COSTS = {"softmax": 2.5, "log_softmax": 2.5, "logsumexp": 2.5, "log_softmax_back
 def plan(op, x, lie: Rows, name: str, outputs, *, back: str = "", reads: tuple = (), saves=0, args=(), cost=None, **others):
     """The plan of a row kernel on `x`, with the kernel `back` for its derivative, which reads g and `reads` ("source", "out", "index")."""
     d, results = x.dtype, [BY_CODE[code] for _, code in outputs]
-    rules = derivative(op, d, lie, back, reads, args, cost) if back and d is results[0] else ()
     seen, work = folded(x, lie.dims, name, results, args, lie.same_shape) if name in folds.FOLDS else (lie, None)
-    if work is None:
-        work = {"kernel": kernel(name, d, results[0]), "n": lie.n, "args": (lie.count, lie.inner, *args), "cost": total_cost(name, cost, lie)}
-    return plans.Plan(op, outputs, **work, saves=saves, rules=rules, packs=(seen.pack,), **others)
+    rules = derivative(op, d, seen if back in columns.KERNELS else lie, back, reads, args, cost) if back and d is results[0] else ()
+    return plans.Plan(op, outputs, **work or row_work(name, d, results[0], lie, args, cost), saves=saves, rules=rules, packs=(seen.pack,), **others)
 
 
-def total_cost(name: str, each, lie: Rows) -> int:
-    return int((COSTS.get(name, 1) if each is None else each) * lie.numel)
+def row_work(name: str, d, result, lie: Rows, args, cost) -> dict:
+    """What a plan needs to run the row kernel `name`: kernel, range, arguments, cost (`cost` is in ns per element)."""
+    spent = {"cost": int((COSTS.get(name, 1) if cost is None else cost) * lie.numel)}
+    if name in columns.KERNELS and lie.inner >= columns.NARROW and lie.numel >= folds.SMALL:
+        return columns.work(name, KERNELS[name][0], d, result, lie, args) | spent
+    long = name in TOPPED and lie.inner == 1 and lie.count >= folds.SHORT
+    return {"kernel": kernel(name, d, result, long), "n": lie.n if lie.numel else 0, "args": (lie.count, lie.inner, *args)} | spent
 
 
 def folded(x, dims: tuple, name: str, results: list, args=(), same_shape=False, **how) -> tuple:
@@ -351,6 +376,6 @@ def derivative(op, d, lie: Rows, name: str, reads: tuple, args=(), cost=None) ->
     """The rule that gives an input's gradient by the row kernel `name` of g and `reads`."""
     places = {"source": 2, "out": 3, "index": 4}
     packs = (AS_IS, *(lie.pack if read == "source" else AS_IS for read in reads))
-    turned = plans.Plan(op, [(lie.whole, d.code)], kernel=kernel(name, d, d), n=lie.n if lie.numel else 0, args=(lie.count, lie.inner, *args),
-                        cost=total_cost(name, cost, lie), packs=packs, operands=(1, *(places[read] for read in reads)))
+    turned = plans.Plan(op, [(lie.whole, d.code)], **row_work(name, d, d, lie, args, cost), packs=packs,
+                        operands=(1, *(places[read] for read in reads)))
     return [(SWEEP_APPLY, turned)]

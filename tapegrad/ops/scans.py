@@ -35,7 +35,7 @@ def cumsum(input, dim, *, dtype=None, out=None):
     d = scanned("cumsum", sum_dtype(input, dtype_with(out, dtype)))
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
-    if rows.usable(input, lie):
+    if rows.usable(input, lie, "cumsum"):
         make = lambda: rows.plan(cumsum_op, input, lie, "cumsum", [(lie.whole, d.code)], back="cumsum_back" if d.differentiable else "", reads=(), dim=dim,  # noqa: E731
                                  differentiable=-1 if d.differentiable else 0)
         return into(out, plans.run(cumsum_op, [input], dim, make), "cumsum")
@@ -81,7 +81,7 @@ def cumprod(input, dim, *, dtype=None, out=None):
     d = scanned("cumprod", sum_dtype(input, dtype_with(out, dtype)))
     input = input.to(d)
     lie = rows.of(input, (dim,) if input.ndim else (), same_shape=True)
-    if rows.usable(input, lie):
+    if rows.usable(input, lie, "cumprod"):
         make = lambda: rows.plan(cumprod_op, input, lie, "cumprod", [(lie.whole, d.code)], back="cumprod_back" if d.differentiable else "", reads=("source", "out"), saves=0b11, dim=dim,  # noqa: E731
                                  differentiable=-1 if d.differentiable else 0)
         return into(out, plans.run(cumprod_op, [input], dim, make), "cumprod")

@@ -26,7 +26,7 @@ def by_rows(op, x, dim, name):
     """softmax or log_softmax in one kernel, None if there is none for `x`."""
     lie = rows.of(x, (dim,) if x.ndim else (), same_shape=True)
     kept = name == "softmax" and x.dtype.reduced  # the kernel keeps unfinished values, rounded, in the result
-    if not x.dtype.is_floating_point or kept or not rows.usable(x, lie):
+    if not x.dtype.is_floating_point or kept or not rows.usable(x, lie, name):
         return None
     make = lambda: rows.plan(op, x, lie, name, [(lie.whole, x.dtype.code)], back=name + "_back", reads=("out",), saves=0b10, dim=dim)  # noqa: E731
     return plans.run(op, [x], dim, make)
