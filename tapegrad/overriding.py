@@ -29,6 +29,7 @@ class _State(threading.local):
     all_off = False
     skip = False  # the next call looks at nothing
     modes: tuple = ()
+    running: tuple = ()  # the functions that `default` runs
 
 
 state = _State()
@@ -207,11 +208,15 @@ def switch(stack: tuple) -> None:
 # --- Tensor's own ---------------------------------------------------------------------------------------------------
 def default(cls, func, types, args=(), kwargs=None):
     """The body of `Tensor.__torch_function__`: the function's results as tensors of `cls`."""
-    if not all(issubclass(cls, kind) for kind in types):
-        return NotImplemented
-    with DisableTorchFunctionSubclass():
-        result = func(*args, **(kwargs or {}))
-        return result if func in unconverted() else converted(result, cls)
+    if not all(issubclass(cls, kind) for kind in types) or func in state.running:
+        return NotImplemented  # a function that asks again what it has just asked is PyTorch's own, which knows nothing of these tensors
+    before, state.running = state.running, (*state.running, func)
+    try:
+        with DisableTorchFunctionSubclass():
+            result = func(*args, **(kwargs or {}))
+            return result if func in unconverted() else converted(result, cls)
+    finally:
+        state.running = before
 
 
 def unconverted() -> set:

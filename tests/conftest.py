@@ -31,6 +31,12 @@ def isolation(request):
     tg.set_grad_enabled(True)
 
 
+def pytest_collection_finish(session):
+    """What stands before the first test stays: the collector need not walk through it each time that a test asks for it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def rng(request):
     """A NumPy generator seeded by the name of the test."""

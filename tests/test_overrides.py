@@ -253,6 +253,15 @@ def test_tensors_of_torch_override_nothing():
         tg.exp(torch.ones(2))
 
 
+def test_functions_of_torch_refuse_our_tensors():
+    torch = pytest.importorskip("torch")
+    x = tg.ones(3)
+    for call in (lambda: torch.sin(x), lambda: torch.cat([x, torch.ones(3)]), lambda: torch.nn.functional.relu(x), lambda: torch.ones(3) + x):
+        with pytest.raises(TypeError, match="torch_function|unsupported operand"):
+            call()
+    assert tg.sin(x).shape == (3,)
+
+
 def test_as_torch():
     torch = pytest.importorskip("torch")
     told = {}
