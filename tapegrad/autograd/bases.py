@@ -97,9 +97,10 @@ def settle_target(target, holder, value=None) -> None:
         hooks.move(target, holder._slot)
         return
     view_flags = core.get_field(target._slot, core.FLAGS) & (layout.VIEW | layout.RESTRICTED)
-    recorder = write_recorder(base, target, make=True)
-    if recorder:
-        plans.remember(recorder, lambda: core.remember_recorder(base._slot, target._slot, recorder.address))
+    for view in (target, target._parent):  # in v[1] = y it is v that is used again
+        recorder = write_recorder(base, view, make=True) if view is not base else None
+        if recorder:
+            plans.remember(recorder, lambda view=view, plan=recorder: core.remember_recorder(base._slot, view._slot, plan.address))
     new_base = core.wrap(core.share_slot(base))
     record(copy_slices, [base, holder if value is None else value], [new_base], plans.Parameters(copy_slices, graph_name="CopySlices", steps=view_chain(target)))
     hooks.move(base, new_base._slot)

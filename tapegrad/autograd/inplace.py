@@ -115,7 +115,7 @@ def is_recorded(target, values) -> bool:
 
 def run_elementwise(op, target, values, d):
     """The value of an elementwise op written over `target`."""
-    tensors = dispatch.promoted(op, values, d)
+    given = tensors = dispatch.promoted(op, values, d)
     if not is_recorded(target, values):
         with modes.no_grad():
             result = dispatch.finish(op, tensors)
@@ -127,11 +127,12 @@ def run_elementwise(op, target, values, d):
         return target
     if any(op.inputs[0] in op.reads(k) for k, t in enumerate(tensors) if t.requires_grad):
         # The derivative reads the value that is about to be overwritten: it reads a copy (torch saves one too).
-        tensors[0] = hidden_copy(tensors[0])
+        tensors = [hidden_copy(tensors[0]), *tensors[1:]]
     result = dispatch.finish(op, tensors)
     if result.dtype is not target.dtype:
         result = dispatch.convert(result, target.dtype)
     replace(target, result)
+    dispatch.note(op, values, given, target)
     return target
 
 
@@ -324,6 +325,7 @@ def by_function(function, apart: bool = False, looked: int | None = None):
             if result._slot == self._slot or core.get_field(result._slot, core.BUFFER) == core.get_field(self._slot, core.BUFFER):
                 result = result.clone()
             replace(self, dispatch.convert(result, self.dtype))
+            plans.note_written(result, self, source)
         else:
             core.assign(self, result)
             core.bump_version(self._slot, 1)

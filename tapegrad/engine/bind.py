@@ -176,7 +176,7 @@ def _native_sources() -> str:
 
 
 def _compile_engine() -> bytes:
-    from tapegrad.engine.native import access, attributes, backward, lowering, methods  # noqa: F401 (with what they import: fills the registry)
+    from tapegrad.engine.native import access, attributes, backward, lowering, methods, writes  # noqa: F401 (with what they import: fills the registry)
     from tapegrad.engine.native.native import registry
 
     functions = {"tg_" + name: parts for name, parts in registry.items()}

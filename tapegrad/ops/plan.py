@@ -243,12 +243,12 @@ def note(plan, operands, out) -> None:
     _last = (plan, tuple(v if type(v) in (int, float) else id(v) for v in operands), tuple(map(weakref.ref, out if isinstance(out, tuple) else (out,))))
 
 
-def note_written(result, target) -> None:
-    """The value of `target` is now `result`, which the plan that ran last may have made."""
+def note_written(result, target, source=None) -> None:
+    """The value of `target` is now `result`, which the plan that ran last may have made, of the copy `source` of what it was."""
     global _last
     plan, inputs, out = _last
     if len(out) == 1 and out[0]() is result:
-        _last = (plan, inputs, (weakref.ref(target),))
+        _last = (plan, tuple(id(target) if source is not None and v == id(source) else v for v in inputs), (weakref.ref(target),))
 
 
 def note_given(value, number) -> None:

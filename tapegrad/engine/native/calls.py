@@ -17,17 +17,17 @@ from tapegrad.engine.native.capi import (
     raw_free,
     raw_malloc,
 )
-from tapegrad.engine.native.elementwise import assign
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, moved, scalar_slot, slot_of
+from tapegrad.engine.native.objects import HANDLE_SLOT, go_slow, modes_ready, scalar_slot, slot_of
 from tapegrad.engine.native.planned import REFUSED, produce, py_tuple_set, record_plan
 from tapegrad.engine.native.pointers import (
+    I64,
     Call,
     Plan,
     buffer_row,
     call_at,
     copy_bytes,
-    geometry_row,
+    external,
     load_f64,
     load_i64,
     slot_row,
@@ -35,7 +35,7 @@ from tapegrad.engine.native.pointers import (
     store_i64,
     the_state,
 )
-from tapegrad.engine.native.tables import drop, view_slot, written_slot
+from tapegrad.engine.native.tables import drop
 from tapegrad.engine.native_codes import INPLACE, NUMBER_LAST, NUMBERS, VOID_RESULT
 
 CALL_SIZE = layout.CALL.size
@@ -44,7 +44,7 @@ key_words = stack_words(100)
 operand_words = stack_words(72)
 chain_words = stack_words(32)
 input_words = stack_words(32)
-result_words = stack_words(1)
+write_recorded = external("tg_write_recorded", I64, I64, I64, I64)  # native/writes.py, which builds on this file
 
 # A key is: how many words, their hash, the words.  Operands are: how many slots, which of them are temporary (a bit each), the object of the
 # first tensor, the dtype that numbers take, the slots, and as many words further the objects of the tensors.
@@ -300,43 +300,6 @@ def may_write(address, operands):
     return 1
 
 
-@native("iii")
-def store_recorded(address, operands):
-    """Write the second operand over a region of the first, which is no view, and put that on the tape.  The first operand, 0 or REFUSED."""
-    st = the_state()
-    tensor = load_i64(operands + 16)
-    plan = Plan(address)
-    slots = operands + FIRST_SLOT
-    s = load_i64(slots)
-    v = load_i64(slots + 8)
-    target = slot_row(st.slots, s)
-    value = slot_row(st.slots, v)
-    if st.mode & (GRAD | FUNCTION) != GRAD or st.check != 0 or target.flags & ~REQUIRES_GRAD or target.grad != 0 or target.dtype != value.dtype:
-        return REFUSED
-    region = load_i64(plan.results)
-    there = value.buffer == target.buffer  # x[i] += y ends with the view being written over itself
-    if there and (value.geometry != region or value.data != target.data + load_i64(plan.results + 16)):
-        return REFUSED
-    if value.flags & REQUIRES_GRAD:
-        shape = geometry_row(st.geometries, region).contiguous
-        if shape == 0 or geometry_row(st.geometries, value.geometry).contiguous != shape:
-            return REFUSED  # what is broadcast has an entry of its own
-    made = result_words()
-    new = written_slot(s)
-    if new == 0:
-        return REFUSED
-    store_i64(made, new)
-    done = 1
-    if there == 0:
-        part = view_slot(new, region, load_i64(plan.results + 16))
-        slot_row(st.slots, part).handles = 1
-        done = assign(part, v)
-        drop(part)
-    if done > 0:
-        record_plan(plan.recorder, slots, 2, made)
-    return moved(tensor, new) if done > 0 else 0
-
-
 @native("iiii")
 def referred(reference, operands, made):
     """The tensor object that a reference in a chain means; 0 for a constant, which has none."""
@@ -435,8 +398,7 @@ def planned(code, self, args, count, names):
         if plan == 0:
             result = REFUSED
         elif code & INPLACE != 0 and may_write(plan, operands) == 0:
-            if Plan(plan).recorder:
-                result = store_recorded(plan, operands)
+            result = write_recorded(plan, operands, code & VOID_RESULT)
         else:
             if Plan(plan).chain:
                 result = run_chain(plan, operands)

@@ -4,15 +4,11 @@ The tape is in single-assignment form (`autograd/inplace.py`): a tensor that is 
 where it is a view its base does too.  What is refused, and every unusual case, is left to Python.
 """
 
-from tapegrad.engine.layout import CONTIGUOUS, DENSE, FLOAT64, FUNCTION, GRAD, HAS_SAVED, OVERLAPS, REQUIRES_GRAD, SAVED_INPUT, VIEW
-from tapegrad.engine.native.access import retarget
-from tapegrad.engine.native.calls import recorder_of
+from tapegrad.engine.layout import CONTIGUOUS, DENSE, FLOAT64, FUNCTION, GRAD, REQUIRES_GRAD, VIEW
 from tapegrad.engine.native.capi import py_decref
 from tapegrad.engine.native.checking import verify, watch
 from tapegrad.engine.native.elementwise import (
     FAILED,
-    assign,
-    drop_unheld,
     elementwise,
     fill_blocks,
     find_broadcast,
@@ -21,15 +17,11 @@ from tapegrad.engine.native.elementwise import (
     run_kernel,
 )
 from tapegrad.engine.native.native import native
-from tapegrad.engine.native.objects import HANDLE_SLOT, moved
-from tapegrad.engine.native.planned import record_plan
+from tapegrad.engine.native.objects import moved
 from tapegrad.engine.native.pointers import (
-    Plan,
     broadcast_row,
     buffer_row,
-    entry_row,
     geometry_row,
-    load_i64,
     op_get,
     op_row,
     slot_row,
@@ -37,11 +29,11 @@ from tapegrad.engine.native.pointers import (
     store_i64,
     the_state,
 )
-from tapegrad.engine.native.tables import drop, view_slot, written_slot
+from tapegrad.engine.native.tables import drop, written_slot
+from tapegrad.engine.native.writes import may_replace, replace
 
 pair_words = stack_words(4)
 check_words = stack_words(40)
-made_words = stack_words(1)
 
 
 @native("iiiii")
@@ -178,18 +170,8 @@ def record_inplace(op, a, b, plan, tensor):
 
 @native("iiiii")
 def record_view_inplace(op, a, b, tensor):
-    """`record_inplace` for the view `tensor`: its base gets a new value with this part replaced, and the view is looked up in it again."""
-    st = the_state()
-    base = load_i64(tensor + st.base_offset)
-    if base == 0 or base == st.none:
-        return 0
-    s = load_i64(base + HANDLE_SLOT)
-    if s <= 0 or slot_row(st.slots, s).flags & ~REQUIRES_GRAD or slot_row(st.slots, s).grad != 0:
-        return 0
-    recorder = recorder_of(s, a)
-    geometry = slot_row(st.slots, a).geometry
-    whole = geometry_row(st.geometries, geometry).contiguous
-    if recorder == 0 or geometry_row(st.geometries, geometry).flags & OVERLAPS or whole == 0:
+    """`record_inplace` for the view `tensor`, of strides of any kind: computed, then written."""
+    if may_replace(tensor, a) == 0:
         return 0
     old = overwritten_operand(op, a, b)
     if old <= 0:
@@ -198,36 +180,4 @@ def record_view_inplace(op, a, b, tensor):
     drop(old)
     if value <= 0:
         return FAILED if value == FAILED else 0
-    if geometry_row(st.geometries, slot_row(st.slots, value).geometry).contiguous != whole:  # more than the view has room for
-        drop_unheld(value)
-        return 0
-    slot_row(st.slots, value).handles = 1
-    written = written_slot(a)
-    if assign(written, value) <= 0:
-        drop(value)
-        drop(written)
-        return FAILED
-    e = slot_row(st.slots, value).entry
-    if e >= 0:  # its output is what now lies in the view
-        entry = entry_row(st.entries, e)
-        k = entry.inputs + slot_row(st.slots, value).output_nr
-        retarget(e, k, value, written, (entry.flags & HAS_SAVED != 0) and (entry.flags & SAVED_INPUT << k != 0))
-    drop(value)
-    slots = pair_words()
-    made = made_words()
-    store_i64(slots, s)
-    store_i64(slots + 8, written)
-    new = view_slot(s, slot_row(st.slots, s).geometry, 0)
-    slot_row(st.slots, new).handles = 1
-    store_i64(made, new)
-    record_plan(recorder, slots, 2, made)
-    py_decref(moved(base, new))
-    again = view_slot(a, geometry, 0)
-    slot_row(st.slots, again).handles = 1
-    store_i64(slots, new)
-    store_i64(made, again)
-    record_plan(Plan(recorder).recorder, slots, 1, made)
-    slot_row(st.slots, again).flags = slot_row(st.slots, again).flags | VIEW
-    drop(written)
-    py_decref(moved(tensor, again))
-    return 1
+    return replace(tensor, a, value)
