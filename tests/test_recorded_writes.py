@@ -230,6 +230,79 @@ def assigned_twice(m, x, w, s):
     return (y * y).sum()
 
 
+def one_to_many(m, x, w, s):
+    y = x * 2
+    y[1:3] = s
+    z = m.zeros(2, 4, dtype=m.float64)
+    z[:, 1:] = s
+    z[0] = s * 2
+    z[:, ::2] = w[1]
+    return (y * z).sum()
+
+
+def whole(m, x, w, s):
+    y, z, u, v = x * 2, x * 2, x * 2, x * 2
+    y[:] = w * s
+    z.copy_(w)
+    u.fill_(s)
+    v[...] = s
+    v += x
+    u *= w
+    return (y * z).sum() + (u * v).sum()
+
+
+def whole_of_view(m, x, w, s):
+    y = x * w
+    v = y[1:3]
+    v[:] = w[:2]
+    y[0:2].copy_(x[2:])
+    y[3:].fill_(s)
+    return (v * y[1:3]).sum() + y.prod()
+
+
+def item_of_view(m, x, w, s):
+    y = x * 2
+    v = y[1:]
+    v[0] = s
+    v[1] = w[1] * v[0].clone()
+    z = y.reshape(2, 2) * 1
+    z[1][0] = s
+    return (v * v).sum() + (y * y).sum() + z.prod()
+
+
+def planned_forms(m, x, w, s):
+    mask = m.tensor([True, False, False, True])
+    index = m.tensor([2, 0])
+    y, z, u, v = x * 2, x * 2, x * 2, x * 2
+    y.clamp_(min=0.7)
+    z.masked_fill_(mask, 0.5)
+    u.lerp_(w, 0.25)
+    v.index_add_(0, index, w[:2])
+    y.scatter_(0, index, x[:2])
+    z.scatter_add_(0, index, w[2:])
+    u.add_(w, alpha=3)
+    v.cumsum_(0)
+    return (y * z).sum() + (u * v).sum()
+
+
+def planned_forms_of_views(m, x, w, s):
+    y = (x * 2).reshape(2, 2)
+    y[0].clamp_(max=0.8)
+    y[:, 1].lerp_(w[:2], 0.25)
+    y.t()[0].masked_fill_(m.tensor([True, False]), 0.3)
+    y.tril_()
+    return (y * w.reshape(2, 2)).sum() + y.exp().sum()
+
+
+def powers(m, x, w, s):
+    y = x * 2
+    y **= 2
+    y.pow_(0.5)
+    y[1:] **= 3
+    y **= -1
+    return (y * w).sum()
+
+
 PROGRAMS = [value for value in list(globals().values()) if getattr(value, "__module__", None) == __name__ and value is not leaves]
 
 

@@ -199,6 +199,15 @@ def overwritten(target, source=None, graph_name="CopyBackwards") -> None:
     settle_target(target, holder)
 
 
+def overwrite_recorder(target, graph_name: str):
+    """The plan by which compiled code records that all of `target` has been replaced; None if that must be left to Python, or `target` is a view."""
+    g, d = (core.get_field(target._slot, field) for field in (core.GEOMETRY, core.DTYPE))
+    if target._base is not None or d not in layout.SUMMED or not geometry.is_contiguous(g):
+        return None
+    place, rule = (overwrite_op.code, g, d, graph_name), (layout.SWEEP_REPLACED, g, 0)
+    return plans.kept(place) or plans.keep(place, plans.Plan(overwrite_op, [(g, d)], rules=[rule, rule], graph_name=graph_name), ((g, d),))
+
+
 def copy_into(target, source, graph_name="CopyBackwards", repeated: bool = False, assigned: bool = False) -> bool:
     """target.copy_(source), recorded; true if there was nothing to record.  `repeated` as in `check_writable`.
 
@@ -289,8 +298,8 @@ def fill_(tensor, value, graph_name="FillBackward2"):
     else:
         refuse_leaf(tensor)
         value = dispatch.number_slot(dispatch.operand("fill_", value, 2, "value"), tensor.dtype)
-    if copy_into(tensor, value, graph_name, repeated=True):
-        plans.note_store(copy_op, tensor, core.get_field(tensor._slot, core.GEOMETRY), 0, value, given)
+    recorder = None if copy_into(tensor, value, graph_name, repeated=True) else overwrite_recorder(tensor, graph_name)
+    plans.note_store(copy_op, tensor, core.get_field(tensor._slot, core.GEOMETRY), 0, value, given, recorder)
     return tensor
 
 

@@ -222,6 +222,7 @@ PLAN = Struct(
     scale="f64",
     chain="i64",  # address of the words of a plan that runs others one after the other (`run_chain` in native/calls.py)
     parts="i64",  # several plans applied to one input (split, unbind): address of their count and addresses
+    spread="i64",  # of a plan that writes: the plan of the entry by which one element becomes the region that is written, or 0
     recorder="i64",  # of a plan that writes to a part of its first input: the plan of the entry that records it, 0 if Python must
     result_type="i64",  # the tuple type of several outputs, 0 for tuple itself
 )

@@ -59,8 +59,10 @@ def __setitem__(self, index, value):
         view = self if whole else basic(self, item, name)
         graph_name = "CopyBackwards" if given is value else "FillBackward3"
         recorded = not inplace.copy_into(view, value, graph_name, assigned=True)
-        recorder = write_recorder(self, view) if recorded and not whole else None
-        if recorder if recorded else not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
+        recorder = None
+        if recorded and self._base is None:
+            recorder = inplace.overwrite_recorder(self, graph_name) if whole else write_recorder(self, view)
+        if recorder or self._base is not None if recorded else not core.get_field(self._slot, core.FLAGS) & layout.REQUIRES_GRAD:
             offset = (core.data_of(view._slot) - core.data_of(self._slot)) // self.dtype.itemsize
             plans.note_store(inplace.copy_op, self, core.get_field(view._slot, core.GEOMETRY), offset, value, given, recorder)
         return

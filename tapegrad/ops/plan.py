@@ -37,15 +37,16 @@ class Plan:
 
     def __init__(self, op, outputs, *, kernel=0, finish=0, scratch=0, view=False, byte_offset=0, n=0, cost=0, args=(), differentiable=-1, saves=0, reads=None,
                  graph_name=None, view_flags=VIEW, rules=(), packs=(), scale=1.0, operands=(), elementwise=False, writes=False, parts=(),
-                 recorder=None, chain=(), result_type=None, **parameters):
+                 recorder=None, spread=None, chain=(), result_type=None, **parameters):
         """`outputs`: (geometry, dtype code) of each output.  `rules`: per input (SWEEP_*, geometry or Plan[, byte offset]) for the compiled
         sweep.  `packs`: per input `layout.AS_IS`, or the geometry in which the kernel wants it, as a row-major copy.  `operands`: for a plan
         that a rule or an elementwise call applies, which operands (1: g or the first, 2 ...).  A plan that writes (with neither op nor
-        outputs) runs a kernel that changes its inputs; nothing is recorded, but by `recorder`, the plan of the entry for it.
+        outputs) runs a kernel that changes its inputs; nothing is recorded, but by `recorder`, the plan of the entry for it, after `spread` where
+        one element is written to many.
         """
         self.op = op
         self.graph_name = graph_name
-        self.writes, self.recorder = writes, recorder
+        self.writes, self.recorder, self.spread = writes, recorder, spread
         self.parameters = parameters
         lists = {"args": [0, *args, 0], "results": [word for g, d in outputs for word in (g, d, byte_offset)]}
         if rules or packs:
@@ -64,7 +65,7 @@ class Plan:
             kernel=kernel, finish=finish, scratch=scratch, op=op.code if op else 0, outputs=len(outputs), shares=view, n=n, cost=cost, elementwise=elementwise, writes=writes,
             differentiable=differentiable, saves=saves, view_flags=view_flags, payload=id(self), scale=scale,
             operands=sum(which << 8 * k for k, which in enumerate(operands)), reads=(*reads, *READS[len(reads) :]) if reads else READS,
-            recorder=recorder.address if recorder else 0, result_type=0 if result_type is None else id(result_type),
+            recorder=recorder.address if recorder else 0, spread=spread.address if spread else 0, result_type=0 if result_type is None else id(result_type),
         )  # fmt: skip
         at = ctypes.addressof(self._words)
         for name, found in lists.items():
@@ -260,18 +261,22 @@ def note_given(value, number) -> None:
 
 
 def note_store(op, target, region, offset: int, value, given, recorder=None) -> None:
-    """`value` (`given` by the caller, perhaps as a number) has been written over the geometry `region` of `target`, `offset` elements on."""
+    """`value` (`given` by the caller, perhaps as a number) has been written over the geometry `region` of `target`, `offset` elements on.
+
+    `recorder`: the plan of the entry that records this.
+    """
     s = target._slot
     g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
     other = (core.get_field(value._slot, GEOMETRY), core.get_field(value._slot, DTYPE))
     if not geometry.numels[region] or len(geometry.shapes[other[0]]) > len(geometry.shapes[region]):
         return
-    place = (op.code, g, d, other, region, offset)
+    place = (op.code, g, d, other, region, offset, recorder.graph_name if recorder else None)
     plan = _cache.get(place)
     if plan is None:
-        plan = keep(place, Plan(op, [(region, d)], byte_offset=offset * OF_SLOT[d].itemsize, writes=True), ((g, d), other))
-    if recorder and not plan.recorder:
-        plan.recorder, plan._row.recorder = recorder, recorder.address
+        one = d in layout.SUMMED and geometry.numels[other[0]] == 1
+        spread = Plan(op, [(region, d)], rules=[(layout.SWEEP_REDUCE, 0)], graph_name="CopyBackwards") if one else None
+        plan = Plan(op, [(region, d)], byte_offset=offset * OF_SLOT[d].itemsize, writes=True, recorder=recorder, spread=spread)
+        plan = keep(place, plan, ((g, d), other))
     note(plan, (target, given), target)
 
 

@@ -88,8 +88,8 @@ def copy_(self, src, non_blocking=False):
     if not fits:
         inplace.check_writable(self, [src])
         raise _mismatch(self, src)
-    if inplace.copy_into(self, src):
-        plans.note_store(inplace.copy_op, self, core.get_field(self._slot, core.GEOMETRY), 0, src, src)
+    recorder = None if inplace.copy_into(self, src) else inplace.overwrite_recorder(self, "CopyBackwards")
+    plans.note_store(inplace.copy_op, self, core.get_field(self._slot, core.GEOMETRY), 0, src, src, recorder)
     return self
 
 

@@ -41,6 +41,16 @@ def fixed_power(value):
     return 7 if x == -0.5 else -1
 
 
+@native("iiiiiiii")
+def written_over(status, slow, code, self, args, count, names):
+    """The result of a call in place, of which `inplace` has said how it went: the tensor itself, the first argument."""
+    if status == 1:
+        x = self if self else load_i64(args)
+        py_incref(x)
+        return x
+    return 0 if status == FAILED else go_slow(slow, code, self, args, count, names)
+
+
 @native("iiiiii")
 def binary(code, self, args, count, names):
     """A call of a two-operand elementwise op: operator, method or function."""
@@ -63,10 +73,12 @@ def binary(code, self, args, count, names):
     b = slot_of(st, y)
     scalar = 0
     if a == 0 or b == 0:
-        if op == st.power and a != 0 and code & INPLACE == 0:
+        if op == st.power and a != 0:
             if slot_row(st.slots, a).dtype > FLOAT64:
                 return go_slow(slow, code, self, args, count, names)
             fixed = fixed_power(y)
+            if fixed >= 0 and code & INPLACE:
+                return written_over(inplace(st.power_first + fixed, a, 0, x), slow, code, self, args, count, names)
             if fixed >= 0:
                 out = elementwise(st.power_first + fixed, a, 0, 0, 0)
                 if out > 0:
@@ -90,12 +102,7 @@ def binary(code, self, args, count, names):
         status = inplace(op, a, b, x)
         if scalar:
             drop(scalar)
-        if status == 1:
-            py_incref(x)
-            return x
-        if status == FAILED:
-            return 0
-        return go_slow(slow, code, self, args, count, names)
+        return written_over(status, slow, code, self, args, count, names)
     out = elementwise(op, a, b, 0, 0)
     if out == MIXED:
         out = elementwise_of_values(op, a, b)
@@ -125,13 +132,7 @@ def unary(code, self, args, count, names):
     if a == 0:
         return go_slow(slow, code, self, args, count, names)
     if code & INPLACE:
-        status = inplace(op, a, 0, x)
-        if status == 1:
-            py_incref(x)
-            return x
-        if status == FAILED:
-            return 0
-        return go_slow(slow, code, self, args, count, names)
+        return written_over(inplace(op, a, 0, x), slow, code, self, args, count, names)
     out = elementwise(op, a, 0, 0, 0)
     if out == MIXED:
         out = elementwise_of_values(op, a, 0)

@@ -157,10 +157,11 @@ def store_recorded(address, operands):
     there = value.buffer == target.buffer  # x[i] += y ends with the view being written over itself
     if there and (value.geometry != region or value.data != target.data + load_i64(plan.results + 16)):
         return REFUSED
-    if value.flags & REQUIRES_GRAD:
-        shape = geometry_row(st.geometries, region).contiguous
-        if shape == 0 or geometry_row(st.geometries, value.geometry).contiguous != shape:
-            return REFUSED  # what is broadcast has an entry of its own
+    spread = 0
+    if value.flags & REQUIRES_GRAD and geometry_row(st.geometries, value.geometry).contiguous != geometry_row(st.geometries, region).contiguous:
+        spread = plan.spread  # what is broadcast has an entry of its own
+        if spread == 0:
+            return REFUSED
     part = view_slot(s, region, load_i64(plan.results + 16))
     slot_row(st.slots, part).handles = 1
     recorder = plan.recorder
@@ -172,8 +173,13 @@ def store_recorded(address, operands):
     done = 1 if there else assign(part, v)
     buffer = buffer_row(st.buffers, slot_row(st.slots, part).buffer)
     buffer.version = buffer.version + 1
-    drop(part)
+    if done > 0 and spread != 0:
+        made = result_words()
+        store_i64(made, part)
+        record_plan(spread, operands + FIRST_SLOT + 8, 1, made)
+        v = part
     if done <= 0:
+        drop(part)
         return 0
     if view:
         base = base_of(tensor)
@@ -181,6 +187,7 @@ def store_recorded(address, operands):
         look_again(tensor, renew_base(base, recorder, v), again)
     else:
         renew_base(tensor, recorder, v)
+    drop(part)
     py_incref(tensor)
     return tensor
 
