@@ -108,6 +108,18 @@ def test_infinities(rng):
     assert x.amax(0)[1].item() == float("-inf")
 
 
+@pytest.mark.parametrize("shape", [(3, 701), (1, 200_003)])
+def test_infinities_of_both_signs_and_nan_in_rows(shape):
+    """The loop that knows nothing of nan tells them apart."""
+    x = tg.zeros(*shape, dtype=tg.float32)
+    x[:, 5], x[:, 300] = float("inf"), float("-inf")
+    assert (x.amax(1) == float("inf")).all() and (x.amin(1) == float("-inf")).all() and x.max().item() == float("inf")
+    assert x.softmax(1).isnan().all() and (x.logsumexp(1) == float("inf")).all()
+    x[0, 301] = float("nan")
+    assert x.amax(1)[0].isnan() and x.amin(1)[0].isnan() and x.min().isnan() and x.logsumexp(1)[0].isnan()
+    assert (x.amax(1)[1:] == float("inf")).all()
+
+
 @pytest.mark.parametrize("op", ["sum", "mean", "amax", "prod", "var", "std", "norm", "logsumexp"])
 def test_gradients(op, rng):
     """Against the derivative in Python, which `create_graph` uses."""

@@ -57,6 +57,28 @@ def stack_lanes(typingctx):
     return I64(), generate
 
 
+def _loose(sign=None):
+    """An operation on two real numbers that the loop vectoriser may take in any order: their sum, or the larger or smaller, neither of them nan."""
+
+    @intrinsic
+    def function(typingctx, x, y):
+        common = typingctx.unify_types(x, y)
+
+        def generate(context, builder, sig, args):
+            a, b = (context.cast(builder, value, kind, common) for value, kind in zip(args, sig.args, strict=True))
+            if sign is None:
+                return builder.fadd(a, b, flags=("reassoc",))
+            flags = ("nnan", "nsz")
+            return builder.select(builder.fcmp_ordered(sign, a, b, flags=flags), a, b, flags=flags)
+
+        return common(x, y), generate
+
+    return function
+
+
+loose_sum, larger, smaller = _loose(), _loose(">"), _loose("<")
+
+
 # name: (the type that kernels compute with, the type in memory)
 TYPES = {
     "float32": (types.float32, _float),
@@ -280,7 +302,8 @@ def _blas(prefix, real):
 
 def namespace(dtype: str, result: str, extra=()) -> dict:
     """Globals for a kernel that reads `dtype` and writes `result`."""
-    space = {"load_i64": load_i64, "store_i64": store_i64, "copy_bytes": copy_bytes, "stack_lanes": stack_lanes, "where": where, "inf": np.inf}
+    space = {"load_i64": load_i64, "store_i64": store_i64, "copy_bytes": copy_bytes, "where": where, "inf": np.inf,
+             "stack_lanes": stack_lanes, "loose_sum": loose_sum, "larger": larger, "smaller": smaller}
     for name in {dtype, result, *extra, "bool", "float64", "float32", "int64"}:
         space[f"get_{name}"], space[f"put_{name}"] = _element(name)
     kind = TYPES[dtype][0]
