@@ -199,7 +199,7 @@ def teaching(callable_, code: int):
         if plan is not None:
             names = tuple(kwargs)
             if code & INPLACE:
-                plans.settled(args[0])  # a view that was written to is no operand until it has been looked up in its base again
+                plans.settled(tensors[0])  # a view that was written to is no operand until it has been looked up in its base again
             plans.remember(plan, lambda: pinned(core.remember_call(code, values, names, plan.address), (names, *strings_of(values))))
         return result
 
