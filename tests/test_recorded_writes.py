@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import random_writes
 
 import tapegrad as tg
 from tapegrad import memory
@@ -493,3 +494,10 @@ def test_a_loop_of_writes_runs_in_constant_memory():
     after = memory.statistics()
     for name in ("bytes_live", "slots_live", "entries_live", "tape_length"):
         assert after[name] == before[name], name
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("seed", range(0, 200, 20))
+@pytest.mark.filterwarnings("ignore")
+def test_random_programs(seed, torch):
+    assert not "".join(random_writes.mismatch(torch, k) for k in range(seed, seed + 20))
