@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from tapegrad.ops import loops
 
-SMALL = 1 << 11  # elements below which the plain kernels serve
-SHORT = 1 << 8  # elements of a row that lies in one piece below which lanes are of no use to it
+SMALL = 1 << 11  # elements below which the plain kernels serve; below FEW times as many they do for
+FEW = 8  # lines of columns, or less
+SHORT = 1 << 6  # elements of a row that lies in one piece below which lanes are of no use to it
 SPLIT = 1 << 17  # elements from which a few rows are cut into parts,
 PART = 1 << 14  # of at least so many elements,
 PARTS = 64  # altogether no more than these
@@ -30,7 +31,7 @@ class Fold(NamedTuple):
     step: str
     merge: str
     finish: tuple
-    strict: bool = False  # whether the plain kernels take one element after the other, which is slow
+    strict: bool = False  # whether the plain kernels take one element after the other (of integers only for their places), which is slow
     cost: int = 2  # ns per 16 elements
     row: str = ""  # the name of what takes in elements of a row in one piece in any order: "step", or see `any_order`
 
@@ -77,8 +78,8 @@ FOLDS = {
     "argmin": extreme_and_place("<", "highest", ("c",)),
     "norm_1": Fold(TOTAL, "a = a + fabs(x)", "a = a + a2", ("a",), row="step"),
     "norm_2": Fold(TOTAL, "a = a + wide(x) * wide(x)", "a = a + a2", ("sqrt(a)",), row="step"),
-    "any": Fold((("a", "bool", "0"),), "a = a | (x != 0)", "a = a | a2", ("a",), True),
-    "all": Fold((("a", "bool", "1"),), "a = a & (x != 0)", "a = a & a2", ("a",), True),
+    "any": Fold((("a", "bool", "0"),), "a = a | (x != 0)", "a = a | a2", ("a",)),
+    "all": Fold((("a", "bool", "1"),), "a = a & (x != 0)", "a = a & a2", ("a",)),
     "var": spread("c / get_float64(p, 9)"),
     "std": spread("sqrt(c / get_float64(p, 9))"),
     # The largest element so far and the sum of exp(x - it); the sum of nothing below any element is what -inf stands for.
@@ -157,22 +158,35 @@ def kernel(args, start, stop):
 FINISH = """
 def kernel(args, start, stop):
     {heads}
-    for i in range(outer * inner):
-        at = i // inner * parts * inner + i % inner
-        {first}
+    lanes = stack_lanes()
+    for t in range(outer * tiles):
+        o = t // tiles
+        left = t % tiles * width
+        columns = where(left + width < inner, width, inner - left)
+        at = o * parts * inner + left
+        for j in range(columns):
+            {first}
+            {store_all}
         for k in range(1, parts):
             at = at + inner
-            {other}
-            {merge}
-        {put}
+            for j in range(columns):
+                {load_all}
+                {other}
+                {merge}
+                {store_all}
+        for j in range(columns):
+            {load_all}
+            {put}
 """
 
 
-def pays(name: str, lie) -> bool:
-    """Whether the fold is better than the plain kernel for elements that lie so."""
-    if lie.numel < SMALL:
+def pays(name: str, d, lie) -> bool:
+    """Whether the fold is better than the plain kernel for elements of `d` that lie so."""
+    if lie.numel < SMALL or (lie.count <= FEW and lie.numel < FEW * SMALL):
         return False
-    return lie.inner > 1 or (FOLDS[name].strict and lie.count >= SHORT) or division(lie)[0] > 1
+    fold = FOLDS[name]
+    slow = fold.strict and (d.is_floating_point or d.is_complex or len(fold.states) > 1)
+    return lie.inner > 1 or (slow and lie.count >= SHORT) or division(lie)[0] > 1
 
 
 def division(lie) -> tuple[int, int, int, int]:
@@ -182,7 +196,7 @@ def division(lie) -> tuple[int, int, int, int]:
     units = lie.outer * tiles
     if lie.numel < SPLIT or units * 8 > PARTS:
         return 1, lie.count, tiles, width
-    parts = max(1, min(PARTS // units, lie.numel // (units * PART), lie.count // 8))
+    parts = max(1, min(PARTS // units, lie.numel // (units * PART), lie.count // 64))
     size = -(-lie.count // parts)
     return -(-lie.count // size), size, tiles, width
 
@@ -243,8 +257,8 @@ def kernel(name: str, d, *results, split: bool = False, finish: bool = False, ro
     heads += [f"{word} = load_i64(p + {8 * k})" for k, word in enumerate(WORDS)]
     merge, place = fold.merge.splitlines(), ["c = c // inner + first"] if "int64" in [kind for _, kind, _ in fold.states] else []
     if finish:
-        first, other = ([f"{state}{s} = get_{kind}(partial + {k} * total * 16, at)" for k, (state, kind, _) in enumerate(every)] for s in ("", "2"))
-        text = loops.filled(FINISH, heads=heads, first=first, other=other, merge=merge, put=written("i"))
+        first, other = ([f"{state}{s} = get_{kind}(partial + {k} * total * 16, at + j)" for k, (state, kind, _) in enumerate(every)] for s in ("", "2"))
+        text = loops.filled(FINISH, heads=heads, first=first, other=other, merge=merge, load_all=load(every), store_all=store(every), put=written("o * inner + left + j"))
     elif row:
         put = [f"put_{kinds[0]}(partial, t, a)"] if split else written("t")
         text = loops.filled(ROW.replace("{T}", d.name), heads=heads, put=put, **any_order(fold, d))

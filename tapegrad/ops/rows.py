@@ -125,9 +125,9 @@ KERNELS: dict[str, tuple[tuple[str, ...], str]] = {
     "softmax": (("source",), TOP + """
 total = wide(0)
 for k in range(count):
-    put_{T}(result, at + k * inner, exp(get_{T}(source, at + k * inner) - top))
-for k in range(count):
-    total = total + get_{T}(result, at + k * inner)
+    e = exp(get_{T}(source, at + k * inner) - top)
+    put_{T}(result, at + k * inner, e)
+    total = total + e
 for k in range(count):
     put_{T}(result, at + k * inner, get_{T}(result, at + k * inner) / real(total))
 """),
@@ -358,7 +358,7 @@ def row_work(name: str, d, result, lie: Rows, args, cost) -> dict:
 def folded(x, dims: tuple, name: str, results: list, args=(), same_shape=False, **how) -> tuple:
     """How `x` lies for the fold `name` over `dims`, and what its plan needs besides; where the plain kernels are better, how it lies for these."""
     lie = of(x, dims, same_shape=same_shape, columns=True)
-    if folds.pays(name, lie):
+    if folds.pays(name, x.dtype, lie):
         return lie, folds.work(name, x.dtype, results, lie, args)
     return of(x, dims, same_shape=same_shape, **how), None
 
