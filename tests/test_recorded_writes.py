@@ -501,3 +501,16 @@ def test_a_loop_of_writes_runs_in_constant_memory():
 @pytest.mark.filterwarnings("ignore")
 def test_random_programs(seed, torch):
     assert not "".join(random_writes.mismatch(torch, k) for k in range(seed, seed + 20))
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 1)])
+def test_expanded_tensors_are_filled_with_numbers_only(shape, requires_grad):
+    for k in range(4):
+        y = tg.ones(shape, requires_grad=requires_grad) * 2
+        v = y.expand(2, 3)
+        v.fill_(k + 0.5)
+        assert v.eq(k + 0.5).all() and y.eq(k + 0.5).all()
+        with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
+            v.fill_(tg.tensor(7.0))
+        assert y.eq(k + 0.5).all()

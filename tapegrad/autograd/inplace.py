@@ -294,6 +294,7 @@ def fill_(tensor, value, graph_name="FillBackward2"):
         if value.ndim:
             check_writable(tensor, [value], repeated=True)
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+        check_writable(tensor, [value])  # a number may be written to an expanded tensor, a tensor may not
         graph_name = "FillBackward3"
     else:
         refuse_leaf(tensor)

@@ -268,6 +268,8 @@ def note_store(op, target, region, offset: int, value, given, recorder=None) -> 
     s = target._slot
     g, d = core.get_field(s, GEOMETRY), core.get_field(s, DTYPE)
     other = (core.get_field(value._slot, GEOMETRY), core.get_field(value._slot, DTYPE))
+    if geometry.flags_of(region) & layout.OVERLAPS:  # an expanded tensor: compiled code would write each element more than once
+        return
     if not geometry.numels[region] or len(geometry.shapes[other[0]]) > len(geometry.shapes[region]):
         return
     place = (op.code, g, d, other, region, offset, recorder.graph_name if recorder else None)
