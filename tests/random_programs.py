@@ -104,7 +104,7 @@ class Program:
 
     def add_binary(self):
         x = self.pick()
-        y = self.partner(x)
+        y = self.partner(x) or x
         if self.draw.random() < 0.5:
             x, y = y, x
         kinked = self.draw.random() < 0.15
